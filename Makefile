@@ -1,0 +1,34 @@
+# Each target sets up what it needs in .venv by itself; only Python 3.10 or newer with venv is asked for.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint matrix clean
+
+demo: .venv/salt
+	$(BIN)/python -m demo
+
+test: .venv/tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/yamllint --strict .
+	$(BIN)/salt-lint --severity qmail-doublebounce/*.sls
+
+matrix: .venv/matrix
+	$(BIN)/tox run
+
+clean:
+	rm -rf .venv .tox .demo .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/salt: setup.cfg
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip --quiet --disable-pip-version-check install .
+	@touch $@
+
+.venv/tests .venv/lint .venv/matrix: .venv/%: .venv/salt
+	$(BIN)/pip --quiet --disable-pip-version-check install '.[$*]'
+	@touch $@

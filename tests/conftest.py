@@ -1,0 +1,92 @@
+"""What the tests share: the repository's modules in Salt's own loader, and a small qmail home on disk."""
+
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+import salt._logging
+import salt.config
+from saltfactories.utils.functional import Loaders
+
+from tests.support.home import Home
+
+# Salt keeps its early log lines for a handler that nobody sets up here, and would write them to a closed stream.
+salt._logging.shutdown_temp_handler()
+
+REPOSITORY = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def minion_opts(tmp_path_factory):
+    root = tmp_path_factory.mktemp("minion")
+    opts = salt.config.minion_config(None)
+    opts.update(
+        {
+            "id": "test",
+            "root_dir": str(root),
+            "cachedir": str(root / "cache"),
+            "extension_modules": str(root / "extmods"),
+            "file_client": "local",
+            "file_roots": {"base": [str(REPOSITORY)]},
+            "module_dirs": [str(REPOSITORY)],
+            "qmail_kept.directory": str(root / "kept"),
+            "test": False,
+        }
+    )
+    return opts
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(request):
+    """Each test begins with nothing kept, and nothing written."""
+    yield
+    if "minion_opts" in request.fixturenames:
+        opts = request.getfixturevalue("minion_opts")
+        shutil.rmtree(opts["qmail_kept.directory"], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def loaders(minion_opts):
+    return Loaders(minion_opts)
+
+
+@pytest.fixture
+def modules(loaders):
+    return loaders.modules
+
+
+@pytest.fixture
+def states(loaders):
+    return loaders.states
+
+
+@pytest.fixture
+def home():
+    """A qmail home that the user can reach to whom the mailbox belongs: pytest's own directories are closed to him."""
+    with tempfile.TemporaryDirectory(prefix="qmail-") as directory:
+        pathlib.Path(directory).chmod(0o755)
+        home = Home(pathlib.Path(directory) / "qmail")
+        yield home
+        home.stop()
+
+
+@pytest.fixture
+def running(home):
+    """The same home with a qmail-send that runs."""
+    subprocess.run([home.path / "bin/qmailctl", "start"], check=True, timeout=10)
+    assert home.wait_until_loaded("postmaster@mail.example.net")
+    return home
+
+
+@pytest.fixture
+def apply(loaders):
+    """Apply one of the formula's SLS with a pillar, and return the results by the names of the states."""
+
+    def apply(sls, pillar, test=False):
+        returned = loaders.modules.state.apply(sls, pillar={"qmail_doublebounce": pillar}, test=test)
+        assert not getattr(returned, "errors", None), returned.errors
+        return list(returned)
+
+    return apply
