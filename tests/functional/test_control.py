@@ -1,0 +1,147 @@
+"""Control files say what qmail reads in them, and are managed without leaving a trace."""
+
+import pytest
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+
+@pytest.fixture
+def control(modules, home):
+    class Control:
+        def __getattr__(self, name):
+            return lambda *words, **named: modules[f"qmail_control.{name}"](*words, home=str(home.path), **named)
+
+    return Control()
+
+
+@pytest.mark.parametrize(
+    ("contents", "value"),
+    [
+        ("sink\n", "sink"),
+        ("sink", "sink"),
+        ("sink \t\n", "sink"),
+        (" sink\n", " sink"),
+        ("sink\r\n", "sink\r"),
+        ("# sink\n", "# sink"),
+        ("sink\nother\n", "sink"),
+        ("\nsink\n", ""),
+        ("", ""),
+        ("a b\n", "a b"),
+    ],
+)
+def test_only_the_first_line_counts_and_only_its_end_is_stripped(control, home, contents, value):
+    home.write_control("doublebounceto", contents)
+    assert control.get("doublebounceto") == value
+
+
+def test_a_missing_file_is_none_and_not_empty(control):
+    assert control.get("doublebounceto") is None
+
+
+def test_lists_skip_comments_and_empty_lines(control, home):
+    home.write_control("locals", "a\n# b\n\n \t\nc \n d\n#\ne")
+    assert control.lines("locals") == ["a", "c", " d", "e"]
+
+
+def test_show_tells_where_each_half_comes_from(control, home):
+    shown = control.show()
+    assert shown["recipient"] == "postmaster@mail.example.net"
+    assert (shown["doublebounceto"]["source"], shown["doublebouncehost"]["source"]) == ("default", "me")
+    (home.control / "me").unlink()
+    assert control.show()["recipient"] == "postmaster@doublebouncehost"
+    home.write_control("doublebounceto", "dummy@example.com\n")
+    home.write_control("doublebouncehost", "\n")
+    assert control.show()["recipient"] == "dummy@example.com@"
+
+
+def test_put_writes_the_line_and_a_second_put_nothing(control, home):
+    assert control.put("doublebounceto", "dummy") == {"value": {"old": None, "new": "dummy"}}
+    assert (home.control / "doublebounceto").read_text() == "dummy\n"
+    assert (home.control / "doublebounceto").stat().st_mode & 0o7777 == 0o644
+    before = home.snapshot()
+    assert control.put("doublebounceto", "dummy") == {}
+    assert home.snapshot() == before
+
+
+def test_a_file_that_says_it_already_keeps_its_bytes(control, home):
+    home.write_control("doublebounceto", "dummy \n# by hand\n")
+    assert control.put("doublebounceto", "dummy") == {}
+    assert (home.control / "doublebounceto").read_text() == "dummy \n# by hand\n"
+
+
+def test_a_carriage_return_makes_another_value_and_is_mended(control, home):
+    home.write_control("doublebounceto", "dummy\r\n")
+    assert control.put("doublebounceto", "dummy") == {"value": {"old": "dummy\r", "new": "dummy"}}
+
+
+def test_test_mode_tells_the_same_and_writes_nothing(control, home):
+    before = home.snapshot()
+    told = control.put("doublebounceto", "dummy", test=True)
+    assert home.snapshot() == before
+    assert told == control.put("doublebounceto", "dummy")
+    told = control.restore("doublebounceto", test=True)
+    assert control.get("doublebounceto") == "dummy"
+    assert told == control.restore("doublebounceto") == {"value": {"old": "dummy", "new": None}}
+    assert home.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    "value", ["a\nb", "a\0b", " a", "a ", "a\r", "a\x7fb", "\u00e4", "\u2028", None, 5, ["a"], True]
+)
+@pytest.mark.parametrize("name", ["doublebounceto", "doublebouncehost"])
+def test_a_value_that_qmail_would_read_as_another_is_refused(control, home, name, value):
+    before = home.snapshot()
+    with pytest.raises(SaltInvocationError, match=name):
+        control.put(name, value)
+    assert home.snapshot() == before
+
+
+def test_a_whole_address_is_refused_with_the_remedy(control):
+    with pytest.raises(SaltInvocationError, match="behind it into doublebouncehost"):
+        control.put("doublebounceto", "dummy@example.com")
+
+
+def test_no_other_control_file_is_ever_written(control, home):
+    before = home.snapshot()
+    for name in ("me", "locals", "rcpthosts", "../me", "", ".", None):
+        with pytest.raises(SaltInvocationError):
+            control.put(name, "dummy")
+    assert home.snapshot() == before
+
+
+def test_a_control_file_that_is_a_directory_is_named(control, home):
+    (home.control / "doublebounceto").mkdir()
+    with pytest.raises(CommandExecutionError, match="doublebounceto is a directory"):
+        control.put("doublebounceto", "dummy")
+
+
+def test_a_missing_control_directory_is_named(modules, tmp_path):
+    with pytest.raises(CommandExecutionError, match="directory is missing"):
+        modules.qmail_control.put("doublebounceto", "dummy", home=str(tmp_path / "none"))
+
+
+def test_empty_is_refused_where_it_does_not_discard(control, home):
+    home.write_control("doublebouncehost", "example.com\n")
+    with pytest.raises(CommandExecutionError, match="no discard feature"):
+        control.put("doublebounceto", "")
+    assert control.get("doublebounceto") is None
+
+
+def test_empty_discards_where_the_host_is_local(control, home):
+    home.write_control("doublebouncehost", "LOCALHOST\n")
+    assert control.discards() == "qmail-lspawn"
+    control.put("doublebounceto", "")
+    assert (home.control / "doublebounceto").read_text() == "\n"
+
+
+def test_empty_discards_where_qmail_send_has_the_feature(control, home):
+    home.write_control("doublebouncehost", "example.com\n")
+    (home.path / "bin/qmail-send").write_bytes(b"\x7fELF...double bounce: discarding %s...")
+    assert control.discards() == "qmail-send"
+    control.put("doublebounceto", "")
+
+
+def test_the_state_fails_without_a_word_to_its_watchers(states, home):
+    returned = states.qmail_control.managed(name="doublebounceto", value="dummy@example.com", home=str(home.path))
+    assert returned.full_return["skip_watch"] is True
+    assert returned.result is False
+    assert returned.changes == {}
