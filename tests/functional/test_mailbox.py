@@ -1,0 +1,235 @@
+"""An address becomes a sink only where mail for it would really vanish, and becomes again what it was."""
+
+import os
+import shutil
+
+import pytest
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+ADDRESS = "dummy@example.com"
+
+
+@pytest.fixture
+def mailbox(modules, home):
+    class Mailbox:
+        def check(self, address=ADDRESS):
+            return modules.qmail_mailbox.check(address, home=str(home.path))
+
+        def write(self, address=ADDRESS, **named):
+            return modules.qmail_mailbox.write(address, home=str(home.path), **named)
+
+        restore = staticmethod(modules.qmail_mailbox.restore)
+        history = staticmethod(modules.qmail_mailbox.history)
+
+    return Mailbox()
+
+
+def refused(home, mailbox, match, address=ADDRESS, error=CommandExecutionError, **named):
+    before = home.snapshot()
+    with pytest.raises(error, match=match):
+        mailbox.write(address, **named)
+    assert home.snapshot() == before
+
+
+def test_an_ordinary_mailbox_stores_until_it_is_a_sink(mailbox, home):
+    assert mailbox.check()["fate"] == "stored"
+    changes = mailbox.write()
+    assert changes == {"instruction": {"old": ["./Maildir/"], "new": ["|exit 0"]}}
+    assert (home.mailbox() / ".qmail").read_text() == "|exit 0\n"
+    assert mailbox.check()["fate"] == "swallowed"
+
+
+def test_the_file_keeps_its_owner_and_mode_where_they_work(mailbox, home):
+    before = (home.mailbox() / ".qmail").stat()
+    mailbox.write()
+    after = (home.mailbox() / ".qmail").stat()
+    assert (before.st_uid, before.st_gid, before.st_mode) == (after.st_uid, after.st_gid, after.st_mode)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users: needs root")
+@pytest.mark.parametrize(("owner", "mode"), [(4242, 0o700), (4242, 0o666), (0, 0o600), (4242, 0o200)])
+def test_owner_and_mode_that_qmail_local_cannot_use_are_mended_and_put_back(mailbox, home, owner, mode):
+    file = home.mailbox() / ".qmail"
+    os.chown(file, owner, owner and 4243)
+    file.chmod(mode)
+    before = home.snapshot()
+    mailbox.write()
+    assert mailbox.check()["fate"] == "swallowed"
+    found = file.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (4242, 4243, 0o600)
+    mailbox.restore(ADDRESS)
+    assert home.snapshot() == before
+
+
+def test_a_mailbox_without_a_dot_qmail_file_gets_one_and_loses_it_again(mailbox, home):
+    (home.mailbox() / ".qmail").unlink()
+    before = home.snapshot()
+    assert mailbox.write() == {"instruction": {"old": None, "new": ["|exit 0"]}}
+    assert (home.mailbox() / ".qmail").stat().st_uid == home.uid
+    assert mailbox.check()["fate"] == "swallowed"
+    mailbox.restore(ADDRESS)
+    assert home.snapshot() == before
+
+
+def test_a_second_write_changes_nothing(mailbox, home):
+    mailbox.write()
+    before = home.snapshot(), (home.mailbox()).stat().st_ctime_ns
+    assert mailbox.write() == {}
+    assert (home.snapshot(), (home.mailbox()).stat().st_ctime_ns) == before
+
+
+def test_test_mode_tells_the_same_and_writes_nothing(mailbox, home):
+    before = home.snapshot()
+    told = mailbox.write(test=True)
+    assert home.snapshot() == before
+    assert told == mailbox.write()
+    told = mailbox.restore(ADDRESS, test=True)
+    assert mailbox.check()["fate"] == "swallowed"
+    assert told == mailbox.restore(ADDRESS)
+
+
+def test_drift_is_mended_and_what_it_was_is_kept(mailbox, home):
+    mailbox.write()
+    (home.mailbox() / ".qmail").write_text("| true\n| /usr/bin/deliverquota ./Maildir\n")
+    changes = mailbox.write()
+    assert changes["instruction"]["old"] == ["| true", "| /usr/bin/deliverquota ./Maildir"]
+    (versions,) = mailbox.history(ADDRESS).values()
+    assert [version["size"] for version in versions] == [41, 11]
+    mailbox.restore(ADDRESS)
+    assert "deliverquota" in (home.mailbox() / ".qmail").read_text()
+
+
+def test_a_sink_is_undone_though_its_route_has_changed(mailbox, home):
+    before = home.snapshot()
+    mailbox.write()
+    home.write_control("virtualdomains", "\n")
+    mailbox.restore(ADDRESS)
+    home.write_control("virtualdomains", "example.com:1\n")
+    assert home.snapshot() == before
+
+
+def test_every_sink_is_undone_where_none_is_named(mailbox, home):
+    home.add_mailbox("other", "./Maildir/\n")
+    before = home.snapshot()
+    mailbox.write()
+    mailbox.write("other@example.com")
+    changed = mailbox.restore()
+    assert len(changed) == 2
+    assert home.snapshot() == before
+
+
+def test_a_sink_whose_mailbox_is_gone_is_nothing_to_undo(mailbox, home):
+    mailbox.write()
+    shutil.rmtree(home.mailbox())
+    assert mailbox.restore(ADDRESS) == {}
+
+
+@pytest.mark.parametrize(
+    ("instruction", "fate"),
+    [
+        ("#", "swallowed"),
+        (["# first", "|true"], "swallowed"),
+        ("./Maildir/", "stored"),
+        ("&joe@example.org", "forwarded"),
+    ],
+)
+def test_other_instructions_do_what_they_say(mailbox, instruction, fate):
+    mailbox.write(instruction=instruction)
+    assert mailbox.check()["fate"] == fate
+    assert mailbox.write(instruction=instruction) == {}
+
+
+@pytest.mark.parametrize(
+    "instruction", ["", " ", [], ["", "|exit 0"], " |exit 0", "|exit 0\n", "|exit 0\r", "a\0", None, 5, {"a": 1}, [1]]
+)
+def test_an_instruction_that_is_none_is_refused(home, mailbox, instruction):
+    refused(home, mailbox, "instruction", instruction=instruction, error=SaltInvocationError)
+
+
+def test_an_instruction_that_cannot_work_is_refused(home, mailbox):
+    refused(home, mailbox, "deferred", instruction="./NoMaildir/")
+    refused(home, mailbox, "bounced", instruction="|exit 100")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "dummy",
+        "a@b@example.com",
+        "@example.com",
+        "dummy@",
+        "d\u00fcmmy@example.com",
+        "dum\nmy@example.com",
+        "dum\x07my@example.com",
+        "../dummy@example.com",
+        "dummy@../example.com",
+        "dummy@example..com",
+        "a b@example.com",
+        "dummy%example.com@example.com",
+        None,
+        5,
+    ],
+)
+def test_an_address_that_is_none_is_refused(home, mailbox, address):
+    refused(home, mailbox, "no address for double bounces", address, SaltInvocationError)
+
+
+def test_a_route_that_ends_remote_is_refused(home, mailbox):
+    refused(home, mailbox, "leaves this server: elsewhere.example is neither", "dummy@elsewhere.example")
+
+
+def test_a_route_that_ends_nowhere_is_refused(home, mailbox):
+    home.add_assign(f"=1-gone:popuser:{home.uid}:{home.gid}:{home.path}/mailnames/gone:::")
+    refused(home, mailbox, "ends nowhere: .*missing", "gone@example.com")
+
+
+def test_a_route_that_ends_at_a_catch_all_is_refused_unless_asked_for(home, mailbox):
+    home.add_assign(f"+1-:alias:{home.uid}:{home.gid}:{home.path}/alias:-::")
+    (home.path / "alias").chmod(0o755)
+    (home.path / "alias/.qmail-default").write_text("./Maildir/\n")
+    refused(home, mailbox, "ends at a catch-all, .*qmail_doublebounce:mailbox", "typo@example.com")
+    mailbox.write("typo@example.com", mailbox="dotqmail")
+    assert mailbox.check("typo@example.com")["fate"] == "swallowed"
+    assert (home.path / "alias/.qmail-default").read_text() == "./Maildir/\n"
+
+
+def test_the_catch_all_itself_is_never_made_a_sink(home, mailbox):
+    home.add_assign(f"+1-:alias:{home.uid}:{home.gid}:{home.path}/alias:-::")
+    (home.path / "alias/.qmail-default").write_text("./Maildir/\n")
+    for name in ("default", "a-default"):
+        refused(home, mailbox, "receives other addresses too", f"{name}@example.com")
+
+
+def test_a_vpopmail_address_needs_no_account(home, mailbox):
+    """There .qmail-default is the program that knows the mailboxes, and the address's own file is read before it."""
+    home.add_assign(f"+1-:vpopmail:{home.uid}:{home.gid}:{home.path}/alias:-::")
+    (home.path / "alias/.qmail-default").write_text("| /home/vpopmail/bin/vdelivermail '' bounce-no-mailbox\n")
+    mailbox.write("sink@example.com")
+    assert (home.path / "alias/.qmail-sink").read_text() == "|exit 0\n"
+    assert (home.path / "alias/.qmail-sink").stat().st_uid == home.uid
+
+
+def test_an_alias_that_nobody_has_made_yet_is_made(home, mailbox):
+    home.add_assign(f"+alias-:alias:{home.uid}:{home.gid}:{home.path}/alias:-::")
+    home.write_control("virtualdomains", "example.org:alias\n")
+    mailbox.write("double.bounce@example.org")
+    assert (home.path / "alias/.qmail-double:bounce").read_text() == "|exit 0\n"
+
+
+def test_a_home_that_makes_qmail_local_defer_is_refused_before_anything_is_written(home, mailbox):
+    home.mailbox().chmod(0o777)
+    refused(home, mailbox, "writable")
+    home.mailbox().chmod(0o1755)
+    refused(home, mailbox, "sticky")
+
+
+def test_a_dot_qmail_file_that_is_a_link_is_left(home, mailbox):
+    (home.mailbox() / ".qmail").unlink()
+    (home.mailbox() / ".qmail").symlink_to("Maildir/../.other")
+    refused(home, mailbox, "symbolic link")
+
+
+def test_the_state_fails_and_silences_its_watch(states, home):
+    returned = states.qmail_mailbox.sink(name="dummy@elsewhere.example", home=str(home.path))
+    assert returned.result is False
+    assert returned.full_return["skip_watch"] is True
