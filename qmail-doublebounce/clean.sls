@@ -1,0 +1,28 @@
+{#- Undo what this formula did, and nothing more, in reverse: the control files, qmail-send, then the mailbox. -#}
+{%- from "qmail-doublebounce/map.jinja" import settings with context %}
+
+{%- for name in ("doublebounceto", "doublebouncehost") %}
+{{ name }} is as it was:
+  qmail_control.restored:
+    - name: {{ name }}
+    - home: {{ settings.qmail.home | json }}
+    - control: {{ settings.qmail.control | json }}
+{%- endfor %}
+
+qmail-send knows where double bounces went before:
+  qmail_service.running:
+    - name: qmail-send
+    - home: {{ settings.qmail.home | json }}
+    - control: {{ settings.qmail.control | json }}
+    - queue: {{ settings.qmail.queue | json }}
+    - provider: {{ settings.service.provider | json }}
+    - service: {{ settings.service.name | json }}
+    - timeout: {{ settings.service.timeout }}
+    - watch:
+      - qmail_control: doublebounceto is as it was
+      - qmail_control: doublebouncehost is as it was
+
+the mailbox is as it was:
+  qmail_mailbox.restored:
+    - require:
+      - qmail_service: qmail-send knows where double bounces went before

@@ -1,0 +1,108 @@
+"""Pillar is checked as a whole, and every problem is told at once, with its place and the remedy."""
+
+import copy
+import pathlib
+
+import pytest
+import yaml
+from salt.exceptions import SaltInvocationError
+
+EXAMPLE = pathlib.Path(__file__).parent.parent.parent / "pillar.example"
+
+
+@pytest.fixture
+def settings(modules, home):
+    def settings(**given):
+        given.setdefault("qmail", {})
+        if isinstance(given["qmail"], dict):
+            given["qmail"].setdefault("home", str(home.path))
+        return modules.qmail_doublebounce.settings({"qmail_doublebounce": given})
+
+    return settings
+
+
+def problem(settings, **given):
+    with pytest.raises(SaltInvocationError) as caught:
+        settings(**given)
+    return str(caught.value)
+
+
+def test_what_is_not_given_is_as_in_the_example(settings, home):
+    example = yaml.safe_load(EXAMPLE.read_text())["qmail_doublebounce"]
+    example["qmail"].update(home=str(home.path), control=f"{home.path}/control", queue=f"{home.path}/queue")
+    halves = {"local": "doublebounce", "host": "example.com"}
+    assert settings(address=example["address"]) == {**example, **halves}
+
+
+def test_the_part_below_the_key_will_do(modules, home):
+    part = {"address": "dummy@example.com", "qmail": {"home": str(home.path)}}
+    assert modules.qmail_doublebounce.settings(part)["local"] == "dummy"
+
+
+def test_pillar_itself_is_not_changed(modules, home):
+    pillar = {"qmail_doublebounce": {"address": "dummy@example.com", "qmail": {"home": str(home.path)}}}
+    before = copy.deepcopy(pillar)
+    modules.qmail_doublebounce.settings(pillar)
+    assert pillar == before
+
+
+def test_mode_discard_needs_no_address(settings):
+    assert settings(mode="discard")["local"] is None
+
+
+def test_an_unknown_setting_is_told_with_the_nearest(settings):
+    assert "qmail_doublebounce:adress is no setting. The nearest is address." in problem(settings, adress="a@b")
+    told = problem(settings, address="a@example.com", service={"timeuot": 5})
+    assert "qmail_doublebounce:service:timeuot is no setting. The nearest is timeout." in told
+
+
+def test_all_problems_are_told_at_once(settings):
+    told = problem(
+        settings,
+        mode="sinks",
+        address="dummy",
+        instruction=["", 1],
+        mailbox="cpanel",
+        verify="yes",
+        qmail={"home": "var/qmail", "log": 5},
+        service={"provider": "upstart", "name": 1, "timeout": True},
+    )
+    for place in (
+        "mode",
+        "address",
+        "instruction",
+        "mailbox",
+        "verify",
+        "qmail:home",
+        "qmail:log",
+        "service:provider",
+        "service:name",
+        "service:timeout",
+    ):
+        assert f"qmail_doublebounce:{place}" in told
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"mode": "sink", "address": None}, "address is missing"),
+        ({"address": "a@example.com", "qmail": ["home"]}, "qmail_doublebounce:qmail is ['home']"),
+        ({"address": "a@example.com", "qmail": {"home": "/nonexistent/qmail"}}, "where no directory is"),
+        ({"address": "a@example.com", "qmail": {"home": "/proc"}}, "/proc, which is no qmail"),
+        ({"address": "a@example.com", "qmail": {"home": "/var/../etc"}}, "an absolute path"),
+        ({"address": "a@example.com", "service": {"timeout": 0}}, "from 1 to 86400"),
+        ({"address": "a@example.com", "mode": ["sink"]}, "allowed: sink, discard"),
+    ],
+)
+def test_each_problem_names_its_place_and_what_is_allowed(settings, given, told):
+    assert told in problem(settings, **given)
+
+
+def test_a_pillar_of_the_wrong_type_is_told(modules):
+    for wrong in ("text", ["list"], 5):
+        with pytest.raises(SaltInvocationError, match="settings belong there"):
+            modules.qmail_doublebounce.settings({"qmail_doublebounce": wrong})
+
+
+def test_split_gives_the_two_halves(modules):
+    assert modules.qmail_doublebounce.split("Dummy@Example.com") == {"local": "Dummy", "host": "Example.com"}
