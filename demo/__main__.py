@@ -1,0 +1,148 @@
+"""
+Show the formula at work on a small qmail home, without root and without qmail, and check what it promises.
+
+Everything lies in .demo/ and is made anew each time. The qmail-send in it is a stand-in that reads its control files
+as the real one does: when it starts.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+from tests.support.home import Home
+
+REPOSITORY = pathlib.Path(__file__).parent.parent
+PLACE = REPOSITORY / ".demo"
+SALT_CALL = pathlib.Path(sys.executable).with_name("salt-call")
+
+
+def main():
+    for pid_file in PLACE.glob("qmail/qmail-send.pid"):
+        Home.stop_pid(pid_file)  # one that an interrupted demo left behind
+    shutil.rmtree(PLACE, ignore_errors=True)
+    home = Home(PLACE / "qmail")
+    configure(home)
+    subprocess.run([home.path / "bin/qmailctl", "start"], check=True)
+    try:
+        return show(home)
+    finally:
+        home.stop()
+
+
+def configure(home):
+    """Write what a masterless minion needs: a configuration and a pillar."""
+    minion = {
+        "id": "demo",
+        "file_client": "local",
+        "root_dir": str(PLACE / "salt"),
+        "file_roots": {"base": [str(REPOSITORY)]},
+        "pillar_roots": {"base": [str(PLACE / "pillar")]},
+        "module_dirs": [str(REPOSITORY)],
+        "qmail_kept.directory": str(PLACE / "kept"),
+        "log_level": "error",
+    }
+    pillar = {"qmail_doublebounce": {"address": Home.ADDRESS, "qmail": {"home": str(home.path)}}}
+    write(PLACE / "etc/minion", minion)
+    write(PLACE / "pillar/top.sls", {"base": {"*": ["qmail"]}})
+    write(PLACE / "pillar/qmail.sls", pillar)
+
+
+def write(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n")  # JSON is YAML
+
+
+def show(home):
+    before = home.snapshot()
+
+    title("Before: where do double bounces go?")
+    salt_call("qmail_control.show", f"home={home.path}")
+    wait_for(home, "postmaster@mail.example.net")
+
+    title("The pillar")
+    print(f"qmail_doublebounce:\n  address: {Home.ADDRESS}\n  qmail:\n    home: {short(home.path)}")
+
+    title("state.apply qmail-doublebounce test=True: what would change? Nothing is written")
+    salt_call("state.apply", "qmail-doublebounce", "test=True")
+    check(home.snapshot() == before, "test=True wrote nothing")
+
+    title("state.apply qmail-doublebounce")
+    applied = apply("qmail-doublebounce")
+    check(all(state["changes"] for state in applied), "each state changed something")
+
+    title("After: where do double bounces go, and what becomes of them there?")
+    salt_call("qmail_control.show", f"home={home.path}")
+    salt_call("qmail_mailbox.check", Home.ADDRESS, f"home={home.path}")
+    wait_for(home, Home.ADDRESS)
+
+    title("state.apply qmail-doublebounce, once more")
+    pid = home.pid()
+    applied = apply("qmail-doublebounce")
+    check(not any(state["changes"] for state in applied), "the second run changed nothing")
+    check(home.pid() == pid, f"qmail-send {pid} was left alone")
+
+    title("state.apply qmail-doublebounce.clean")
+    apply("qmail-doublebounce.clean")
+    wait_for(home, "postmaster@mail.example.net")
+    after = home.snapshot()
+    check(after == before, f"every byte, owner and mode of {len(before)} files and directories is as it was before")
+    return 0
+
+
+def apply(sls):
+    """Apply an SLS, print what a user would see, and return the results of its states."""
+    told = json.loads(salt_call("state.apply", sls, "--out=json", quiet=True))["local"]
+    if not isinstance(told, dict):
+        sys.exit("\n".join(told))
+    print(displayed(told))
+    check(all(state["result"] is True for state in told.values()), f"all {len(told)} states succeeded")
+    return list(told.values())
+
+
+def displayed(told):
+    """Show results as salt-call shows them; asking Salt's own outputter spares a second run of the states."""
+    import salt.config
+    import salt.output
+
+    opts = salt.config.minion_config(str(PLACE / "etc/minion"))
+    opts["color"] = sys.stdout.isatty()
+    return short(salt.output.out_format({"local": told}, "highstate", opts))
+
+
+def salt_call(*words, quiet=False):
+    command = [SALT_CALL, "--local", f"--config-dir={PLACE / 'etc'}", "--retcode-passthrough", *words]
+    if not quiet:
+        print(f"$ salt-call --local {short(' '.join(words))}", flush=True)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ, "LC_ALL": "C.UTF-8"}
+    )
+    if done.returncode and not quiet:
+        sys.exit(done.stdout or f"salt-call failed with exit {done.returncode}")
+    if not quiet:
+        print(short(done.stdout))
+    return done.stdout
+
+
+def wait_for(home, address):
+    """The running qmail-send says itself what it has read."""
+    check(home.wait_until_loaded(address), f"the running qmail-send sends double bounces to {address}")
+
+
+def title(text):
+    print(f"\n=== {text}\n", flush=True)
+
+
+def check(holds, promise):
+    print(f"{'[ok]' if holds else '[NOT SO]'} {promise}", flush=True)
+    if not holds:
+        sys.exit(1)
+
+
+def short(text):
+    return str(text).replace(f"{REPOSITORY}/", "")
+
+
+sys.exit(main())
