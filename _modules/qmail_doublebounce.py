@@ -118,7 +118,7 @@ def _problems(merged, given):
     if not isinstance(merged["verify"], bool):
         problems.append(f"{_path('verify')} is {merged['verify']!r}; allowed: true, false.")
     problems += _address_problems(merged, given)
-    problems += _called("instruction", __salt__["qmail_mailbox.contents"], merged["instruction"])
+    problems += _called("instruction", __salt__["qmail_sink.contents"], merged["instruction"])
     problems += _home_problems(qmail)
     if not _is_name(qmail["log"]):
         problems.append(f"{_path('qmail:log')} is {qmail['log']!r}; allowed: auto, journald, or an absolute path.")

@@ -64,7 +64,7 @@ def replace(path, contents, uid=None, gid=None, mode="0644", note=None, test=Fal
         Permission bits as octal text. ``None`` keeps those of the file; a new file gets ``0644``.
 
     note
-        A line to remember with it, for example the address that the file is for; ``qmail_kept.written`` tells it.
+        A line to remember with it, for example the address that the file is for; ``qmail_kept.files`` tells it.
 
     test
         Only return what would change.

@@ -63,24 +63,29 @@ def version(path, name=None):
         return _file(_record(path, name))
 
 
-def written(below="/"):
+def files(note=None):
     """
-    List the files that this project wrote and has not put back since.
+    List the files that this project has written, in the order of their paths.
 
-    Each is a dict with ``path`` and ``note``, in the order of their paths.
+    Each is a dict with ``path``, ``note`` (what the file was written for, such as an address; ``None`` for a control
+    file) and ``written``: ``True`` while what was written there has not been put back.
 
-    below
-        Only files below this directory.
+    note
+        Only files with this note.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_kept.written
+        salt '*' qmail_kept.files
     """
     with _explained("what was written"):
-        ledgers = {path: _ledger(path) for path in _paths() if path.startswith(os.path.join(below, ""))}
-    return [{"path": path, "note": ledgers[path]["note"]} for path in sorted(ledgers) if ledgers[path]["written"]]
+        ledgers = {path: _ledger(path) for path in _paths()}
+    return [
+        {"path": path, "note": ledgers[path]["note"], "written": bool(ledgers[path]["written"])}
+        for path in sorted(ledgers)
+        if note in (None, ledgers[path]["note"])
+    ]
 
 
 def ours(path, contents):
@@ -165,7 +170,7 @@ def claim(path, contents, note=None):
         Bytes.
 
     note
-        A line that ``written`` tells, for example the address that the file is for.
+        A line that ``files`` tells, for example the address that the file is for.
 
     CLI Example:
 
@@ -195,7 +200,8 @@ def end(path):
         salt '*' qmail_kept.end /var/qmail/control/doublebounceto
     """
     with _locked(path):
-        _write(os.path.join(_home(path), LEDGER), {**NOTHING, "ended": time.time()})
+        ledger = {"written": [], "note": _ledger(path)["note"], "ended": time.time()}
+        _write(os.path.join(_home(path), LEDGER), ledger)
 
 
 def _root():

@@ -2,18 +2,7 @@
 The sink: the dot-qmail file at the end of an address's route, and what qmail-local does with mail there.
 """
 
-import os
-
-from salt.exceptions import CommandExecutionError, SaltInvocationError
-
-FATES = {
-    "swallowed": "vanishes",
-    "stored": "is stored",
-    "forwarded": "is forwarded",
-    "deferred": "is deferred, and stays in the queue",
-    "bounced": "bounces",
-    "unknown": "goes wherever a program decides",
-}
+from salt.exceptions import CommandExecutionError
 
 
 def check(address, home="/var/qmail", control=None):
@@ -87,6 +76,52 @@ def predict(dotqmail, home, user, dash="", forbidden="002", default="./Maildir/"
     return __salt__["qmail_dotqmail.predict"](dotqmail, home, user, dash, forbidden, default)
 
 
+def make(address, home="/var/qmail", control=None, mailbox="auto", test=False):
+    """
+    Make the mailbox of an address, where Plesk runs its domain and has none, and return what that changed.
+
+    Returns ``{}`` where nothing had to be made (elsewhere the dot-qmail file that ``write`` writes is all it takes),
+    else ``{"mailbox": {"old": None, "new": ADDRESS}}``. Its password is random and kept nowhere: nobody needs it.
+    ``restore`` does not remove the mailbox again: mail could be in it. Remove it in Plesk.
+
+    Raises CommandExecutionError with Plesk's own words where it cannot be made, and where Plesk says that there is one.
+
+    address
+        The whole address.
+
+    home, control
+        As for ``check``.
+
+    mailbox
+        ``auto``: where Plesk runs the domain. ``plesk``: Plesk must run it. ``dotqmail``: never.
+
+    test
+        Only return what would change.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox.make doublebounce@example.com test=True
+    """
+    __salt__["qmail_address.split"](address)
+    route = __salt__["qmail_route.resolve"](address, home, control=control)
+    if not __salt__["qmail_sink.is_plesks"](address, route, home, mailbox):
+        return {}
+    if __salt__["qmail_sink.is_without_qmail"](address, home):
+        raise CommandExecutionError(__salt__["qmail_sink.problem"](address, route, home, mailbox))
+    if __salt__["qmail_plesk.info"](address) is not None:
+        raise CommandExecutionError(
+            f"Plesk has a mailbox {address}, but qmail does not find it: {route['reason']} Have Plesk write its mail "
+            "files anew: plesk repair mail"
+        )
+    changes = {"mailbox": {"old": None, "new": address}}
+    if test:
+        return changes
+    __salt__["qmail_plesk.create"](address)
+    return changes
+
+
 def write(address, instruction="|exit 0", home="/var/qmail", control=None, mailbox="auto", test=False):
     """
     Make an address a sink: write these instructions into its own dot-qmail file, and return what that changed.
@@ -110,9 +145,9 @@ def write(address, instruction="|exit 0", home="/var/qmail", control=None, mailb
         As for ``check``.
 
     mailbox
-        ``auto``: the address must be a mailbox of its own, or one that a dot-qmail file makes (an alias, a vpopmail
-        address). ``dotqmail``: write the file also where a catch-all receives the address now. ``plesk``: the
-        mailbox must be one of Plesk's.
+        ``auto``: the address must have a mailbox of its own (``make`` makes it under Plesk), or be one that a dot-qmail
+        file makes (an alias, a vpopmail address). ``dotqmail``: write the file also where a catch-all receives the
+        address now. ``plesk``: the mailbox must be one of Plesk's.
 
     test
         Only return what would change.
@@ -123,51 +158,24 @@ def write(address, instruction="|exit 0", home="/var/qmail", control=None, mailb
 
         salt '*' qmail_mailbox.write doublebounce@example.com test=True
     """
-    wanted = contents(instruction)
+    wanted = __salt__["qmail_sink.contents"](instruction)
     __salt__["qmail_address.split"](address)
     route = __salt__["qmail_route.resolve"](address, home, control=control)
-    _refuse(address, route, mailbox)
+    if test and __salt__["qmail_sink.is_plesks"](address, route, home, mailbox):
+        return {"instruction": {"old": None, "new": _lines(wanted)}}  # in the mailbox that "make" would have made
+    problem = __salt__["qmail_sink.problem"](address, route, home, mailbox)
+    if problem:
+        raise CommandExecutionError(problem)
     meant = _predict(route, route["exact"], wanted)
     if meant["fate"] in ("deferred", "bounced"):
         raise CommandExecutionError(f"{address} cannot be a sink: {meant['reason']}.")
     owner = _owner(__salt__["qmail_file.read"](route["exact"]), route)
     changes = __salt__["qmail_file.replace"](route["exact"], wanted, **owner, note=address, test=test)
-    if not test:
-        _confirm(address, meant, home, control)
+    found = meant if test else check(address, home, control)
+    if found["fate"] != meant["fate"]:
+        __salt__["qmail_file.restore"](route["exact"])
+        raise CommandExecutionError(f"{address} cannot be a sink: {found['reason']}. Everything is as it was.")
     return _told(changes)
-
-
-def contents(instruction):
-    """
-    Return the contents of a dot-qmail file that holds these instructions, as bytes.
-
-    Raises SaltInvocationError where they can be none: no text, control characters, a blank first line, or a line that
-    begins with a blank.
-
-    instruction
-        A line of a dot-qmail file, or a list of lines; see dot-qmail(5).
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox.contents '|exit 0'
-    """
-    lines = [instruction] if isinstance(instruction, str) else instruction
-    if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
-        raise SaltInvocationError(f"instruction {instruction!r} is neither a line nor a list of lines.")
-    for line in lines:
-        if any((ord(sign) < 32 and sign != "\t") or ord(sign) == 127 for sign in line):
-            raise SaltInvocationError(
-                f"instruction {line!r} holds a control character; give one line a list entry each."
-            )
-    if not lines[0].strip():
-        raise SaltInvocationError("instruction begins with a blank line: qmail-local defers such mail for ever.")
-    if any(line[:1] in (" ", "\t") for line in lines):
-        raise SaltInvocationError(
-            "instruction has a line that begins with a blank: qmail-local takes it for an address."
-        )
-    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def restore(address=None, version=None, test=False):
@@ -183,7 +191,8 @@ def restore(address=None, version=None, test=False):
         The address; ``None`` for every address that was made a sink on this machine.
 
     version
-        One of the versions that ``history`` lists; ``None`` for the newest.
+        One of the versions that ``history`` lists: it is put back whatever is there now, which is kept. ``None`` for
+        the newest.
 
     test
         Only return what would change.
@@ -195,7 +204,7 @@ def restore(address=None, version=None, test=False):
         salt '*' qmail_mailbox.restore doublebounce@example.com
     """
     changes = {}
-    for path in _sinks(address):
+    for path in _sinks(address, version is None):
         changed = _told(__salt__["qmail_file.restore"](path, version, test=test))
         if changed:
             changes[path] = changed
@@ -206,10 +215,11 @@ def history(address=None):
     """
     List what was in the dot-qmail files before they became sinks: the kept versions, newest first.
 
-    Returns a dict of the paths, each a list as ``qmail_file.kept`` returns it.
+    Returns a dict of the paths, each a list of dicts: ``version``, ``time`` (when it was replaced, ISO 8601, UTC),
+    ``exists``, and of the file ``uid``, ``gid``, ``mode`` and ``size`` in bytes.
 
     address
-        The address; ``None`` for every address that is a sink on this machine.
+        The address; ``None`` for every address that is or was a sink on this machine.
 
     CLI Example:
 
@@ -217,56 +227,13 @@ def history(address=None):
 
         salt '*' qmail_mailbox.history doublebounce@example.com
     """
-    return {path: __salt__["qmail_file.kept"](path) for path in _sinks(address)}
+    return {path: __salt__["qmail_file.kept"](path) for path in _sinks(address, False)}
 
 
-def _sinks(address):
-    """Name the dot-qmail files written for an address, wherever its route went at that time."""
-    notes = __salt__["qmail_kept.written"]()
-    return [entry["path"] for entry in notes if entry["note"] and address in (None, entry["note"])]
-
-
-def _refuse(address, route, mailbox):
-    """Say why an address can be no sink, if it cannot."""
-    if route["outcome"] == "remote":
-        raise CommandExecutionError(
-            f"{address} leaves this server: {route['reason']} Set qmail_doublebounce:address to an address that this "
-            "server receives mail for."
-        )
-    if route["outcome"] == "deferred" or route["exact"] is None:
-        raise CommandExecutionError(
-            f"{address} ends nowhere: {route['reason']} Set qmail_doublebounce:address to a mailbox."
-        )
-    if __salt__["qmail_route.catches_all"](route["exact"]):
-        raise CommandExecutionError(
-            f"{address} would be read from {route['exact']}, which receives other addresses too. "
-            "Set qmail_doublebounce:address to another one."
-        )
-    has_own = route["dotqmail"] == route["exact"] or not route["dash"]
-    if not has_own and (mailbox == "plesk" or (mailbox == "auto" and _is_plesk(route))):
-        raise CommandExecutionError(
-            f"{address} ends nowhere: Plesk runs its domain and has no such mailbox. Make it in Plesk, or by "
-            f"PSA_PASSWORD=… plesk bin mail --create {address} -mailbox true -passwd ''"
-        )
-    if not has_own and route["dotqmail"] and mailbox == "auto" and not _is_vpopmail(route):
-        raise CommandExecutionError(
-            f"{address} ends at a catch-all, {route['dotqmail']}: it has no mailbox of its own. Mend "
-            "qmail_doublebounce:address, or set qmail_doublebounce:mailbox to dotqmail to make it one by writing "
-            f"{route['exact']}."
-        )
-
-
-def _is_plesk(route):
-    """Plesk's virtualdomains give each domain a number, and its mailboxes lie in a directory named after the domain."""
-    number, _, rest = route["recipient"].partition("-")
-    host = rest.rpartition("@")[2].lower()
-    return route["domain"] == "virtualdomains" and number.isdecimal() and os.path.isdir(f"/var/qmail/mailnames/{host}")
-
-
-def _is_vpopmail(route):
-    """A vpopmail domain's catch-all is no catch-all but the program that knows the domain's mailboxes."""
-    found = __salt__["qmail_file.read"](route["dotqmail"])
-    return bool(found) and b"vdelivermail" in found["contents"]
+def _sinks(address, now):
+    """Name the dot-qmail files that are sinks now, or ever were, wherever the address's route went at that time."""
+    entries = __salt__["qmail_kept.files"](note=address)
+    return [entry["path"] for entry in entries if entry["note"] and (entry["written"] or not now)]
 
 
 def _owner(old, route):
@@ -283,14 +250,6 @@ def _predict(route, dotqmail, wanted=None):
     return __salt__["qmail_dotqmail.predict"](
         dotqmail, route["home"], route["uid"], dash=route["dash"], gid=route["gid"], contents=wanted
     )
-
-
-def _confirm(address, meant, home, control):
-    found = check(address, home, control)
-    if found["fate"] != meant["fate"]:
-        raise CommandExecutionError(
-            f"{address} is written, but mail for it {FATES.get(found['fate'], found['fate'])}: {found['reason']}."
-        )
 
 
 def _told(changes):

@@ -34,10 +34,14 @@ def sink(name, instruction="|exit 0", home="/var/qmail", control=None, mailbox="
         Who makes the mailbox where there is none: ``auto``, ``dotqmail`` or ``plesk``; see ``qmail_mailbox.write``.
     """
     ret = {"name": name, "result": True, "comment": f"{name} is the sink already.", "changes": {}}
+    changes = {}
     try:
-        changes = __salt__["qmail_mailbox.write"](name, instruction, home, control, mailbox, test=__opts__["test"])
+        __salt__["qmail_sink.contents"](instruction)  # before Plesk makes a mailbox for nothing
+        changes.update(__salt__["qmail_mailbox.make"](name, home, control, mailbox, test=__opts__["test"]))
+        write = __salt__["qmail_mailbox.write"]
+        changes.update(write(name, instruction, home, control, mailbox, test=__opts__["test"]))
     except (CommandExecutionError, SaltInvocationError) as err:
-        return {**ret, "result": False, "comment": str(err), "skip_watch": True}
+        return {**ret, "result": False, "comment": str(err), "changes": changes, "skip_watch": True}
     if not changes:
         return ret
     if __opts__["test"]:

@@ -23,9 +23,7 @@ class Home:
     ADDRESS = "dummy@example.com"
 
     def __init__(self, path):
-        self.path = pathlib.Path(path)
-        self.control = self.path / "control"
-        self.uid, self.gid = (4242, 4243) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+        self._know(path)
         for name in ("control", "users", "alias", "bin", "queue/lock", "mailnames"):
             (self.path / name).mkdir(parents=True, exist_ok=True)
         (self.path / "queue/lock/sendmutex").touch()
@@ -36,6 +34,19 @@ class Home:
         self.write_control("virtualdomains", f"{self.DOMAIN}:1\n")
         self.assign = []
         self.add_mailbox("dummy", "./Maildir/\n")
+
+    @classmethod
+    def at(cls, path):
+        """Return the home that is laid out at a place already."""
+        home = cls.__new__(cls)
+        home._know(path)
+        home.assign = (home.path / "users/assign").read_text().split("\n")[:-2]
+        return home
+
+    def _know(self, path):
+        self.path = pathlib.Path(path)
+        self.control = self.path / "control"
+        self.uid, self.gid = (4242, 4243) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
 
     def write_control(self, name, text):
         (self.control / name).write_text(text)

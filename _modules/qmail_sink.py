@@ -1,0 +1,160 @@
+"""
+What can be a sink: which instructions, and which addresses by the route that their mail takes.
+"""
+
+import os
+
+from salt.exceptions import SaltInvocationError
+
+
+def contents(instruction):
+    """
+    Return the contents of a dot-qmail file that holds these instructions, as bytes.
+
+    Raises SaltInvocationError where they can be none: no text, control characters, a blank first line, or a line that
+    begins with a blank.
+
+    instruction
+        A line of a dot-qmail file, or a list of lines; see dot-qmail(5).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_sink.contents '|exit 0'
+    """
+    lines = [instruction] if isinstance(instruction, str) else instruction
+    if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
+        raise SaltInvocationError(f"instruction {instruction!r} is neither a line nor a list of lines.")
+    for line in lines:
+        if any((ord(sign) < 32 and sign != "\t") or ord(sign) == 127 for sign in line):
+            raise SaltInvocationError(
+                f"instruction {line!r} holds a control character; give one line a list entry each."
+            )
+    if not lines[0].strip():
+        raise SaltInvocationError("instruction begins with a blank line: qmail-local defers such mail for ever.")
+    if any(line[:1] in (" ", "\t") for line in lines):
+        raise SaltInvocationError(
+            "instruction has a line that begins with a blank: qmail-local takes it for an address."
+        )
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def problem(address, route, home="/var/qmail", mailbox="auto"):
+    """
+    Return why mail for an address cannot be made to vanish here, with the remedy; ``None`` where it can.
+
+    address
+        The whole address.
+
+    route
+        What ``qmail_route.resolve`` returns for it.
+
+    home
+        The qmail home directory.
+
+    mailbox
+        The setting ``mailbox``: see ``qmail_mailbox.write``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_sink.problem dummy@example.com '{outcome: remote, domain: remote, reason: "It is not ours."}'
+    """
+    if route["outcome"] == "remote":
+        return (
+            f"{address} leaves this server: {route['reason']} Set qmail_doublebounce:address to an address that this "
+            "server receives mail for."
+        )
+    if is_without_qmail(address, home):
+        return (
+            f"There is no {home}/bin/qmail-send: Plesk runs this server with another mail server, which sends no "
+            "double bounces. Leave this formula off this minion."
+        )
+    if is_plesks(address, route, home, mailbox):
+        return (
+            f"{address} ends nowhere: Plesk runs its domain, and qmail finds no such mailbox. Make it by "
+            "qmail_mailbox.make; where Plesk has it, have Plesk write its mail files anew: plesk repair mail"
+        )
+    if route["outcome"] == "deferred" or route["exact"] is None:
+        return f"{address} ends nowhere: {route['reason']} Set qmail_doublebounce:address to a mailbox."
+    if __salt__["qmail_route.catches_all"](route["exact"]):
+        return (
+            f"{address} would be read from {route['exact']}, which receives other addresses too. "
+            "Set qmail_doublebounce:address to another one."
+        )
+    if mailbox == "auto" and not has_own(route) and route["dotqmail"] and not _is_vpopmail(route):
+        return (
+            f"{address} ends at a catch-all, {route['dotqmail']}: it has no mailbox of its own. Mend "
+            "qmail_doublebounce:address, or set qmail_doublebounce:mailbox to dotqmail to make it one by writing "
+            f"{route['exact']}."
+        )
+    return None
+
+
+def has_own(route):
+    """
+    Tell whether an address has a mailbox or a dot-qmail file of its own, by its route.
+
+    route
+        What ``qmail_route.resolve`` returns for it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_sink.has_own '{outcome: dotqmail, dash: "-", exact: /a/.qmail-b, dotqmail: /a/.qmail-b}'
+    """
+    if route["outcome"] not in ("dotqmail", "defaultdelivery"):
+        return False
+    return route["dotqmail"] == route["exact"] or not route["dash"]
+
+
+def is_plesks(address, route, home="/var/qmail", mailbox="auto"):
+    """
+    Tell whether an address lacks a mailbox that Plesk has to make: the setting says so, or Plesk runs the domain.
+
+    Plesk runs a domain where virtualdomains gives it a number, its directory is in the tree of mailnames, and Plesk's
+    command is there.
+
+    address, route, home, mailbox
+        As for ``problem``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_sink.is_plesks dummy@example.com '{outcome: bounce, domain: locals, recipient: d@example.com}'
+    """
+    if mailbox == "dotqmail" or route["outcome"] == "remote" or has_own(route):
+        return False
+    is_numbered = route["domain"] == "virtualdomains" and route["recipient"].partition("-")[0].isdecimal()
+    return mailbox == "plesk" or (is_numbered and __salt__["qmail_plesk.runs"](_domain(address), home))
+
+
+def is_without_qmail(address, home="/var/qmail"):
+    """
+    Tell whether Plesk runs the domain with another mail server: Plesk's tree is there, and no qmail-send.
+
+    address, home
+        As for ``problem``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_sink.is_without_qmail dummy@example.com
+    """
+    installed = os.path.exists(os.path.join(home, "bin/qmail-send"))
+    return not installed and __salt__["qmail_plesk.runs"](_domain(address), home)
+
+
+def _domain(address):
+    return address.rpartition("@")[2].lower()
+
+
+def _is_vpopmail(route):
+    """A vpopmail domain's catch-all is no catch-all but the program that knows the domain's mailboxes."""
+    found = __salt__["qmail_file.read"](route["dotqmail"])
+    return bool(found) and b"vdelivermail" in found["contents"]
