@@ -3,13 +3,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint matrix clean
+.PHONY: demo test qmail-test lint matrix clean
 
 demo: .venv/salt
 	$(BIN)/python -m demo
 
 test: .venv/tests
 	$(BIN)/python -m pytest $(ARGS)
+
+# Against a real qmail at /var/qmail, as root; skipped with the reason where there is none.
+qmail-test: .venv/tests
+	$(BIN)/python -m pytest tests/qmail $(ARGS)
 
 lint: .venv/lint
 	$(BIN)/ruff check .
