@@ -2,10 +2,10 @@
 The sink: the dot-qmail file at the end of an address's route, and what qmail-local does with mail there.
 """
 
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 
-def check(address, home="/var/qmail", control=None):
+def check(address, home="/var/qmail", control=None, forbidden="002"):
     """
     Tell what would happen to a message for an address, and why.
 
@@ -26,6 +26,9 @@ def check(address, home="/var/qmail", control=None):
     control
         The directory of the control files; ``None`` for ``control`` in the home directory.
 
+    forbidden
+        Mode bits that neither the user's home nor the file may have: ``conf-patrn`` of the build, 002 or 022.
+
     CLI Example:
 
     .. code-block:: bash
@@ -39,7 +42,7 @@ def check(address, home="/var/qmail", control=None):
     outcomes = {"bounce": "bounced", "dropped": "swallowed", "remote": "remote", "deferred": "deferred"}
     if route["outcome"] in outcomes:
         return {**found, "fate": outcomes[route["outcome"]], "reason": route["reason"], **nothing}
-    return {**found, **_predict(route, route["dotqmail"] or route["exact"])}
+    return {**found, **_predict(route, route["dotqmail"] or route["exact"], forbidden=forbidden)}
 
 
 def predict(dotqmail, home, user, dash="", forbidden="002", default="./Maildir/"):
@@ -169,11 +172,13 @@ def write(address, instruction="|exit 0", home="/var/qmail", control=None, mailb
     meant = _predict(route, route["exact"], wanted)
     if meant["fate"] in ("deferred", "bounced"):
         raise CommandExecutionError(f"{address} cannot be a sink: {meant['reason']}.")
+    _refuse_loop(address, route, meant["forwards"], home, control)
     owner = _owner(__salt__["qmail_file.read"](route["exact"]), route)
     changes = __salt__["qmail_file.replace"](route["exact"], wanted, **owner, note=address, test=test)
     found = meant if test else check(address, home, control)
     if found["fate"] != meant["fate"]:
-        __salt__["qmail_file.restore"](route["exact"])
+        if changes:
+            __salt__["qmail_file.restore"](route["exact"])
         raise CommandExecutionError(f"{address} cannot be a sink: {found['reason']}. Everything is as it was.")
     return _told(changes)
 
@@ -236,6 +241,12 @@ def _sinks(address, now):
     return [entry["path"] for entry in entries if entry["note"] and (entry["written"] or not now)]
 
 
+def _refuse_loop(address, route, forwards, home, control):
+    for forward in forwards:
+        if __salt__["qmail_route.resolve"](forward, home, control=control).get("exact") == route["exact"]:
+            raise SaltInvocationError(f"instruction {forward!r} forwards {address} to itself: give another one.")
+
+
 def _owner(old, route):
     """Keep owner and mode of a file that qmail-local can use; else make it the file of the user it runs as."""
     if old:
@@ -246,9 +257,9 @@ def _owner(old, route):
     return {"uid": route["uid"], "gid": route["gid"], "mode": "0600"}
 
 
-def _predict(route, dotqmail, wanted=None):
+def _predict(route, dotqmail, wanted=None, forbidden="002"):
     return __salt__["qmail_dotqmail.predict"](
-        dotqmail, route["home"], route["uid"], dash=route["dash"], gid=route["gid"], contents=wanted
+        dotqmail, route["home"], route["uid"], route["dash"], forbidden, gid=route["gid"], contents=wanted
     )
 
 

@@ -146,7 +146,35 @@ def test_an_instruction_that_is_none_is_refused(home, mailbox, instruction):
     refused(home, mailbox, "instruction", instruction=instruction, error=SaltInvocationError)
 
 
+def test_an_instruction_that_forwards_to_itself_is_refused(home, mailbox):
+    for forward in ("&dummy@example.com", "Dummy@EXAMPLE.com"):
+        refused(home, mailbox, "to itself", instruction=forward, error=SaltInvocationError)
+
+
+def test_a_build_that_forbids_group_writable_homes_is_asked_for(home, mailbox, modules):
+    mailbox.write()
+    home.mailbox().chmod(0o775)
+    assert mailbox.check()["fate"] == "swallowed"
+    strict = modules.qmail_mailbox.check(ADDRESS, home=str(home.path), forbidden="022")
+    assert strict["fate"] == "deferred"
+    assert "775" in strict["reason"] or "writable" in strict["reason"]
+
+
+def test_an_earlier_version_is_put_back_though_the_sink_was_undone(mailbox, home):
+    mailbox.write()
+    (home.mailbox() / ".qmail").write_text("&second@example.org\n")
+    mailbox.write()
+    mailbox.restore(ADDRESS)
+    (versions,) = mailbox.history(ADDRESS).values()
+    assert [version["version"] for version in versions] == ["v2", "v1"]
+    mailbox.restore(ADDRESS, version="v1")
+    assert (home.mailbox() / ".qmail").read_text() == "./Maildir/\n"
+    (versions,) = mailbox.history(ADDRESS).values()
+    assert [version["version"] for version in versions] == ["v3", "v1"]  # what it replaced is the newest now
+
+
 def test_an_instruction_that_cannot_work_is_refused(home, mailbox):
+    refused(home, mailbox, "deferred", instruction="|./no-such-program")
     refused(home, mailbox, "deferred", instruction="./NoMaildir/")
     refused(home, mailbox, "bounced", instruction="|exit 100")
 
