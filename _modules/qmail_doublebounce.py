@@ -1,30 +1,23 @@
 """
-Where this minion's double bounces go: the settings that pillar gives, checked.
+Where this minion's double bounces go: what pillar wants, and what is so.
 """
 
-import difflib
-import os
 
-from salt.exceptions import SaltInvocationError
-
-PILLAR = "qmail_doublebounce"
-DEFAULTS = {
-    "mode": "sink",
-    "address": None,
-    "instruction": "|exit 0",
-    "mailbox": "auto",
-    "verify": False,
-    "qmail": {"home": "/var/qmail", "control": None, "queue": None, "log": "auto"},
-    "service": {"provider": "auto", "name": "auto", "timeout": 60},
-}
-CHOICES = {
-    "mode": ("sink", "discard"),
-    "mailbox": ("auto", "dotqmail", "plesk"),
-    "service:provider": ("auto", "qmailctl", "service"),
-}
-
-
-def settings(pillar=None):
+def settings(
+    pillar=None,
+    mode=None,
+    address=None,
+    instruction=None,
+    mailbox=None,
+    verify=None,
+    home=None,
+    control=None,
+    queue=None,
+    log=None,
+    provider=None,
+    name=None,
+    timeout=None,
+):
     """
     Return the settings of this minion: what its pillar says over the defaults, all of it checked.
 
@@ -38,29 +31,36 @@ def settings(pillar=None):
         The pillar, or the part of it under ``qmail_doublebounce``. ``None`` for this minion's own; over salt-ssh a
         function sees none, so there it must be given.
 
+    mode, address, instruction, mailbox, verify
+        Settings of those names, instead of what pillar says.
+
+    home, control, queue, log
+        Those under ``qmail``.
+
+    provider, name, timeout
+        Those under ``service``.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt '*' qmail_doublebounce.settings
     """
-    given = __pillar__ if pillar is None else pillar
-    if isinstance(given, dict) and (pillar is None or PILLAR in given):
-        given = given.get(PILLAR)
-    given = {} if given is None else given
-    problems = []
-    merged = _merge(given, DEFAULTS, "", problems)
-    if not problems:
-        problems = _problems(merged, bool(given))
-    if problems:
-        raise SaltInvocationError("Pillar is not right. " + " ".join(problems))
-    home = merged["qmail"]["home"]
-    for name in ("control", "queue"):
-        merged["qmail"][name] = merged["qmail"][name] or os.path.join(home, name)
-    halves = {"local": None, "host": None}
-    if merged["mode"] == "sink" and merged["address"] is not None:
-        halves = split(merged["address"])
-    return {**merged, **halves}
+    given = {
+        "mode": mode,
+        "address": address,
+        "instruction": instruction,
+        "mailbox": mailbox,
+        "verify": verify,
+        "qmail:home": home,
+        "qmail:control": control,
+        "qmail:queue": queue,
+        "qmail:log": log,
+        "service:provider": provider,
+        "service:name": name,
+        "service:timeout": timeout,
+    }
+    return __salt__["qmail_settings.get"](pillar, given)
 
 
 def split(address):
@@ -81,88 +81,40 @@ def split(address):
     return __salt__["qmail_address.split"](address)
 
 
-def _merge(given, defaults, place, problems):
-    """Lay what is given over a copy of the defaults, and note what does not belong there."""
-    merged = {key: dict(value) if isinstance(value, dict) else value for key, value in defaults.items()}
-    if not isinstance(given, dict):
-        problems.append(f"{_path(place)} is {given!r}, and settings belong there: see pillar.example.")
-        return merged
-    for key, value in given.items():
-        where = f"{place}{key}"
-        if key not in defaults:
-            problems.append(f"{_path(where)} is no setting.{_nearest(key, defaults)}")
-        elif isinstance(defaults[key], dict):
-            merged[key] = _merge(value, defaults[key], f"{where}:", problems)
-        else:
-            merged[key] = value
-    return merged
+def status(pillar=None, mode=None, address=None, instruction=None, home=None, control=None, queue=None):
+    """
+    Tell in one look where double bounces go now, what becomes of them there, and what is wrong. Nothing is sent.
 
+    Returns a dict:
 
-def _nearest(key, known):
-    near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-    return f" The nearest is {near[0]}." if near else f" Settings there are: {', '.join(known)}."
+    - ``verdict``: a sentence that says it all;
+    - ``recipient``: the address that double bounces go to by the control files, and under ``doublebounceto`` and
+      ``doublebouncehost`` the ``value`` of each, its ``source`` (``file``, ``me`` or ``default``) and ``path``;
+    - ``fate``: what happens to them there: ``swallowed``, ``discarded`` (qmail-send drops them itself), ``stored``,
+      ``forwarded``, ``deferred``, ``bounced`` (each ends as a triple bounce), ``remote``, or ``unknown`` where a
+      program decides; ``reason`` says why;
+    - ``route``: the recipient as qmail rewrites it, the ``dotqmail`` file that decides, and whether that is a
+      ``catch_all``;
+    - ``service``: what ``qmail_service.status`` returns;
+    - ``queue``: how many ``messages`` wait in the queue, how many of them are ``double_bounces``, and the time of the
+      ``oldest`` of these (seconds since the epoch);
+    - ``pillar``: the ``mode`` and ``address`` that pillar asks for, and whether that ``holds``;
+    - ``problems``: a list, the heaviest first, of dicts with ``problem`` and ``remedy``.
 
+    Raises SaltInvocationError where the settings are not right, CommandExecutionError where a file cannot be read.
 
-def _path(place):
-    return ":".join(filter(None, (PILLAR, place.rstrip(":"))))
+    pillar
+        As for ``settings``. Where it says nothing, the defaults are used, and that is told.
 
+    mode, address, instruction, home, control, queue
+        Settings, instead of what pillar says.
 
-def _problems(merged, given):
-    qmail, service = merged["qmail"], merged["service"]
-    values = {"mode": merged["mode"], "mailbox": merged["mailbox"], "service:provider": service["provider"]}
-    problems = [
-        f"{_path(place)} is {value!r}; allowed: {', '.join(CHOICES[place])}."
-        for place, value in values.items()
-        if value not in CHOICES[place]
-    ]
-    if not isinstance(merged["verify"], bool):
-        problems.append(f"{_path('verify')} is {merged['verify']!r}; allowed: true, false.")
-    problems += _address_problems(merged, given)
-    problems += _called("instruction", __salt__["qmail_sink.contents"], merged["instruction"])
-    problems += _home_problems(qmail)
-    if not _is_name(qmail["log"]):
-        problems.append(f"{_path('qmail:log')} is {qmail['log']!r}; allowed: auto, journald, or an absolute path.")
-    if not _is_name(service["name"]):
-        problems.append(f"{_path('service:name')} is {service['name']!r}; allowed: auto, or the name of a service.")
-    timeout = service["timeout"]
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 1 <= timeout <= 86400:
-        problems.append(f"{_path('service:timeout')} is {timeout!r}; allowed: seconds, from 1 to 86400.")
-    return problems
+    CLI Example:
 
+    .. code-block:: bash
 
-def _address_problems(merged, given):
-    if merged["address"] is not None:
-        return _called("address", split, merged["address"])
-    if merged["mode"] == "sink" and given:
-        return [f"{_path('address')} is missing; the mode sink needs a whole address, as in doublebounce@example.com."]
-    return []
-
-
-def _called(place, function, value):
-    try:
-        function(value)
-    except SaltInvocationError as err:
-        return [f"{_path(place)}: {err}"]
-    return []
-
-
-def _home_problems(qmail):
-    problems = []
-    for name in ("home", "control", "queue"):
-        value = qmail[name]
-        if value is None and name != "home":
-            continue
-        if not isinstance(value, str) or not value.startswith("/") or os.path.normpath(value) != value or "\0" in value:
-            problems.append(f"{_path('qmail:' + name)} is {value!r}; allowed: an absolute path without . and ..")
-        elif name != "queue" and not os.path.isdir(value):
-            problems.append(f"{_path('qmail:' + name)} is {value}, where no directory is. Say where qmail lives.")
-    if problems:
-        return problems
-    control = qmail["control"] or os.path.join(qmail["home"], "control")
-    if not os.path.isdir(control):
-        problems.append(f"{_path('qmail:home')} is {qmail['home']}, which is no qmail: it has no directory control.")
-    return problems
-
-
-def _is_name(value):
-    return isinstance(value, str) and value != "" and value.isprintable()
+        salt '*' qmail_doublebounce.status
+    """
+    wanted = settings(pillar, mode, address, instruction, home=home, control=control, queue=queue)
+    is_asked = bool(__salt__["qmail_settings.said"](pillar)) or address is not None or mode is not None
+    return __salt__["qmail_status.look"](wanted, is_asked)

@@ -79,6 +79,32 @@ def predict(dotqmail, home, user, dash="", forbidden="002", default="./Maildir/"
     return __salt__["qmail_dotqmail.predict"](dotqmail, home, user, dash, forbidden, default)
 
 
+def meaning(address, instruction="|exit 0", home="/var/qmail", control=None):
+    """
+    Return the fate (see ``check``) that mail for an address would have with these instructions in its own dot-qmail
+    file; ``None`` where it can have none, because the address's route ends before.
+
+    address
+        The address.
+
+    instruction
+        A line of a dot-qmail file, or a list of lines; see dot-qmail(5).
+
+    home, control
+        As for ``check``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox.meaning doublebounce@example.com ./Maildir/
+    """
+    route = __salt__["qmail_route.resolve"](address, home, control=control)
+    if route["outcome"] in ("remote", "dropped", "deferred"):
+        return None
+    return _predict(route, route["exact"], __salt__["qmail_sink.contents"](instruction))["fate"]
+
+
 def make(address, home="/var/qmail", control=None, mailbox="auto", test=False):
     """
     Make the mailbox of an address, where Plesk runs its domain and has none, and return what that changed.

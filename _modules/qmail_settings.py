@@ -1,0 +1,173 @@
+"""
+The settings: what pillar gives over the defaults, checked as a whole.
+"""
+
+import difflib
+import os
+
+from salt.exceptions import SaltInvocationError
+
+PILLAR = "qmail_doublebounce"
+DEFAULTS = {
+    "mode": "sink",
+    "address": None,
+    "instruction": "|exit 0",
+    "mailbox": "auto",
+    "verify": False,
+    "qmail": {"home": "/var/qmail", "control": None, "queue": None, "log": "auto"},
+    "service": {"provider": "auto", "name": "auto", "timeout": 60},
+}
+CHOICES = {
+    "mode": ("sink", "discard"),
+    "mailbox": ("auto", "dotqmail", "plesk"),
+    "service:provider": ("auto", "qmailctl", "service"),
+}
+
+
+def get(pillar=None, given=None):
+    """
+    Return the settings of this minion: what is given over what its pillar says over the defaults, all of it checked.
+
+    Returns a dict with the keys of pillar.example, and ``local`` and ``host``, the two halves of the address
+    (``None`` in mode ``discard``, and where there is no address because pillar says nothing at all).
+
+    Raises SaltInvocationError that tells every problem at once, each with its place in pillar and what is allowed
+    there.
+
+    pillar
+        The pillar, or the part of it under ``qmail_doublebounce``. ``None`` for this minion's own; over salt-ssh a
+        function sees none, so there it must be given.
+
+    given
+        Settings given by hand: a dict of places, such as ``qmail:home``, and values. ``None`` is not given.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_settings.get given='{"qmail:home": /var/qmail}'
+    """
+    told = said(pillar)
+    problems = []
+    merged = _merge({} if told is None else told, DEFAULTS, "", problems)
+    for place, value in (given or {}).items():
+        if value is not None:
+            part, _, name = place.rpartition(":")
+            (merged[part] if part else merged)[name] = value
+    if not problems:
+        problems = _problems(merged, bool(told))
+    if problems:
+        raise SaltInvocationError("Pillar is not right. " + " ".join(problems))
+    home = merged["qmail"]["home"]
+    for name in ("control", "queue"):
+        merged["qmail"][name] = merged["qmail"][name] or os.path.join(home, name)
+    halves = {"local": None, "host": None}
+    if merged["mode"] == "sink" and merged["address"] is not None:
+        halves = __salt__["qmail_address.split"](merged["address"])
+    return {**merged, **halves}
+
+
+def said(pillar=None):
+    """
+    Return what pillar itself says under ``qmail_doublebounce``, unchecked; ``None`` where it says nothing.
+
+    pillar
+        As for ``get``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_settings.said
+    """
+    told = __pillar__ if pillar is None else pillar
+    if isinstance(told, dict) and (pillar is None or PILLAR in told):
+        return told.get(PILLAR)
+    return told
+
+
+def _merge(given, defaults, place, problems):
+    """Lay what is given over a copy of the defaults, and note what does not belong there."""
+    merged = {key: dict(value) if isinstance(value, dict) else value for key, value in defaults.items()}
+    if not isinstance(given, dict):
+        problems.append(f"{_path(place)} is {given!r}, and settings belong there: see pillar.example.")
+        return merged
+    for key, value in given.items():
+        where = f"{place}{key}"
+        if key not in defaults:
+            problems.append(f"{_path(where)} is no setting.{_nearest(key, defaults)}")
+        elif isinstance(defaults[key], dict):
+            merged[key] = _merge(value, defaults[key], f"{where}:", problems)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _nearest(key, known):
+    near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+    return f" The nearest is {near[0]}." if near else f" Settings there are: {', '.join(known)}."
+
+
+def _path(place):
+    return ":".join(filter(None, (PILLAR, place.rstrip(":"))))
+
+
+def _problems(merged, given):
+    qmail, service = merged["qmail"], merged["service"]
+    values = {"mode": merged["mode"], "mailbox": merged["mailbox"], "service:provider": service["provider"]}
+    problems = [
+        f"{_path(place)} is {value!r}; allowed: {', '.join(CHOICES[place])}."
+        for place, value in values.items()
+        if value not in CHOICES[place]
+    ]
+    if not isinstance(merged["verify"], bool):
+        problems.append(f"{_path('verify')} is {merged['verify']!r}; allowed: true, false.")
+    problems += _address_problems(merged, given)
+    problems += _called("instruction", __salt__["qmail_sink.contents"], merged["instruction"])
+    problems += _home_problems(qmail)
+    if not _is_name(qmail["log"]):
+        problems.append(f"{_path('qmail:log')} is {qmail['log']!r}; allowed: auto, journald, or an absolute path.")
+    if not _is_name(service["name"]):
+        problems.append(f"{_path('service:name')} is {service['name']!r}; allowed: auto, or the name of a service.")
+    timeout = service["timeout"]
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 1 <= timeout <= 86400:
+        problems.append(f"{_path('service:timeout')} is {timeout!r}; allowed: seconds, from 1 to 86400.")
+    return problems
+
+
+def _address_problems(merged, given):
+    if merged["address"] is not None:
+        return _called("address", __salt__["qmail_address.split"], merged["address"])
+    if merged["mode"] == "sink" and given:
+        return [f"{_path('address')} is missing; the mode sink needs a whole address, as in doublebounce@example.com."]
+    return []
+
+
+def _called(place, function, value):
+    try:
+        function(value)
+    except SaltInvocationError as err:
+        return [f"{_path(place)}: {err}"]
+    return []
+
+
+def _home_problems(qmail):
+    problems = []
+    for name in ("home", "control", "queue"):
+        value = qmail[name]
+        if value is None and name != "home":
+            continue
+        if not isinstance(value, str) or not value.startswith("/") or os.path.normpath(value) != value or "\0" in value:
+            problems.append(f"{_path('qmail:' + name)} is {value!r}; allowed: an absolute path without . and ..")
+        elif name != "queue" and not os.path.isdir(value):
+            problems.append(f"{_path('qmail:' + name)} is {value}, where no directory is. Say where qmail lives.")
+    if problems:
+        return problems
+    control = qmail["control"] or os.path.join(qmail["home"], "control")
+    if not os.path.isdir(control):
+        problems.append(f"{_path('qmail:home')} is {qmail['home']}, which is no qmail: it has no directory control.")
+    return problems
+
+
+def _is_name(value):
+    return isinstance(value, str) and value != "" and value.isprintable()

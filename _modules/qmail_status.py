@@ -1,0 +1,189 @@
+"""
+What is so: where double bounces go by the files on disk and the running qmail-send, and what is wrong with it.
+"""
+
+import os
+
+from salt.exceptions import CommandExecutionError
+
+VERDICTS = {
+    "swallowed": "vanish at {to}",
+    "discarded": "are discarded by qmail-send itself",
+    "stored": "are stored at {to}",
+    "forwarded": "are forwarded from {to}",
+    "deferred": "pile up in the queue: mail for {to} is deferred",
+    "bounced": "end as triple bounces: nobody receives mail for {to}",
+    "remote": "leave this server for {to}",
+    "unknown": "go to a program at {to}, and it decides",
+}
+APPLY = "state.apply qmail-doublebounce"
+
+
+def look(settings, is_asked=True):
+    """
+    Return what ``qmail_doublebounce.status`` returns, which documents it.
+
+    settings
+        What ``qmail_doublebounce.settings`` returns.
+
+    is_asked
+        Whether somebody asked for these settings; else they are only the defaults.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_status.look '{mode: sink, address: null, qmail: {home: /var/qmail, control: null, queue: null}}'
+    """
+    qmail = settings["qmail"]
+    home, control = qmail["home"], qmail["control"]
+    shown = __salt__["qmail_control.show"](home, control)
+    found = {**shown, **_end(shown, home, control)}
+    found["service"] = _service(qmail)
+    found["queue"] = _queue(qmail)
+    wanted = _wanted(settings, home, control)
+    wanted["holds"] = is_asked and _holds(wanted, found)
+    # What is done as asked is no problem: some want to keep their double bounces, and say so.
+    as_asked = is_asked and _is_sink(wanted, found)
+    found["problems"] = [
+        {"problem": problem, "remedy": remedy}
+        for problem, remedy in _problems(found, wanted, home, as_asked)
+        if problem
+    ]
+    found["pillar"] = wanted if is_asked else "It says nothing of qmail_doublebounce: the defaults are used."
+    found["verdict"] = _verdict(found)
+    return found
+
+
+def _end(shown, home, control):
+    """Tell what becomes of a double bounce, and by which file."""
+    recipient = shown["recipient"]
+    checked = __salt__["qmail_mailbox.check"](recipient, home, control)
+    dotqmail = checked["dotqmail"]
+    route = {
+        "recipient": checked["recipient"],
+        "dotqmail": dotqmail,
+        "catch_all": bool(dotqmail) and dotqmail != checked["exact"],
+    }
+    end = {"fate": checked["fate"], "reason": checked["reason"], "route": route}
+    if not shown["doublebounceto"]["value"] and __salt__["qmail_control.discards"](home, control) == "qmail-send":
+        return {**end, "fate": "discarded", "reason": "doublebounceto is empty, and this qmail-send discards then."}
+    return end
+
+
+def _service(qmail):
+    try:
+        return __salt__["qmail_service.status"](qmail["home"], qmail["control"], qmail["queue"])
+    except CommandExecutionError as err:
+        return {"running": None, "pid": None, "since": None, "loaded": None, "reason": str(err)}
+
+
+def _queue(qmail):
+    return None
+
+
+def _wanted(settings, home, control):
+    wanted = {"mode": settings["mode"], "address": settings["address"]}
+    if settings["mode"] == "discard" or settings["address"] is None:
+        return wanted
+    instruction = settings["instruction"]
+    fate = __salt__["qmail_mailbox.meaning"](settings["address"], instruction, home, control)
+    return {**wanted, "instruction": instruction, "fate": fate}
+
+
+def _holds(wanted, found):
+    """Tell whether everything is as pillar wants it: where double bounces go, what becomes of them, and who knows."""
+    if not found["service"]["running"] or found["service"]["loaded"] is False:
+        return False
+    if wanted["mode"] == "discard":
+        return found["fate"] == "discarded" or (found["fate"] == "swallowed" and found["recipient"].startswith("@"))
+    return _is_sink(wanted, found)
+
+
+def _is_sink(wanted, found):
+    """Tell whether mail for the wanted address ends as the wanted instruction means."""
+    if wanted["address"] is None or found["recipient"].lower() != wanted["address"].lower():
+        return False
+    return found["fate"] == wanted["fate"]
+
+
+def _problems(found, wanted, home, as_asked):
+    """Yield what is wrong and what mends it, the heaviest first."""
+    service, recipient = found["service"], found["recipient"]
+    if service["running"] is False:
+        yield "qmail-send does not run: no mail is delivered.", "salt-call qmail_service.start"
+    if service["running"] is None:
+        yield f"Whether qmail-send runs cannot be told: {service['reason']}", "Set qmail_doublebounce:qmail:queue."
+    yield from _values(found)
+    if not as_asked:
+        yield from _fates(found)
+    if service["running"] and service["loaded"] is False:
+        yield (
+            f"qmail-send {service['pid']} started before the control files changed and still uses the old ones; HUP "
+            "does not make it read them.",
+            f"{APPLY}, or salt-call qmail_service.restart",
+        )
+    yield _stale_cdb(home), "qmail-newu"
+    if wanted["holds"] is False and wanted.get("fate") and recipient.lower() != wanted["address"].lower():
+        yield f"Pillar wants double bounces at {wanted['address']}, and they go to {recipient}.", APPLY
+    if wanted["holds"] is False and wanted["mode"] == "discard" and found["doublebounceto"]["value"]:
+        yield f"Pillar wants double bounces discarded, and they go to {recipient}.", APPLY
+
+
+def _values(found):
+    """Look for what people write into the two files and qmail-send takes otherwise."""
+    for name in ("doublebounceto", "doublebouncehost"):
+        value, path = found[name]["value"], found[name]["path"]
+        if "\r" in value:
+            yield f"{path} ends in a carriage return, which is part of the address: nobody has that name.", APPLY
+        if value.startswith("#"):
+            yield f"{path} begins with #, which begins no comment there.", APPLY
+        if value[:1] in (" ", "\t"):
+            yield f"{path} begins with a blank, which is part of the address.", APPLY
+    to = found["doublebounceto"]
+    if "@" in to["value"]:
+        yield (
+            f"{to['path']} holds a whole address, and qmail-send appends @{found['doublebouncehost']['value']} to it: "
+            "each double bounce ends as a triple bounce, or at a catch-all.",
+            f"{APPLY}: it splits the address over doublebounceto and doublebouncehost.",
+        )
+    if not to["value"] and found["fate"] not in ("discarded", "swallowed"):
+        yield (
+            f"{to['path']} is empty, which discards nothing here: this qmail-send has no discard feature, and "
+            f"doublebouncehost {found['doublebouncehost']['value']} is not in locals.",
+            "Use mode sink.",
+        )
+
+
+def _fates(found):
+    """Tell where double bounces end badly, or only not as the name of a sink says."""
+    recipient, reason, route = found["recipient"], found["reason"], found["route"]
+    if found["fate"] == "deferred":
+        yield f"Mail for {recipient} is deferred: {reason}.", "Mend that; double bounces wait in the queue meanwhile."
+    if found["fate"] == "bounced":
+        yield f"Each double bounce ends as a triple bounce: {reason}", APPLY
+    if found["fate"] == "remote":
+        yield (
+            f"Double bounces leave this server: {reason}",
+            "Set qmail_doublebounce:address to an address that this server receives mail for.",
+        )
+    if route["catch_all"]:
+        yield f"A catch-all receives double bounces: {route['dotqmail']}.", APPLY
+    if found["fate"] in ("stored", "forwarded") and not route["catch_all"]:
+        yield f"The mailbox {recipient} does not swallow: {reason}.", f"{APPLY}, unless you want to keep them."
+
+
+def _stale_cdb(home):
+    """qmail reads users/cdb only; people edit users/assign and forget to make the one from the other."""
+    try:
+        assign, cdb = (os.stat(os.path.join(home, "users", name)).st_mtime for name in ("assign", "cdb"))
+    except OSError:
+        return None
+    return "users/assign is newer than users/cdb, and qmail reads users/cdb only." if assign > cdb else None
+
+
+def _verdict(found):
+    verdict = "Double bounces " + VERDICTS[found["fate"]].format(to=found["recipient"]) + "."
+    if found["service"]["running"] and found["service"]["loaded"] is False:
+        return f"{verdict} But the running qmail-send does not know yet."
+    return verdict

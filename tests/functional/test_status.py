@@ -1,0 +1,162 @@
+"""One look tells where double bounces go, what becomes of them, and what is wrong: by files and the process."""
+
+import os
+import subprocess
+import time
+
+import pytest
+
+ADDRESS = "dummy@example.com"
+
+
+@pytest.fixture
+def status(modules, home):
+    def status(address=ADDRESS, **named):
+        return modules.qmail_doublebounce.status({}, address=address, home=str(home.path), **named)
+
+    return status
+
+
+@pytest.fixture
+def told(status):
+    """The problems, each as "problem remedy"."""
+    return lambda **named: [f"{found['problem']} {found['remedy']}" for found in status(**named)["problems"]]
+
+
+def applied(home):
+    home.write_control("doublebounceto", "dummy\n")
+    home.write_control("doublebouncehost", "example.com\n")
+    (home.mailbox() / ".qmail").write_text("|exit 0\n")
+
+
+def restarted(home):
+    subprocess.run([home.path / "bin/qmailctl", "restart"], check=True, timeout=20)
+    assert home.wait_until_loaded("dummy@example.com")
+
+
+def test_a_sink_in_order_is_told_as_such(status, running):
+    applied(running)
+    restarted(running)
+    found = status()
+    assert found["verdict"] == "Double bounces vanish at dummy@example.com."
+    assert (found["recipient"], found["fate"], found["problems"]) == (ADDRESS, "swallowed", [])
+    assert found["pillar"] == {
+        "mode": "sink",
+        "address": ADDRESS,
+        "instruction": "|exit 0",
+        "fate": "swallowed",
+        "holds": True,
+    }
+    assert found["service"]["loaded"] is True
+
+
+def test_the_defaults_of_qmail_are_told(status, running):
+    found = status()
+    assert found["recipient"] == "postmaster@mail.example.net"
+    assert found["doublebounceto"]["source"] == "default"
+    assert found["pillar"]["holds"] is False
+    assert "Pillar wants double bounces at dummy@example.com" in found["problems"][-1]["problem"]
+
+
+def test_where_pillar_says_nothing_that_is_told(modules, running):
+    found = modules.qmail_doublebounce.status({}, home=str(running.path))
+    assert "says nothing" in found["pillar"]
+
+
+def test_a_look_writes_nothing_and_is_quick(status, running):
+    before = running.snapshot()
+    status()
+    began = time.monotonic()
+    status()
+    assert time.monotonic() - began < 5  # half a second is the aim; benchmarks measure it
+    assert running.snapshot() == before
+
+
+def test_an_edit_by_hand_is_not_known_to_qmail_send_and_hup_does_not_help(status, told, running):
+    applied(running)
+    os.kill(running.pid(), 1)
+    found = status()
+    assert "does not know yet" in found["verdict"]
+    assert found["pillar"]["holds"] is False
+    assert any("HUP" in problem for problem in told())
+
+
+@pytest.mark.parametrize(
+    ("contents", "words"),
+    [
+        ("dummy@example.com\n", "holds a whole address"),
+        ("#dummy\n", "begins with #"),
+        ("dummy\r\n", "carriage return"),
+        (" dummy\n", "begins with a blank"),
+        ("\n", "discards nothing here"),
+    ],
+)
+def test_each_classic_is_recognised_with_its_remedy(told, home, contents, words):
+    applied(home)
+    home.write_control("doublebounceto", contents)
+    assert any(words in problem for problem in told()), told()
+
+
+def test_a_catch_all_that_receives_them_is_told(told, status, home):
+    home.add_assign(f"+1-:alias:{home.uid}:{home.gid}:{home.path}/alias:-::")
+    (home.path / "alias/.qmail-default").write_text("./Maildir/\n")
+    applied(home)
+    home.write_control("doublebounceto", "dummmy\n")
+    assert status()["route"]["catch_all"] is True
+    assert any("A catch-all receives" in problem for problem in told())
+
+
+def test_a_sink_that_stores_is_told(told, status, home):
+    applied(home)
+    (home.mailbox() / ".qmail").write_text("./Maildir/\n")
+    assert status()["fate"] == "stored"
+    assert any("does not swallow" in problem for problem in told())
+
+
+def test_a_sink_that_is_asked_to_store_is_no_problem(told, status, running):
+    applied(running)
+    restarted(running)
+    (running.mailbox() / ".qmail").write_text("./Maildir/\n")
+    found = status(instruction="./Maildir/")
+    assert found["pillar"]["holds"] is True
+    assert found["verdict"] == "Double bounces are stored at dummy@example.com."
+    assert found["problems"] == []
+
+
+def test_a_sink_that_stores_unasked_does_not_hold(status, running):
+    applied(running)
+    restarted(running)
+    (running.mailbox() / ".qmail").write_text("./Maildir/\n")
+    assert status()["pillar"]["holds"] is False
+
+
+def test_a_host_that_is_not_ours_is_told(told, status, home):
+    applied(home)
+    home.write_control("doublebouncehost", "elsewhere.example\n")
+    assert status()["fate"] == "remote"
+    assert any("leave this server" in problem for problem in told())
+
+
+def test_a_forgotten_qmail_newu_is_told(told, home):
+    os.utime(home.path / "users/cdb", (1, 1))
+    assert any("qmail-newu" in problem for problem in told())
+
+
+def test_a_qmail_send_that_is_down_comes_first(told, home):
+    assert "no mail is delivered" in told()[0]
+
+
+def test_mode_discard_holds_where_it_discards(status, running):
+    running.write_control("doublebouncehost", "localhost\n")
+    running.write_control("doublebounceto", "\n")
+    subprocess.run([running.path / "bin/qmailctl", "restart"], check=True, timeout=20)
+    assert running.wait_until_loaded("@localhost")
+    found = status(address=None, mode="discard")
+    assert found["fate"] == "swallowed"
+    assert found["pillar"]["holds"] is True
+
+
+def test_a_qmail_send_that_discards_itself_is_told(status, home):
+    (home.path / "bin/qmail-send").write_bytes(b"double bounce: discarding ")
+    home.write_control("doublebounceto", "\n")
+    assert status(address=None, mode="discard")["fate"] == "discarded"
