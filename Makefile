@@ -30,9 +30,9 @@ clean:
 
 .venv/salt: setup.cfg
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip --quiet --disable-pip-version-check install .
+	$(BIN)/pip --quiet --disable-pip-version-check install --no-compile .
 	@touch $@
 
 .venv/tests .venv/lint .venv/matrix: .venv/%: .venv/salt
-	$(BIN)/pip --quiet --disable-pip-version-check install '.[$*]'
+	$(BIN)/pip --quiet --disable-pip-version-check install --no-compile '.[$*]'
 	@touch $@

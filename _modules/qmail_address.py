@@ -44,6 +44,8 @@ def split(address):
 def _problem(address):
     if not isinstance(address, str):
         return "it is no text; quote it in YAML"
+    if not address:
+        return "it is empty; set qmail_doublebounce:address in pillar"
     if address.count("@") != 1:
         return f"it holds {address.count('@') or 'no'} @, and one belongs into it, as in doublebounce@example.com"
     local, _, host = address.partition("@")

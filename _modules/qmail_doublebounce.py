@@ -2,6 +2,8 @@
 Where this minion's double bounces go: what pillar wants, and what is so.
 """
 
+from salt.exceptions import SaltInvocationError
+
 
 def settings(
     pillar=None,
@@ -17,6 +19,7 @@ def settings(
     provider=None,
     name=None,
     timeout=None,
+    strict=True,
 ):
     """
     Return the settings of this minion: what its pillar says over the defaults, all of it checked.
@@ -40,6 +43,10 @@ def settings(
     provider, name, timeout
         Those under ``service``.
 
+    strict
+        ``False``: raise nothing, but return the defaults, with what is wrong as a list under ``problems``. For Jinja,
+        which can catch no error; ``qmail_doublebounce.configured`` is the state that tells it.
+
     CLI Example:
 
     .. code-block:: bash
@@ -60,7 +67,13 @@ def settings(
         "service:name": name,
         "service:timeout": timeout,
     }
-    return __salt__["qmail_settings.get"](pillar, given)
+    found = __salt__["qmail_settings.get"](pillar, given)
+    if not strict:
+        return found
+    problems = found.pop("problems")
+    if problems:
+        raise SaltInvocationError("Pillar is not right. " + " ".join(problems))
+    return found
 
 
 def split(address):
@@ -118,3 +131,39 @@ def status(pillar=None, mode=None, address=None, instruction=None, home=None, co
     wanted = settings(pillar, mode, address, instruction, home=home, control=control, queue=queue)
     is_asked = bool(__salt__["qmail_settings.said"](pillar)) or address is not None or mode is not None
     return __salt__["qmail_status.look"](wanted, is_asked)
+
+
+def probe(pillar=None, timeout=30, address=None, home=None, control=None, queue=None, log=None):
+    """
+    Make one double bounce, follow it through qmail-send's log to its end, and tell what became of it.
+
+    A message with an empty sender is queued to an address of this server that nobody receives mail for. It bounces,
+    and its bounce is a double bounce. Where catch-alls receive every address, the double bounce itself is queued, and
+    only the last hop is tried. Nothing of it is left behind that could be followed; what was done about the rest is
+    told.
+
+    Returns a dict: ``end`` (``swallowed``, ``discarded``, ``stored``, ``forwarded``, ``triple-bounced``, ``deferred``,
+    or ``unseen``), ``reason``, ``sent`` (``from``, ``to``, and whether the ``whole`` way was tried), ``hops`` (each
+    with ``msg``, ``to``, ``report`` and ``seconds``), ``seconds`` in all, ``left`` (what is left of it, and where) and
+    ``log`` (the lines about it).
+
+    Raises CommandExecutionError where nothing could be sent: qmail-send does not run, qmail-queue refuses, there is no
+    log to be found.
+
+    pillar
+        As for ``settings``.
+
+    timeout
+        Seconds to wait for the end.
+
+    address, home, control, queue, log
+        Settings, instead of what pillar says.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_doublebounce.probe timeout=60
+    """
+    wanted = settings(pillar, address=address, home=home, control=control, queue=queue, log=log)
+    return __salt__["qmail_probe.run"](wanted, timeout)

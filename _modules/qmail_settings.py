@@ -28,11 +28,9 @@ def get(pillar=None, given=None):
     """
     Return the settings of this minion: what is given over what its pillar says over the defaults, all of it checked.
 
-    Returns a dict with the keys of pillar.example, and ``local`` and ``host``, the two halves of the address
-    (``None`` in mode ``discard``, and where there is no address because pillar says nothing at all).
-
-    Raises SaltInvocationError that tells every problem at once, each with its place in pillar and what is allowed
-    there.
+    Returns a dict with the keys of pillar.example, ``local`` and ``host``, the two halves of the address (``None`` in
+    mode ``discard``, and where there is no address because pillar says nothing at all), and ``problems``: a list that
+    tells each, with its place in pillar and what is allowed there. Where there are problems, the rest are defaults.
 
     pillar
         The pillar, or the part of it under ``qmail_doublebounce``. ``None`` for this minion's own; over salt-ssh a
@@ -54,17 +52,16 @@ def get(pillar=None, given=None):
         if value is not None:
             part, _, name = place.rpartition(":")
             (merged[part] if part else merged)[name] = value
-    if not problems:
-        problems = _problems(merged, bool(told))
+    problems = problems or _problems(merged, bool(told))
     if problems:
-        raise SaltInvocationError("Pillar is not right. " + " ".join(problems))
+        merged = _merge({}, DEFAULTS, "", [])
     home = merged["qmail"]["home"]
     for name in ("control", "queue"):
         merged["qmail"][name] = merged["qmail"][name] or os.path.join(home, name)
     halves = {"local": None, "host": None}
     if merged["mode"] == "sink" and merged["address"] is not None:
         halves = __salt__["qmail_address.split"](merged["address"])
-    return {**merged, **halves}
+    return {**merged, **halves, "problems": problems}
 
 
 def said(pillar=None):
@@ -80,10 +77,9 @@ def said(pillar=None):
 
         salt '*' qmail_settings.said
     """
-    told = __pillar__ if pillar is None else pillar
-    if isinstance(told, dict) and (pillar is None or PILLAR in told):
-        return told.get(PILLAR)
-    return told
+    if pillar is None:
+        return __pillar__.get(PILLAR)
+    return pillar.get(PILLAR) if isinstance(pillar, dict) and PILLAR in pillar else pillar
 
 
 def _merge(given, defaults, place, problems):

@@ -71,11 +71,12 @@ def show(home):
 
     title("state.apply qmail-doublebounce")
     applied = apply("qmail-doublebounce")
-    check(all(state["changes"] for state in applied), "each state changed something")
+    check(
+        all(state["changes"] for state in applied[1:]), "each state changed something, after the settings were checked"
+    )
 
-    title("After: where do double bounces go, and what becomes of them there?")
-    salt_call("qmail_control.show", f"home={home.path}")
-    salt_call("qmail_mailbox.check", Home.ADDRESS, f"home={home.path}")
+    title("After: one look tells where double bounces go, and what becomes of them there")
+    salt_call("qmail_doublebounce.status")
     wait_for(home, Home.ADDRESS)
 
     title("state.apply qmail-doublebounce, once more")
@@ -89,7 +90,22 @@ def show(home):
     wait_for(home, "postmaster@mail.example.net")
     after = home.snapshot()
     check(after == before, f"every byte, owner and mode of {len(before)} files and directories is as it was before")
+
+    title("The end: what does a look say now?")
+    salt_call("qmail_doublebounce.status")
+    if is_mail_server():
+        title(
+            "This machine has a qmail that runs: a probe shows what becomes of its double bounces, and leaves nothing"
+        )
+        salt_call("qmail_doublebounce.probe", "pillar={}", "home=/var/qmail")
     return 0
+
+
+def is_mail_server():
+    """Tell whether a real qmail-send runs here, and we may ask it."""
+    if os.geteuid() != 0 or not pathlib.Path("/var/qmail/bin/qmail-send").exists():
+        return False
+    return salt_call("qmail_service.status", "--out=json", quiet=True).find('"running": true') >= 0
 
 
 def apply(sls):

@@ -1,12 +1,17 @@
 {#- Undo what this formula did, and nothing more, in reverse: the control files, qmail-send, then the mailbox. -#}
 {%- from "qmail-doublebounce/map.jinja" import settings with context %}
 
+include:
+  - .settings
+
 {%- for name in ("doublebounceto", "doublebouncehost") %}
 {{ name }} is as it was:
   qmail_control.restored:
     - name: {{ name }}
     - home: {{ settings.qmail.home | json }}
     - control: {{ settings.qmail.control | json }}
+    - require:
+      - sls: qmail-doublebounce.settings
 {%- endfor %}
 
 qmail-send knows where double bounces went before:

@@ -1,15 +1,19 @@
 {#- Make the address a mailbox that swallows what it receives. In mode discard qmail-send needs none. -#}
 {%- from "qmail-doublebounce/map.jinja" import settings with context %}
+include:
+  - .settings
 
-{%- if settings.mode == "sink" %}
 the sink swallows mail:
+{%- if settings.mode == "sink" %}
   qmail_mailbox.sink:
-    - name: {{ settings.address | json }}
+    - name: {{ (settings.address or "") | json }}
     - instruction: {{ settings.instruction | json }}
     - mailbox: {{ settings.mailbox }}
     - home: {{ settings.qmail.home | json }}
     - control: {{ settings.qmail.control | json }}
 {%- else %}
-the sink is not needed:
-  test.nop
+  test.nop:
+    - name: there is no sink in mode discard
 {%- endif %}
+    - require:
+      - sls: qmail-doublebounce.settings

@@ -82,11 +82,14 @@ def running(home):
 
 @pytest.fixture
 def apply(loaders):
-    """Apply one of the formula's SLS with a pillar, and return the results by the names of the states."""
+    """Apply one of the formula's SLS with a pillar, and return the results of its states in their order."""
 
     def apply(sls, pillar, test=False):
         returned = loaders.modules.state.apply(sls, pillar={"qmail_doublebounce": pillar}, test=test)
         assert not getattr(returned, "errors", None), returned.errors
-        return list(returned)
+        settings, *results = returned
+        assert settings.name == "the settings are right"
+        assert settings.result is True, settings.comment
+        return results
 
     return apply

@@ -151,13 +151,24 @@ def test_a_qmail_send_that_was_down_is_started(apply, home):
     assert home.wait_until_loaded(ADDRESS)
 
 
-def test_wrong_pillar_is_told_whole_and_without_a_traceback(loaders, running, pillar):
+@pytest.mark.parametrize("sls", ["qmail-doublebounce", "qmail-doublebounce.clean"])
+def test_wrong_pillar_is_told_whole_and_stops_everything(loaders, running, pillar, sls):
     before = running.snapshot()
     wrong = {**pillar, "address": "dummy", "mailbx": "auto"}
-    returned = loaders.modules.state.apply("qmail-doublebounce", pillar={"qmail_doublebounce": wrong})
-    told = "\n".join(returned.errors)
-    assert "qmail_doublebounce:mailbx is no setting. The nearest is mailbox." in told
-    assert "Traceback" not in told
+    first, *others = loaders.modules.state.apply(sls, pillar={"qmail_doublebounce": wrong})
+    assert first.result is False
+    assert "qmail_doublebounce:mailbx is no setting. The nearest is mailbox." in str(first.comment)
+    assert [result.result for result in others] == [False] * 4
+    assert all("requisite failed" in str(result.comment) for result in others)
+    assert running.snapshot() == before
+
+
+def test_without_any_pillar_nothing_is_done(loaders, running):
+    before = running.snapshot()
+    returned = loaders.modules.state.apply("qmail-doublebounce", pillar={})
+    assert [result.result for result in returned].count(True) <= 1
+    comments = " ".join(str(result.comment) for result in returned)
+    assert "qmail_doublebounce:address" in comments or "qmail_doublebounce:qmail:home" in comments
     assert running.snapshot() == before
 
 

@@ -6,6 +6,7 @@ import pathlib
 import pytest
 import yaml
 from salt.exceptions import SaltInvocationError
+from saltfactories.utils.functional import Loaders
 
 EXAMPLE = pathlib.Path(__file__).parent.parent.parent / "pillar.example"
 
@@ -37,6 +38,12 @@ def test_what_is_not_given_is_as_in_the_example(settings, home):
 def test_the_part_below_the_key_will_do(modules, home):
     part = {"address": "dummy@example.com", "qmail": {"home": str(home.path)}}
     assert modules.qmail_doublebounce.settings(part)["local"] == "dummy"
+
+
+def test_without_an_argument_it_is_the_minions_own_pillar(minion_opts, home):
+    pillar = {"qmail_doublebounce": {"address": "dummy@example.com", "qmail": {"home": str(home.path)}}}
+    modules = Loaders({**minion_opts, "pillar": pillar}).modules
+    assert modules.qmail_doublebounce.settings()["address"] == "dummy@example.com"
 
 
 def test_pillar_itself_is_not_changed(modules, home):
@@ -102,6 +109,20 @@ def test_a_pillar_of_the_wrong_type_is_told(modules):
     for wrong in ("text", ["list"], 5):
         with pytest.raises(SaltInvocationError, match="settings belong there"):
             modules.qmail_doublebounce.settings({"qmail_doublebounce": wrong})
+
+
+def test_jinja_gets_the_problems_and_the_defaults_instead_of_an_error(modules, home):
+    wrong = {"adress": "dummy@example.com", "qmail": {"home": str(home.path)}}
+    found = modules.qmail_doublebounce.settings({"qmail_doublebounce": wrong}, strict=False)
+    assert found["problems"] == ["qmail_doublebounce:adress is no setting. The nearest is address."]
+    assert (found["address"], found["qmail"]["home"]) == (None, "/var/qmail")
+
+
+def test_a_setting_given_by_hand_wins_over_pillar_and_is_checked(modules, home):
+    pillar = {"address": "dummy@example.com", "qmail": {"home": str(home.path)}}
+    assert modules.qmail_doublebounce.settings(pillar, address="b@example.com", timeout=5)["local"] == "b"
+    with pytest.raises(SaltInvocationError, match="qmail_doublebounce:service:timeout"):
+        modules.qmail_doublebounce.settings(pillar, timeout=0)
 
 
 def test_split_gives_the_two_halves(modules):

@@ -5,6 +5,8 @@ import pathlib
 
 import pytest
 
+from tests.qmail.server import borrowed
+
 QMAIL = pathlib.Path("/var/qmail")
 
 
@@ -15,3 +17,14 @@ def qmail():
     if os.geteuid() != 0:
         pytest.skip("qmail delivers as other users: needs root")
     return QMAIL
+
+
+@pytest.fixture
+def server(qmail, modules):
+    """That qmail with a domain and mailboxes of the tests, its qmail-send not started yet."""
+    if modules.qmail_process.find(str(qmail)) is not None:
+        pytest.skip("a qmail-send runs here: these tests change its control files, so stop it first")
+    if list((qmail / "queue/mess").glob("*/*")):
+        pytest.skip("there is mail in the queue here, and these tests would deliver it")
+    with borrowed(qmail) as server:
+        yield server

@@ -32,7 +32,8 @@ class Home:
         self.write_control("me", "mail.example.net\n")
         self.write_control("locals", "mail.example.net\nlocalhost\n")
         self.write_control("virtualdomains", f"{self.DOMAIN}:1\n")
-        self.assign = []
+        # Whoever is nobody goes to ~alias, as qmail-getpw has it; this machine need not have a user of that name.
+        self.assign = [f"+:alias:{self.uid}:{self.gid}:{self.path}/alias:-::"]
         self.add_mailbox("dummy", "./Maildir/\n")
 
     @classmethod

@@ -1,0 +1,18 @@
+{#- Prove by a probe that double bounces end as they are meant to, whenever a run has changed something. -#}
+{%- from "qmail-doublebounce/map.jinja" import settings with context %}
+include:
+  - .service
+
+double bounces end as they are meant to:
+  qmail_doublebounce.verified:
+    - mode: {{ settings.mode }}
+    - address: {{ settings.address | json }}
+    - instruction: {{ settings.instruction | json }}
+    - home: {{ settings.qmail.home | json }}
+    - control: {{ settings.qmail.control | json }}
+    - queue: {{ settings.qmail.queue | json }}
+    - log: {{ settings.qmail.log | json }}
+    - watch:
+      - sls: qmail-doublebounce.mailbox
+      - sls: qmail-doublebounce.control
+      - sls: qmail-doublebounce.service
