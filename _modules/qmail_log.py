@@ -1,0 +1,216 @@
+"""
+Double bounces that qmail-send's log tells of: how many, where they went, what became of them, and who caused them.
+"""
+
+import logging
+import math
+import re
+import time
+from datetime import date, datetime
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+__virtualname__ = "qmail_log"
+
+log = logging.getLogger(__name__)
+
+# What count() counts: the words, and what qmail-send says before them in the same line.
+MARKS = {
+    "double_bounces": (b"from <#@[]> ", rb"info msg \d+: bytes \d+ "),
+    "discarded": (b"double bounce: discarding ", rb""),
+    "triple_bounces": (b"triple bounce: discarding ", rb""),
+}
+# More hours than this are counted as one.
+MOST_SLOTS = 2**13
+# How much is read before ``since``, to know the messages that were on their way by then.
+CONTEXT = 64 * 2**20
+PROGRESS_SECONDS = 5
+TOP = 10
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+RELATIVE = re.compile(r"(\d{1,9})([smhdw])")
+
+
+def _moment(name, value):
+    """Seconds since the epoch of what a caller gave as a time; ``None`` for ``None``."""
+    if value is None:
+        return None
+    if isinstance(value, date):
+        value = value.isoformat()
+    try:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise ValueError("neither a number nor text")
+        relative = RELATIVE.fullmatch(value.strip()) if isinstance(value, str) else None
+        seconds = time.time() - int(relative[1]) * UNITS[relative[2]] if relative else _absolute(value)
+        datetime.fromtimestamp(seconds)
+    except (ValueError, OverflowError, OSError) as err:
+        allowed = "seconds since the epoch, a date like 2026-11-24T02:00, or an age like 24h or 7d"
+        raise SaltInvocationError(f"{name}={value!r} is no time: give {allowed}") from err
+    return int(seconds)
+
+
+def _absolute(value):
+    if isinstance(value, str) and not re.fullmatch(r"\d+(\.\d*)?", value.strip()):
+        text = value.strip()
+        # A time without a zone is this machine's, as in its syslog.
+        return datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text).timestamp()
+    seconds = float(value)
+    if not math.isfinite(seconds):
+        raise ValueError("not finite")
+    return seconds
+
+
+def _window(since, until, by):
+    if by not in ("hour", "day"):
+        raise SaltInvocationError(f"by={by!r} is not known: give hour or day")
+    window = _moment("since", since), _moment("until", until)
+    if None not in window and window[0] >= window[1]:
+        raise SaltInvocationError(f"since={since!r} is not before until={until!r}")
+    return window
+
+
+def _parts(found, window, by, context=0):
+    """
+    Iterate over the parts of a log that were written within one hour or day, and tell how far it got.
+
+    A part without times is of the same hour as the one before.
+    """
+    segments = __salt__["qmail_logline.segments"]
+    done, told, known = 0, time.monotonic(), "unknown"
+    for data, newest in __salt__["qmail_logblock.blocks"](found, *window, context):
+        for slot, part in segments(data, newest, *window, by):
+            known = known if slot == "unknown" else slot
+            if known is not False and (known != "unknown" or window == (None, None)):
+                yield known, part
+        done += len(data)
+        if time.monotonic() - told > PROGRESS_SECONDS:
+            told = time.monotonic()
+            log.info("%s: %s MiB read", found["path"], done >> 20)
+    if done and known == "unknown" and window != (None, None):
+        raise CommandExecutionError(f"the log {found['path']} has no times in it: leave out since and until")
+
+
+def _sized(parts, read):
+    """Hand on the parts of a log, and add up their sizes."""
+    for slot, part in parts:
+        read["bytes"] += len(part)
+        yield slot, part
+
+
+def _most(names):
+    """The names seen most often, with their counts."""
+    return {name: names[name] for name in sorted(names, key=lambda name: (-names[name], name))[:TOP]}
+
+
+def summary(path=None, since=None, until=None, by="hour"):
+    """
+    Return what qmail-send's log tells of bounces, as a dictionary:
+
+    ``double_bounces``
+        queued (``info msg … from <#@[]>``).
+    ``discarded``
+        not even queued, by a qmail-send with the discard feature.
+    ``triple_bounces``
+        double bounces that failed and were dropped.
+    ``swallowed``, ``stored``, ``forwarded``, ``deferred``
+        what became of the deliveries of double bounces, each time one ended. By qmail-local's report
+        ``did_FILES+FORWARDS+PROGRAMS/``: *stored* with any file, else *forwarded* with any forward or to another host,
+        else *swallowed* with one program or none, else *stored*: Plesk keeps a mailbox with two programs, and a sink
+        needs one. Whether a single program keeps what it is given the log can't tell: ``qmail_mailbox.check`` can.
+    ``single_bounces``
+        notices queued for a sender that isn't empty.
+    ``deliveries``
+        all that were started, of any message.
+    ``by``
+        the same counts for each hour (``2026-11-24T02:00+00:00``, with this machine's offset from UTC) or day
+        (``2026-11-24``) in which there was any; ``unknown`` where the log has no times.
+    ``recipients``
+        the ten that most double bounces went to, as logged: a virtual domain's are prefixed.
+    ``domains``
+        the ten that caused most double bounces, discarded ones included: the domain of the recipient that failed
+        first, of the message the first notice was about; of the notice itself, where it came from elsewhere.
+    ``log``, ``bytes``, ``seconds``
+        what was read, how much, and how long it took.
+
+    Each event counts in the hour it was logged in; within a MiB the log is taken to be in the order of time. Messages
+    are followed by number and ``qp`` from ``info msg`` to ``end msg``, also from up to 64 MiB before ``since``. Memory
+    is bounded: beyond 262,144 double bounces in the queue at a time the oldest aren't followed further; causes are
+    known of 65,536 messages at a time; names are counted exactly up to 8192 of a kind; after 8192 hours the rest is
+    counted as ``more``.
+
+    Raises SaltInvocationError for an argument that is none, CommandExecutionError for a log that can't be found or
+    read.
+
+    path
+        A file (with those it was rotated to, packed or not), a multilog directory, ``journald``, ``journald:UNIT``, or
+        ``None``: the first of the usual places in which qmail-send has written, see ``qmail_logfile.find``.
+
+    since, until
+        Count from ``since`` on and before ``until``, in whole seconds: seconds since the epoch, ISO text such as
+        ``2026-11-24T02:00`` in this machine's time if it has no zone, or an age such as ``90s``, ``30m``, ``24h``,
+        ``7d``, ``2w``.
+
+    by
+        ``hour`` or ``day``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log.summary since=24h
+        salt '*' qmail_log.summary /var/log/maillog since=2026-11-01 until=2026-12-01 by=day
+    """
+    began, window = time.monotonic(), _window(since, until, by)
+    found = __salt__["qmail_logfile.find"](path)
+    words, read = __salt__["qmail_logline.words"], {"bytes": 0}
+    parts = ((slot, *words(part)) for slot, part in _sized(_parts(found, window, by, CONTEXT), read))
+    told = __salt__["qmail_logmessage.follow"](parts)
+    return {
+        **told["counts"],
+        "by": told["by"],
+        "recipients": _most(told["recipients"]),
+        "domains": _most(told["domains"]),
+        "log": found["path"],
+        "bytes": read["bytes"],
+        "seconds": round(time.monotonic() - began, 3),
+    }
+
+
+def count(what="double_bounces", path=None, since=None, until=None, by="hour"):
+    """
+    Count double bounces per hour or day, and nothing else: more than ten times as fast as ``summary``, two or three
+    times as long as ``grep -c`` takes.
+
+    Returns ``{"double_bounces": …, "by": {…: …}, "log": …, "bytes": …, "seconds": …}``; the first key is ``what``.
+    Hours in which there was none are left out. Raises what ``summary`` raises.
+
+    what
+        ``double_bounces`` (queued), ``discarded``, or ``triple_bounces``.
+
+    path, since, until, by
+        As for ``summary``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log.count since=24h
+        salt '*' qmail_log.count discarded by=day
+    """
+    if what not in MARKS:
+        raise SaltInvocationError(f"what={what!r} is not known: give one of {', '.join(MARKS)}")
+    began, window = time.monotonic(), _window(since, until, by)
+    found = __salt__["qmail_logfile.find"](path)
+    counted = __salt__["qmail_logline.count"]
+    slots, read = {}, {"bytes": 0}
+    for slot, part in _sized(_parts(found, window, by), read):
+        number = counted(part, *MARKS[what]) if slot is not None else 0
+        if number:
+            slot = slot if slot in slots or len(slots) < MOST_SLOTS else "more"
+            slots[slot] = slots.get(slot, 0) + number
+    return {
+        what: sum(slots.values()),
+        "by": dict(sorted(slots.items())),
+        "log": found["path"],
+        "bytes": read["bytes"],
+        "seconds": round(time.monotonic() - began, 3),
+    }

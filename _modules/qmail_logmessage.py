@@ -1,0 +1,346 @@
+"""
+What qmail-send's words tell of messages: their lives from ``info msg`` to ``end msg``, and the bounces between them.
+
+The words are those of qmail-log(5), and of the forks: indimail puts the name of its queue behind each line, eQmail
+leaves blanks in addresses and reports. For other modules; people ask
+:py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
+"""
+
+import re
+from itertools import islice
+
+__virtualname__ = "qmail_logmessage"
+
+COUNTS = (
+    "double_bounces",
+    "discarded",
+    "triple_bounces",
+    "swallowed",
+    "stored",
+    "forwarded",
+    "deferred",
+    "single_bounces",
+    "deliveries",
+)
+DOUBLES, DISCARDED, TRIPLES, SWALLOWED, STORED, FORWARDED, DEFERRED, SINGLES, DELIVERIES = range(len(COUNTS))
+
+# Memory is bounded whatever a log holds; what was heard of first is forgotten first. Counts are exact up to a quarter
+# of a million double bounces in the queue at a time; causes are, up to 65,536 messages that failed and are still on
+# their way.
+MOST_DOUBLES = 2**18
+MOST_NULLS = 2**15
+MOST_CAUSES = 2**16
+MOST_DELIVERIES = 2**12
+MOST_NOTICES = 2**13
+MOST_NAMES = 2**12
+MOST_SLOTS = 2**13
+LONGEST_LINE = 400
+LONGEST_NUMBER = 24
+LONGEST_DOMAIN = 64
+LONGEST_RECIPIENT = 256
+
+DID = re.compile(rb"did.(\d{1,9})\+(\d{1,9})\+(\d{1,9})[/ ]?$")
+QP = [b"qp"]
+
+QUEUE = re.compile(rb"[A-Za-z][\w.-]*")
+# What forks say, what qmail-send says, and which numbers count anew in each of indimail's queues.
+FORKS = (
+    (
+        rb"info msg (\d+): bytes (\d+) from <(.*)> qp (\d+) uid (\d+)",
+        b"info msg %s: bytes %s from <%s> qp %s uid %s",
+        (0,),
+    ),
+    (
+        rb"starting delivery (\d+)(?:\.[\w.-]+)?: msg (\d+) to (local|remote) (.*)",
+        b"starting delivery %s: msg %s to %s %s",
+        (0, 1),
+    ),
+    (rb"delivery (\d+)(?:\.[\w.-]+)?: (success|failure|deferral): (.*)", b"delivery %s: %s: %s", (0,)),
+    (rb"delivery (\d+)(?:\.[\w.-]+)?: report mangled, will defer:?", b"delivery %s: report mangled, will defer", (0,)),
+    (rb"bounce msg (\d+) qp (\d+)", b"bounce msg %s qp %s", (0,)),
+    (rb"end msg (\d+)(?: [\w.-]+:)?", b"end msg %s", (0,)),
+    (rb"(double|triple) bounce: discarding bounce/(\d+)", b"%s bounce: discarding bounce/%s", (1,)),
+)
+FORKS = tuple((re.compile(form), words, numbers) for form, words, numbers in FORKS)
+
+
+def _as_stock(words):
+    """Say what a fork says in qmail-send's own words; ``None`` where it isn't about a message."""
+    rest, _, queue = words.rpartition(b" ")
+    tries = [(rest, b"." + queue)] if QUEUE.fullmatch(queue) else []
+    for text, mark in (*tries, (words, b"")):
+        for form, stock, numbers in FORKS:
+            match = form.fullmatch(text)
+            if match:
+                fields = [field[-LONGEST_RECIPIENT:].replace(b" ", b"_") for field in match.groups()]
+                return stock % tuple(field + mark if i in numbers else field for i, field in enumerate(fields))
+    return None
+
+
+def _fate(channel, report):
+    """
+    What became of a double bounce that wasn't refused: the index of a count.
+
+    qmail-local says ``did_FILES+FORWARDS+PROGRAMS/`` after what programs said. One program, or none, is a sink. Two are
+    more than a sink needs: so does Plesk keep a mailbox, with ``deliverquota`` behind ``true``.
+    """
+    what, _, report = report.partition(b": ")
+    if what != b"success":
+        return DEFERRED
+    did = DID.search(report)
+    if not did:
+        # qmail-lspawn drops mail to an empty local part, and says nothing.
+        return FORWARDED if channel != b"local" else STORED if report.strip(b"/ ") else SWALLOWED
+    files, forwards, programs = (int(number) for number in did.groups())
+    if files or (programs > 1 and not forwards):
+        return STORED
+    return FORWARDED if forwards else SWALLOWED
+
+
+def _forget(known, most):
+    """Forget what was heard of first, an eighth at a time. A copy has no holes where something was deleted."""
+    if len(known) <= most:
+        return known
+    for key in list(islice(known, len(known) - most + most // 8)):
+        del known[key]
+    return dict(known)
+
+
+def _add(names, name):
+    """Count a name; names that are seen rarely go when there are too many."""
+    names[name] = names.get(name, 0) + 1
+    if len(names) > 2 * MOST_NAMES:
+        for key in sorted(names, key=names.get)[:MOST_NAMES]:
+            del names[key]
+
+
+class _Tracker:
+    """
+    Follows messages from ``info msg`` to ``end msg``, deliveries from their start to their report, and bounces by
+    ``qp``.
+
+    A number means a message only for its lifetime: message and delivery numbers are used again. Nothing is kept of a
+    message with a sender as long as it doesn't fail.
+    """
+
+    def __init__(self):
+        self.doubles = {}  # double bounces: whether the recipient was counted
+        self.nulls = {}  # messages with an empty sender, and maybe some that ended
+        self.causes = {}  # messages: the domain that failed first
+        self.deliveries = {}  # deliveries: the words of their start
+        self.notices = {}  # qp: the cause, and the counts in which it is a single bounce
+        self.recipients = {}
+        self.domains = {}
+        self.shared = {}
+        self.fates = {}
+        self.slots = {}
+        self.counts = [0] * len(COUNTS)
+        self.counting = False
+        self.forked = False
+
+    def enter(self, slot):
+        """Count from here on for a slot; for ``None``, what happens is followed but not counted."""
+        self.counting = slot is not None
+        if not self.counting:
+            self.counts = [0] * len(COUNTS)
+            return
+        slot = slot if slot in self.slots or len(self.slots) < MOST_SLOTS else "more"
+        self.counts = self.slots.setdefault(slot, [0] * len(COUNTS))
+
+    def feed(self, lines, skip):  # noqa: C901 - one loop does the common things itself: a call each would double its time
+        """
+        Follow qmail-send's lines; its words begin after ``skip`` bytes.
+
+        This is the loop that takes the time, so it does the common things itself. The fourth letter tells the words
+        apart, and fields are taken from the end of a line, where no address can shift them. What doesn't fit is
+        looked at again, as the words of a fork.
+        """
+        doubles, nulls, causes, deliveries = self.doubles, self.nulls, self.causes, self.deliveries
+        letter, end_word, word, longest = skip + 3, skip + 8, skip + 9, LONGEST_LINE
+        take, notice_of, started = deliveries.pop, self.notices.pop, 0
+        for line in lines:
+            try:
+                at = line[letter]
+            except IndexError:
+                continue
+            if at == 116:  # sta_t_us: …
+                continue
+            if at == 32:  # end_ _msg N, new msg N
+                if line[skip] == 101:
+                    message = line[end_word:]
+                    if message in doubles:
+                        del doubles[message]
+                    if message in causes:
+                        del causes[message]
+                    elif b" " in message:
+                        self._fork(line[skip:])
+            elif at == 114:  # sta_r_ting delivery D: msg N to CHANNEL RECIPIENT
+                fields = line.rsplit(b" ", 6)
+                if fields[0][skip:] != b"starting delivery" or len(line) > longest:
+                    self._fork(line[skip:])
+                    continue
+                message = fields[3]
+                deliveries[fields[1]] = fields
+                started += 1
+                if message in doubles and not doubles[message]:
+                    self._goes_to(message, fields[6])
+            elif at == 105:  # del_i_very D: success|failure|deferral: REPORT
+                blank = line.find(b" ", word)
+                delivery = take(line[word:blank], None)
+                if delivery is None:
+                    self._fork(line[skip:])
+                    continue
+                message = delivery[3]
+                if line[blank + 1 : blank + 2] == b"f":
+                    if message not in causes and message not in doubles:
+                        self._failed(message, delivery[6])
+                elif message in doubles:
+                    self._fared(delivery[5], line[blank + 1 :])
+            elif at == 111:  # inf_o_ msg N: bytes B from <SENDER> qp P uid U
+                fields = line.rsplit(b" ", 5)
+                if line[skip:word] != b"info msg " or fields[2:3] != QP:
+                    self._fork(line[skip:])
+                    continue
+                message, sender = line[word : line.find(b":", word)], fields[1]
+                if message in doubles or message in nulls or message in causes:
+                    self._reused(message)
+                if sender == b"<>":
+                    self._null(message, notice_of(fields[3], None))
+                elif sender == b"<#@[]>" and fields[0].endswith(b" from"):
+                    self._double(message, notice_of(fields[3], None))
+            elif at == 110:  # bou_n_ce msg N qp P
+                fields = line.rsplit(b" ", 3)
+                if fields[0][skip:] == b"bounce msg":
+                    self._notice(fields[1], fields[3])
+                else:
+                    self._fork(line[skip:])
+            elif at == 98 or at == 112:  # dou_b_le bounce: …, tri_p_le bounce: …
+                self._discarded(line[skip:])
+        self.counts[DELIVERIES] += started
+
+    def _fork(self, words):
+        stock = None if self.forked else _as_stock(words)
+        if stock and stock != words:
+            self.forked = True
+            self.feed((stock,), 0)
+            self.forked = False
+
+    def _goes_to(self, message, recipient):
+        self.doubles[message] = True
+        if self.counting:
+            _add(self.recipients, recipient)
+
+    def _fared(self, channel, report):
+        """Count what became of a double bounce; most reports are the same."""
+        key = report[:1] + channel + report[-LONGEST_RECIPIENT:]
+        if key not in self.fates:
+            if len(self.fates) > MOST_NAMES:
+                self.fates.clear()
+            self.fates[key] = _fate(channel, report)
+        self.counts[self.fates[key]] += 1
+
+    def _failed(self, message, recipient):
+        """Remember the domain of the recipient that failed first, unless a notice has a cause already."""
+        if len(message) <= LONGEST_NUMBER:
+            domain = recipient.rpartition(b"@")[2].lower()[-LONGEST_DOMAIN:]
+            self.causes[message] = self.shared.setdefault(domain, domain)
+
+    def _notice(self, message, qp):
+        """
+        A notice goes to the sender of a message: a single bounce, if there is a sender.
+
+        A message of which the beginning isn't known counts as one with a sender, until its notice turns out to be a
+        double bounce.
+        """
+        single = None
+        if message not in self.nulls:
+            single = self.counts
+            single[SINGLES] += 1
+        if len(qp) <= LONGEST_NUMBER:
+            self.notices[qp] = self.causes.get(message), single
+
+    def _null(self, message, notice):
+        """A message with an empty sender: the notice that a message bounced, or from elsewhere."""
+        if len(message) <= LONGEST_NUMBER:
+            self.nulls[message] = None
+            if notice and notice[0] is not None:
+                self.causes[message] = notice[0]
+
+    def _double(self, message, notice):
+        cause, single = notice or (None, None)
+        if len(message) <= LONGEST_NUMBER:
+            self.doubles[message] = False
+        self.counts[DOUBLES] += 1
+        self._caused(cause)
+        if single:
+            single[SINGLES] -= 1
+
+    def _discarded(self, words):
+        which, _, message = words.partition(b" bounce: discarding bounce/")
+        if not message or b" " in message:
+            self._fork(words)
+        elif which == b"triple":
+            self.counts[TRIPLES] += 1
+        elif which == b"double":
+            self.counts[DISCARDED] += 1
+            self._caused(self.causes.get(message))
+
+    def _caused(self, domain):
+        if self.counting and domain is not None:
+            _add(self.domains, domain)
+
+    def _reused(self, message):
+        """What is known of a number is about another message."""
+        for known in (self.doubles, self.nulls, self.causes):
+            known.pop(message, None)
+
+    def bound(self):
+        """Keep within the bounds of memory."""
+        self.doubles = _forget(self.doubles, MOST_DOUBLES)
+        self.nulls = _forget(self.nulls, MOST_NULLS)
+        self.causes = _forget(self.causes, MOST_CAUSES)
+        self.deliveries = _forget(self.deliveries, MOST_DELIVERIES)
+        self.notices = _forget(self.notices, MOST_NOTICES)
+        if len(self.shared) > MOST_NAMES:
+            self.shared.clear()
+
+    def told(self):
+        """What was counted, in the shape that ``follow`` returns."""
+        slots = {slot: counts for slot, counts in sorted(self.slots.items()) if any(counts)}
+        return {
+            "counts": {name: sum(counts[number] for counts in slots.values()) for number, name in enumerate(COUNTS)},
+            "by": {slot: dict(zip(COUNTS, counts)) for slot, counts in slots.items()},
+            "recipients": {_text(name): count for name, count in self.recipients.items()},
+            "domains": {_text(name): count for name, count in self.domains.items()},
+        }
+
+
+def _text(name):
+    return name.decode("ascii", "backslashreplace")
+
+
+def follow(parts):
+    """
+    Follow the messages of a log, and count what became of bounces.
+
+    Returns ``{"counts": {count: …}, "by": {slot: {count: …}}, "recipients": {address: …}, "domains": {domain: …}}``,
+    with the counts that ``qmail_log.summary`` explains. Memory is bounded: beyond 262,144 bounces in the queue at a
+    time the oldest aren't followed further, names are counted exactly up to 8192 of a kind, and beyond 8192 slots the
+    rest is counted as ``more``.
+
+    parts
+        An iterable of triples, in the order of time: a slot, or ``None`` for what is to be followed but not counted;
+        qmail-send's lines, as bytes; how many bytes to skip in each.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log.summary
+    """
+    tracker = _Tracker()
+    for slot, lines, skip in parts:
+        tracker.enter(slot)
+        tracker.feed(lines, skip)
+        tracker.bound()
+    return tracker.told()

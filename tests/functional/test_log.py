@@ -1,0 +1,469 @@
+"""
+qmail_log on the logs of a real qmail-send, and on those of a model of it.
+"""
+
+import bz2
+import gzip
+import json
+import lzma
+import os
+import pathlib
+import shutil
+import stat
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+from tests.support import log_model
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+DATA = REPOSITORY / "tests" / "data"
+START = 1795486275
+RECORDINGS = [(d, f) for d in ("logs", "logs-discard") for f in ("multilog-current", "maillog")]
+# Examples run on files in one directory, which hypothesis would rather have anew for each.
+MANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture
+def log(modules):
+    return modules
+
+
+def truth_of(directory, file):
+    known = json.loads((DATA / directory / "truth.json").read_text())
+    return [phase for phase in known if phase["file"] == file]
+
+
+def phases_of(text):
+    """qmail-send was restarted between the phases: each ends when it exits."""
+    phases = text.split(b"status: exiting\n")
+    assert not phases[-1].strip()
+    return phases[:-1]
+
+
+def counts_of(result):
+    return {name: result[name] for name in log_model.COUNTS}
+
+
+def modelled(seed, form="multilog", dialect=lambda words: words, since=0, until=2**40, steps=300, **more):
+    """A log of the model, as text, and its books."""
+    books = log_model.Books(since, until)
+    send = log_model.QmailSend(seed, [books], **more).run(steps)
+    lines = [log_model.FORMS[form](now, dialect(words)) for now, words in send.lines]
+    return b"\n".join(lines) + b"\n", books, send
+
+
+def agrees(result, books):
+    assert counts_of(result) == books.totals()
+    assert result["by"] == books.by
+    assert result["recipients"] == dict(books.recipients)
+    assert result["domains"] == dict(books.domains)
+
+
+# Recordings
+
+
+@pytest.mark.parametrize("directory, file", RECORDINGS)
+def test_a_recording_agrees_with_what_was_put_in(log, directory, file):
+    truth = truth_of(directory, file)
+    result = log["qmail_log.summary"](str(DATA / directory / file))
+    for name in ("double_bounces", "discarded", "triple_bounces", "single_bounces"):
+        assert result[name] == sum(phase.get(name, 0) for phase in truth), name
+
+
+@pytest.mark.parametrize("directory, file", RECORDINGS)
+def test_each_phase_of_a_recording_agrees(log, directory, file, tmp_path):
+    truth = truth_of(directory, file)
+    phases = phases_of((DATA / directory / file).read_bytes())
+    assert len(phases) == len(truth)
+    for phase, known in zip(phases, truth):
+        (tmp_path / "log").write_bytes(phase)
+        result = log["qmail_log.summary"](str(tmp_path / "log"))
+        for name in ("double_bounces", "discarded", "triple_bounces", "single_bounces"):
+            assert result[name] == known.get(name, 0), (known["phase"], name)
+        fates = {"postmaster": "stored", "sink": "swallowed"}
+        if known["phase"] in fates:
+            assert result[fates[known["phase"]]] == known["double_bounces"]
+
+
+@pytest.mark.parametrize("directory, file", RECORDINGS)
+def test_counting_agrees_with_the_summary(log, directory, file):
+    path = str(DATA / directory / file)
+    summary = log["qmail_log.summary"](path)
+    for what in ("double_bounces", "discarded", "triple_bounces"):
+        result = log["qmail_log.count"](what, path)
+        assert result[what] == summary[what]
+        assert result["by"] == {hour: counts[what] for hour, counts in summary["by"].items() if counts[what]}
+
+
+def test_recipients_and_domains_are_told(log):
+    result = log["qmail_log.summary"](str(DATA / "logs" / "multilog-current"))
+    assert result["recipients"] == {
+        "1-dummy@example.com": 51,
+        "postmaster@mail.test.local": 50,
+        "dummy@example.com@mail.test.local": 48,
+    }
+    assert result["domains"] == {"mail.test.local": 149}
+
+
+# The model
+
+
+@given(seed=st.integers(0, 2**32), form=st.sampled_from(sorted(log_model.FORMS)), discards=st.booleans())
+@MANY
+def test_made_up_lifetimes_are_counted_exactly(log, tmp_path, seed, form, discards):
+    text, books, _ = modelled(seed, form, discards=discards)
+    path = tmp_path / "log"
+    path.write_bytes(text)
+    os.utime(path, (START + 30000, START + 30000))
+    agrees(log["qmail_log.summary"](str(path)), books)
+    for what in ("double_bounces", "discarded", "triple_bounces"):
+        assert log["qmail_log.count"](what, str(path))[what] == books.totals()[what]
+
+
+@given(seed=st.integers(0, 2**32), edges=st.tuples(st.integers(0, 12000), st.integers(1, 12000)))
+@MANY
+def test_messages_on_their_way_when_the_window_begins_count_right(log, tmp_path, seed, edges):
+    since, until = START + edges[0], START + edges[0] + edges[1]
+    text, books, _ = modelled(seed, since=since, until=until)
+    (tmp_path / "log").write_bytes(text)
+    agrees(log["qmail_log.summary"](str(tmp_path / "log"), since=since, until=until), books)
+    count = log["qmail_log.count"](path=str(tmp_path / "log"), since=since, until=until)
+    assert count["double_bounces"] == books.totals()["double_bounces"]
+
+
+@given(seed=st.integers(0, 2**32), form=st.sampled_from(["multilog", "toaster", "syslog-pid"]))
+@MANY
+def test_eqmail_s_words_are_understood(log, tmp_path, seed, form):
+    text, books, _ = modelled(seed, form, log_model.eqmail)
+    (tmp_path / "log").write_bytes(text)
+    os.utime(tmp_path / "log", (START + 30000, START + 30000))
+    agrees(log["qmail_log.summary"](str(tmp_path / "log")), books)
+    assert log["qmail_log.count"](path=str(tmp_path / "log"))["double_bounces"] == books.totals()["double_bounces"]
+
+
+@given(seed=st.integers(0, 2**32), form=st.sampled_from(["multilog", "syslog"]))
+@MANY
+def test_indimail_s_queues_have_numbers_of_their_own(log, tmp_path, seed, form):
+    books = log_model.Books()
+    lines = []
+    for queue in (b"queue1", b"queue2", b"slowq"):
+        send = log_model.QmailSend(f"{seed}{queue}", [books])
+        # Process ids are the machine's, not the queue's.
+        send.pids = [1000 * len(lines) + pid for pid in send.pids]
+        lines += [(now, log_model.indimail(words, queue)) for now, words in send.run(300).lines]
+    text = b"".join(log_model.FORMS[form](now, words) + b"\n" for now, words in sorted(lines, key=lambda line: line[0]))
+    (tmp_path / "log").write_bytes(text)
+    agrees(log["qmail_log.summary"](str(tmp_path / "log")), books)
+
+
+@given(
+    st.lists(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)), max_size=40),
+    st.integers(0, 2**32),
+)
+@MANY
+def test_no_line_is_a_reason_to_stop(log, tmp_path, junk, seed):
+    text, _, _ = modelled(seed, steps=30)
+    lines = text.split(b"\n")
+    mixed = [part for pair in zip(lines, junk) for part in pair] + [line[:40] + part for line, part in zip(lines, junk)]
+    (tmp_path / "log").write_bytes(b"\n".join(mixed))
+    log["qmail_log.summary"](str(tmp_path / "log"))
+    log["qmail_log.count"](path=str(tmp_path / "log"))
+    log["qmail_log.summary"](str(tmp_path / "log"), since=1, until=START)
+
+
+# Half a log
+
+
+def test_a_double_bounce_queued_before_the_log_begins_is_no_single_bounce(log, tmp_path):
+    path = tmp_path / "log"
+    path.write_bytes(
+        b"delivery 7: failure: x/\nbounce msg 5 qp 70\nend msg 5\n"
+        b"new msg 6\ninfo msg 6: bytes 9 from <#@[]> qp 70 uid 7\n"
+    )
+    result = log["qmail_log.summary"](str(path))
+    assert (result["double_bounces"], result["single_bounces"]) == (1, 0)
+
+
+def test_a_log_without_times_is_counted_as_a_whole(log, tmp_path):
+    (tmp_path / "log").write_bytes(b"info msg 6: bytes 9 from <#@[]> qp 70 uid 7\n")
+    assert list(log["qmail_log.summary"](str(tmp_path / "log"))["by"]) == ["unknown"]
+    assert log["qmail_log.count"](path=str(tmp_path / "log"))["by"] == {"unknown": 1}
+    with pytest.raises(CommandExecutionError, match="no times"):
+        log["qmail_log.summary"](str(tmp_path / "log"), since="24h")
+
+
+def test_days(log):
+    result = log["qmail_log.summary"](str(DATA / "logs" / "maillog"), by="day")
+    assert len(result["by"]) == 1
+    assert next(iter(result["by"]))[:9] == "2026-11-2"
+
+
+# Hostile lines
+
+
+def test_another_program_in_the_same_syslog_is_not_believed(log, tmp_path):
+    said = b"info msg 1: bytes 2 from <#@[]> qp 3 uid 4"
+    text = b"".join(
+        b"Nov 24 02:11:15 vm " + name + said + b"\n"
+        for name in (b"spamd[3]: ", b"", b"x qmail: ", b"qmail-smtpd[1]: qmail: ")
+    )
+    for before in (b"", b"Nov 24 02:11:15 vm qmail: 1795486275.513354 new msg 5\n"):
+        (tmp_path / "log").write_bytes(before + text)
+        assert log["qmail_log.summary"](str(tmp_path / "log"))["double_bounces"] == 0
+        assert log["qmail_log.count"](path=str(tmp_path / "log"))["double_bounces"] == 0
+
+
+def test_an_address_can_t_imitate_a_double_bounce(log, tmp_path):
+    lines = [
+        b"@400000006b04f24525a20e5c info msg 1: bytes 2 from <x_from_<#@[]>_qp_> qp 3 uid 4",
+        b"@400000006b04f24525a20e5c info msg 2: bytes 2 from <#@[]>x> qp 3 uid 4",
+        b"@400000006b04f24525a20e5c starting delivery 1: msg 2 to remote a_from_<#@[]>_qp_@b",
+        b'@400000006b04f24525a20e5c qmail-send: info: msg 3: bytes 2 from <"a from <#@[]> qp 1 uid 2"@b> qp 3 uid 4',
+        b'@400000006b04f24525a20e5c qmail-send: info: msg 3: bytes 2 from <"a <#@[]> qp 3 uid 4',
+        b'@400000006b04f24525a20e5c qmail-send: starting delivery 2: msg 3 to remote "bytes 2 from <#@[]> qp 1"@b',
+    ]
+    for some in (lines[:3], lines[3:]):
+        (tmp_path / "log").write_bytes(b"\n".join(some) + b"\n")
+        assert log["qmail_log.summary"](str(tmp_path / "log"))["double_bounces"] == 0
+        assert log["qmail_log.count"](path=str(tmp_path / "log"))["double_bounces"] == 0
+
+
+@pytest.mark.parametrize("mark", [b"1795486275.513354+", b""])
+def test_a_line_that_splogger_cut_is_put_together(log, tmp_path, mark):
+    head = b"Nov 24 02:11:15 vm qmail: " + mark.replace(b"+", b" ")
+    again = b"Nov 24 02:11:15 vm qmail: " + mark
+    prefix = b"" if mark else b"qmail-send: "
+    start = prefix + b"starting delivery 1: msg 5 to remote " + b"a" * 1700 + b"@long.example"
+    pieces = [start[at : at + 799] for at in range(0, len(start), 799)]
+    lines = [head + pieces[0], b"Nov 24 02:11:15 vm dovecot: hello", again + pieces[1], again + pieces[2]]
+    for words in (
+        b"delivery 1: failure: no/",
+        b"bounce msg 5 qp 6",
+        b"info msg 7: bytes 1 from <> qp 6 uid 1",
+        b"starting delivery 2: msg 7 to remote a@b",
+        b"delivery 2: failure: no/",
+        b"bounce msg 7 qp 8",
+        b"info msg 9: bytes 1 from <#@[]> qp 8 uid 1",
+    ):
+        lines.append(head + prefix + words)
+    (tmp_path / "log").write_bytes(b"\n".join(lines) + b"\n")
+    result = log["qmail_log.summary"](str(tmp_path / "log"))
+    assert result["domains"] == {"long.example": 1}
+    assert (result["single_bounces"], result["double_bounces"]) == (1, 1)
+
+
+def test_a_line_without_end_takes_no_other_with_it(log, tmp_path):
+    line = b"@400000006b04f24525a20e5c info msg 1: bytes 2 from <#@[]> qp 3 uid 4\n"
+    (tmp_path / "log").write_bytes(line + b"x" * 5_000_000 + b"\n" + line + b"@4000" + b"\0" * 700_000)
+    assert log["qmail_log.summary"](str(tmp_path / "log"))["double_bounces"] == 2
+    assert log["qmail_log.count"](path=str(tmp_path / "log"))["double_bounces"] == 2
+
+
+# The files of a log
+
+
+@pytest.fixture
+def pieces():
+    """A log in four pieces, cut in the middle of messages, with the books of the whole."""
+    text, books, send = modelled("pieces", steps=2000)
+    lines = text.splitlines(True)
+    return (
+        [b"".join(lines[at : at + len(lines) // 4 + 1]) for at in range(0, len(lines), len(lines) // 4 + 1)],
+        books,
+        send,
+    )
+
+
+def test_a_multilog_directory_is_read_with_its_rotated_files(log, tmp_path, pieces):
+    names = ["@400000006b04f24525a20e5c.s", "@400000006b04f24625a20e5c.u", "previous", "current"]
+    for name, piece in zip(names, pieces[0]):
+        (tmp_path / name).write_bytes(piece)
+    for name in ("lock", "state", "newstate", "@400000006b04f24525a20e5c.t"):
+        (tmp_path / name).write_bytes(pieces[0][0])
+    agrees(log["qmail_log.summary"](str(tmp_path)), pieces[1])
+    agrees(log["qmail_log.summary"](str(tmp_path / "current")), pieces[1])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["maillog.3.gz", "maillog.2.bz2", "maillog.1", "maillog"],
+        ["maillog.11.gz", "maillog.10.xz", "maillog.9", "maillog"],
+        ["maillog-20261122.gz", "maillog-20261123", "maillog-20261124", "maillog"],
+    ],
+)
+def test_a_syslog_is_read_with_its_rotated_files(log, tmp_path, pieces, names):
+    pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+    for name, piece in zip(names, pieces[0]):
+        (tmp_path / name).write_bytes(pack.get(name.rpartition(".")[2], bytes)(piece))
+    for name in ("maillog.old", "maillog2", "maillog-2026", "xmaillog.1"):
+        (tmp_path / name).write_bytes(pieces[0][0])
+    agrees(log["qmail_log.summary"](str(tmp_path / "maillog")), pieces[1])
+
+
+def test_a_file_that_is_being_packed_counts_once(log, tmp_path, pieces):
+    names = ["maillog.3", "maillog.2", "maillog.1", "maillog"]
+    for name, piece in zip(names, pieces[0]):
+        (tmp_path / name).write_bytes(piece)
+    (tmp_path / "maillog.1.gz").write_bytes(gzip.compress(pieces[0][2])[:100])
+    agrees(log["qmail_log.summary"](str(tmp_path / "maillog")), pieces[1])
+
+
+def test_a_file_that_can_t_be_unpacked_is_told(log, tmp_path, pieces):
+    (tmp_path / "maillog").write_bytes(pieces[0][1])
+    (tmp_path / "maillog.1.gz").write_bytes(gzip.compress(pieces[0][0])[:-100])
+    with pytest.raises(CommandExecutionError, match=r"maillog\.1\.gz"):
+        log["qmail_log.summary"](str(tmp_path / "maillog"))
+
+
+def test_the_year_turns(log, tmp_path):
+    def at(*when):
+        return time.mktime((*when, 0, 0, 0, 0, 0, -1))
+
+    def line(stamp):
+        return stamp + b" vm qmail-send: info msg 1: bytes 2 from <#@[]> qp 3 uid 4\n"
+
+    (tmp_path / "maillog.1").write_bytes(line(b"Dec 30 12:00:00"))
+    (tmp_path / "maillog").write_bytes(line(b"Dec 31 23:30:00") + line(b"Jan  1 00:30:00") + line(b"Feb 29 01:00:00"))
+    os.utime(tmp_path / "maillog.1", (at(2027, 12, 31), at(2027, 12, 31)))
+    os.utime(tmp_path / "maillog", (at(2028, 3, 1), at(2028, 3, 1)))
+    result = log["qmail_log.count"](path=str(tmp_path / "maillog"), by="day")
+    assert list(result["by"]) == ["2027-12-30", "2027-12-31", "2028-01-01", "2028-02-29"]
+    result = log["qmail_log.summary"](str(tmp_path / "maillog"), by="day", since="2028-01-01")
+    assert list(result["by"]) == ["2028-01-01", "2028-02-29"]
+
+
+def test_the_date_in_a_name_tells_the_year_when_a_copy_has_another(log, tmp_path):
+    (tmp_path / "maillog-20240107").write_bytes(
+        b"Dec 31 12:00:00 vm qmail: info msg 1: bytes 2 from <#@[]> qp 3 uid 4\n"
+    )
+    (tmp_path / "maillog").write_bytes(b"")
+    assert list(log["qmail_log.count"](path=str(tmp_path / "maillog"), by="day")["by"]) == ["2023-12-31"]
+
+
+@pytest.mark.parametrize("form", ["multilog", "syslog", "toaster"])
+def test_a_window_late_in_a_big_log_is_found(log, tmp_path, form):
+    since, until = START + 200_000, START + 230_000
+    text, books, send = modelled("big", form, since=since, until=until, steps=12000)
+    path = tmp_path / "log"
+    path.write_bytes(text)
+    os.utime(path, (send.now, send.now))
+    agrees(log["qmail_log.summary"](str(path), since=since, until=until), books)
+    assert log["qmail_log.count"](path=str(path), since=since, until=until)["by"] == {
+        hour: counts["double_bounces"] for hour, counts in books.by.items() if counts["double_bounces"]
+    }
+
+
+# journald
+
+
+@pytest.fixture
+def journalctl(tmp_path, monkeypatch):
+    """A journalctl that prints what the file ``journal`` holds, and writes down how it was called."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    program = directory / "journalctl"
+    program.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/arguments\ncat {tmp_path}/journal\n. {tmp_path}/end\n'
+    )
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    (tmp_path / "end").write_text("exit 0\n")
+    monkeypatch.setenv("PATH", str(directory), prepend=os.pathsep)
+    return tmp_path
+
+
+def test_the_journal_is_read(log, journalctl):
+    text, books, _ = modelled("journal", "unix", since=START + 3000)
+    (journalctl / "journal").write_bytes(text)
+    agrees(log["qmail_log.summary"]("journald", since=START + 3000), books)
+    arguments = (journalctl / "arguments").read_text().split("\n")
+    assert "--output=short-unix" in arguments and "_SYSTEMD_UNIT=qmail-send.service" in arguments
+
+
+def test_a_unit_can_be_named(log, journalctl):
+    (journalctl / "journal").write_bytes(b"")
+    log["qmail_log.count"](path="journald:svscan.service")
+    assert "_SYSTEMD_UNIT=svscan.service" in (journalctl / "arguments").read_text().split("\n")
+
+
+def test_journalctl_s_trouble_is_told(log, journalctl):
+    (journalctl / "journal").write_bytes(b"")
+    (journalctl / "end").write_text("echo no journal >&2; exit 3\n")
+    with pytest.raises(CommandExecutionError, match="3: no journal"):
+        log["qmail_log.summary"]("journald")
+
+
+@pytest.mark.skipif(bool(shutil.which("journalctl")), reason="there is a journalctl")
+def test_a_machine_without_journalctl(log):
+    with pytest.raises(CommandExecutionError, match="journalctl"):
+        log["qmail_log.summary"]("journald")
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("since", "yesterday"),
+        ("since", "12x"),
+        ("until", ""),
+        ("until", True),
+        ("since", float("nan")),
+        ("since", [1]),
+        ("since", 10**30),
+        ("by", "minute"),
+        ("by", None),
+        ("path", ""),
+        ("path", 5),
+        ("path", "/nonexistent/log"),
+    ],
+)
+def test_an_argument_that_is_none_is_named(log, name, value):
+    for function in ("summary", "count"):
+        arguments = {"path": str(DATA / "logs" / "maillog"), name: value}
+        with pytest.raises(SaltInvocationError, match=f"{name}={value!r}".replace("[", r"\[")):
+            log[f"qmail_log.{function}"](**arguments)
+
+
+def test_a_window_that_ends_before_it_begins_is_refused(log):
+    with pytest.raises(SaltInvocationError, match="not before until"):
+        log["qmail_log.summary"](str(DATA / "logs" / "maillog"), since="2026-11-25", until="2026-11-24")
+
+
+def test_what_can_t_be_counted_is_refused(log):
+    with pytest.raises(SaltInvocationError, match="what='bounces'"):
+        log["qmail_log.count"]("bounces")
+
+
+@pytest.mark.parametrize(
+    "since",
+    [START, float(START), str(START), "2026-11-24T02:11:15Z", "2026-11-24 02:11:15+00:00", "2026-11-24T03:11:15+01:00"],
+)
+def test_the_same_time_in_other_words(log, since):
+    path = str(DATA / "logs" / "maillog")
+    expected = log["qmail_log.summary"](path, until=START)["double_bounces"]
+    assert log["qmail_log.summary"](path, since=since)["double_bounces"] == 141 - expected
+
+
+def test_an_age(log, tmp_path):
+    text, _, _ = modelled("age", start=time.time() - 7200, step=1, steps=300)
+    (tmp_path / "log").write_bytes(text)
+    count = log["qmail_log.count"]
+    assert count(path=str(tmp_path / "log"), since="1h")["double_bounces"] == 0
+    assert count(path=str(tmp_path / "log"), since="3h")["double_bounces"] > 0
+
+
+def test_a_directory_without_a_log_is_refused(log, tmp_path):
+    with pytest.raises(SaltInvocationError, match="current"):
+        log["qmail_log.summary"](str(tmp_path))
+
+
+def test_a_fifo_is_no_log(log, tmp_path):
+    os.mkfifo(tmp_path / "log")
+    with pytest.raises(CommandExecutionError, match="no regular file"):
+        log["qmail_log.summary"](str(tmp_path / "log"))

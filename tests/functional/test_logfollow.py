@@ -1,0 +1,209 @@
+"""
+Following a log while it is rotated under one's feet.
+"""
+
+import gzip
+import os
+import shutil
+import stat
+
+import pytest
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+
+@pytest.fixture
+def follow(modules):
+    return modules
+
+
+class Reader:
+    """Somebody who follows a log, call by call."""
+
+    def __init__(self, follow, path):
+        self.follow, self.lost = follow, False
+        self.where = follow["qmail_logfollow.position"](str(path))
+
+    def __call__(self, **more):
+        told = self.follow["qmail_logfollow.lines_since"](self.where, **more)
+        self.where, self.lost = told["position"], told["lost"]
+        return told["lines"]
+
+
+def write(path, *numbers, end="\n"):
+    with open(path, "a", encoding="ascii") as file:
+        file.write(
+            "".join(f"{1795486275 + number}.5 vm qmail: new msg {number}\n" for number in numbers)[: -1 or None].rstrip(
+                "\n"
+            )
+            + end
+        )
+
+
+def said(*numbers):
+    return [f"{1795486275 + number}.5 vm qmail: new msg {number}" for number in numbers]
+
+
+@pytest.fixture
+def log(tmp_path):
+    write(tmp_path / "log", 1, 2)
+    return tmp_path / "log"
+
+
+def test_only_what_is_new_is_told(follow, log):
+    reader = Reader(follow, log)
+    assert reader() == []
+    write(log, 3, 4)
+    assert reader() == said(3, 4)
+    assert reader() == []
+
+
+def test_a_line_is_told_once_it_is_whole(follow, log):
+    reader = Reader(follow, log)
+    write(log, 3, end="")
+    assert reader() == []
+    write(log, end="\n")
+    assert reader() == said(3)
+
+
+def test_a_position_in_the_middle_of_a_line_is_before_it(follow, log):
+    write(log, 3, end="")
+    reader = Reader(follow, log)
+    write(log, end="0\n")
+    assert reader() == [said(3)[0] + "0"]
+
+
+def test_logrotate_renames(follow, log):
+    reader = Reader(follow, log)
+    write(log, 3)
+    os.rename(log, f"{log}.1")
+    write(log, 4)
+    assert reader() == said(3, 4)
+    assert not reader.lost
+
+
+def test_logrotate_renames_twice_and_packs(follow, log):
+    reader = Reader(follow, log)
+    write(log, 3)
+    os.rename(log, f"{log}.1")
+    write(log, 4)
+    with open(f"{log}.1", "rb") as file, gzip.open(f"{log}.2.gz", "wb") as packed:
+        shutil.copyfileobj(file, packed)
+    os.rename(log, f"{log}.1")
+    write(log, 5)
+    assert reader() == said(3, 4, 5)
+
+
+def test_logrotate_copies_and_truncates(follow, log):
+    reader = Reader(follow, log)
+    write(log, 3)
+    shutil.copy(log, f"{log}.1")
+    os.truncate(log, 0)
+    assert reader() == said(3)
+    write(log, 4)
+    assert reader() == said(4)
+
+
+def test_a_truncated_log_that_grew_longer_than_before_is_another(follow, log):
+    reader = Reader(follow, log)
+    shutil.copy(log, f"{log}.1")
+    os.truncate(log, 0)
+    write(log, *range(10, 20))
+    assert reader() == said(*range(10, 20))
+
+
+def test_multilog_rotates(follow, tmp_path):
+    write(tmp_path / "current", 1)
+    reader = Reader(follow, tmp_path)
+    for turn, name in enumerate(["@400000006b04f24525a20e5c.s", "@400000006b04f24625a20e5c.s", "previous"]):
+        write(tmp_path / "current", 10 + turn)
+        os.rename(tmp_path / "current", tmp_path / name)
+        write(tmp_path / "current", 20 + turn)
+        if turn == 1:
+            assert reader() == said(10, 20, 11, 21)
+    assert reader() == said(12, 22)
+
+
+def test_between_two_renames_there_is_no_current(follow, tmp_path):
+    write(tmp_path / "current", 1)
+    reader = Reader(follow, tmp_path)
+    write(tmp_path / "current", 2)
+    os.rename(tmp_path / "current", tmp_path / "previous")
+    assert reader() == said(2)
+    os.rename(tmp_path / "previous", tmp_path / "@400000006b04f24525a20e5c.s")
+    write(tmp_path / "current", 3)
+    assert reader() == said(3)
+
+
+def test_multilog_was_killed_in_a_line(follow, tmp_path):
+    write(tmp_path / "current", 1)
+    reader = Reader(follow, tmp_path)
+    write(tmp_path / "current", 2, end="")
+    os.rename(tmp_path / "current", tmp_path / "@400000006b04f24525a20e5c.u")
+    write(tmp_path / "current", 3)
+    assert reader() == said(2, 3)
+
+
+def test_an_empty_log_is_followed_through_a_rotation(follow, tmp_path):
+    (tmp_path / "current").touch()
+    reader = Reader(follow, tmp_path)
+    write(tmp_path / "current", 1)
+    os.rename(tmp_path / "current", tmp_path / "@400000006b04f24525a20e5c.s")
+    write(tmp_path / "current", 2)
+    assert reader() == said(1, 2)
+
+
+def test_a_log_that_is_gone_is_told_as_lost(follow, log):
+    reader = Reader(follow, log)
+    log.unlink()
+    write(log, 7)
+    assert reader() == said(7)
+    assert reader.lost
+    write(log, 8)
+    assert reader() == said(8)
+    assert not reader.lost
+
+
+def test_much_is_read_in_parts(follow, log):
+    reader = Reader(follow, log)
+    write(log, *range(10, 30000))
+    lines = []
+    while len(lines) < 29990:
+        part = reader(limit=50000)
+        assert part
+        lines += part
+    assert lines == said(*range(10, 30000))
+
+
+def test_a_line_that_is_no_text(follow, log):
+    reader = Reader(follow, log)
+    with open(log, "ab") as file:
+        file.write(b"\xff\xfe \r x\x0c\n" + b"y" * 600_000 + b"\n")
+    lines = reader()
+    assert lines[0] == "\\xff\\xfe \r x\x0c"
+    assert "".join(lines[1:]) == "y" * 600_000
+
+
+@pytest.mark.parametrize(
+    "where", [None, {}, "x", {"path": "/x"}, {"path": "/x", "head": "zz", "inode": 1, "offset": 1}]
+)
+def test_what_is_no_position_is_refused(follow, where):
+    with pytest.raises(SaltInvocationError):
+        follow["qmail_logfollow.lines_since"](where)
+
+
+def test_the_journal_is_followed_by_its_cursor(follow, tmp_path, monkeypatch):
+    program = tmp_path / "journalctl"
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/arguments\ncat {tmp_path}/journal\n')
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    (tmp_path / "journal").write_text("1795486275.5 vm qmail-send[1]: new msg 1\n-- cursor: s=1;i=2\n")
+    reader = Reader(follow, "journald")
+    (tmp_path / "journal").write_text("1795486276.5 vm qmail-send[1]: new msg 2\n-- cursor: s=1;i=3\n")
+    assert reader() == ["1795486276.5 vm qmail-send[1]: new msg 2"]
+    assert "--after-cursor=s=1;i=2" in (tmp_path / "arguments").read_text().split("\n")
+    (tmp_path / "journal").write_text("")
+    assert reader() == []
+    assert reader.where["cursor"] == "s=1;i=3"
+    program.write_text("#!/bin/sh\necho no >&2; exit 1\n")
+    with pytest.raises(CommandExecutionError, match="status 1: no"):
+        reader()

@@ -1,0 +1,116 @@
+"""
+The blocks of a log.
+"""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from _modules import qmail_logblock, qmail_logfile, qmail_logline
+
+SYSLOG = b"Nov 24 02:11:15 vm qmail: 1795486275.513354 new msg 5\n"
+FILES = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture
+def configure_loader_modules():
+    functions = (qmail_logline.first_time, qmail_logfile.opened, qmail_logfile.journal_command)
+    salt = {f"{function.__module__.rpartition('.')[2]}.{function.__name__}": function for function in functions}
+    return {qmail_logblock: {"__salt__": salt}, qmail_logfile: {}}
+
+
+def read(path, *arguments):
+    return b"".join(data for data, _ in qmail_logblock.blocks(qmail_logfile.find(str(path)), *arguments))
+
+
+@given(st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b" "))), st.integers(40, 90), st.booleans())
+@FILES
+def test_blocks_are_whole_lines_and_all_of_them(tmp_path, monkeypatch, lines, size, ended):
+    monkeypatch.setattr(qmail_logblock, "BLOCK", size)
+    text = b"x" + b"\n".join(lines) + (b"\n" if ended else b"")
+    (tmp_path / "log").write_bytes(text)
+    blocks = [data for data, _ in qmail_logblock.blocks(qmail_logfile.find(str(tmp_path / "log")))]
+    assert b"".join(blocks) == text
+    assert all(block.endswith(b"\n") for block in blocks[:-1])
+
+
+@given(st.lists(st.integers(0, 300), max_size=20), st.integers(40, 90))
+@FILES
+def test_a_line_longer_than_a_block_loses_its_end_only(tmp_path, monkeypatch, lengths, size):
+    monkeypatch.setattr(qmail_logblock, "BLOCK", size)
+    lines = [b"%d " % number + b"x" * length for number, length in enumerate(lengths)]
+    (tmp_path / "log").write_bytes(b"".join(line + b"\n" for line in lines))
+    blocks = [data for data, _ in qmail_logblock.blocks(qmail_logfile.find(str(tmp_path / "log")))]
+    told = [line for block in blocks for line in block.splitlines()]
+    assert len(told) == len(lines)
+    assert all(line.startswith(cut) and (cut == line or len(cut) >= size) for line, cut in zip(lines, told))
+
+
+@pytest.mark.parametrize("context", [0, 3000])
+def test_reading_begins_a_little_before_the_window(tmp_path, monkeypatch, context):
+    monkeypatch.setattr(qmail_logblock, "BLOCK", 512)
+    monkeypatch.setattr(qmail_logblock, "SLACK", 100)
+    lines = [b"%d.5 vm qmail: new msg %d\n" % (1795486275 + number, number) for number in range(20000)]
+    path = tmp_path / "log"
+    path.write_bytes(b"".join(lines))
+    for since in (0, 5000, 12345, 19999):
+        text = read(path, 1795486275 + since, None, context)
+        assert b"".join(lines).endswith(text) and lines[since] in text
+        late = len(text) - len(b"".join(lines[since:]))
+        assert min(context, len(b"".join(lines[:since]))) <= late <= context + 1400
+
+
+def test_old_files_are_read_for_context_only(tmp_path):
+    for number, name in ((3, "log.3"), (2, "log.2"), (1, "log.1"), (0, "log")):
+        (tmp_path / name).write_bytes(b"%d.5 vm qmail: new msg %d\n" % (1795486275 - 86400 * number, number) * 10)
+        os.utime(tmp_path / name, (1795486275 - 86400 * number,) * 2)
+    assert set(read(tmp_path / "log", 1795486275 - 100).split()[-1:]) == {b"0"}
+    assert b"msg 1\n" not in read(tmp_path / "log", 1795486275 - 3600)
+    text = read(tmp_path / "log", 1795486275 - 3600, None, 500)
+    assert b"msg 1\n" in text and b"msg 2\n" in text and b"msg 3\n" not in text
+
+
+def test_reading_ends_after_the_window(tmp_path, monkeypatch):
+    monkeypatch.setattr(qmail_logblock, "BLOCK", 512)
+    lines = [b"%d.5 vm qmail: new msg %d\n" % (1795486275 + number, number) for number in range(20000)]
+    (tmp_path / "log").write_bytes(b"".join(lines))
+    text = read(tmp_path / "log", None, 1795486275 + 5000)
+    assert lines[5000] in text and len(text) < len(b"".join(lines[:6000]))
+
+
+def test_a_file_that_was_renamed_meanwhile_is_read_once(tmp_path):
+    (tmp_path / "log").write_bytes(SYSLOG)
+    os.link(tmp_path / "log", tmp_path / "log.1")
+    assert read(tmp_path / "log") == SYSLOG
+
+
+def test_a_file_that_was_removed_meanwhile_is_left_out(tmp_path):
+    for name in ("log", "log.1", "log.2"):
+        (tmp_path / name).write_bytes(name.encode() + b"\n")
+    found = qmail_logfile.find(str(tmp_path / "log"))
+    (tmp_path / "log.1").unlink()
+    assert b"".join(data for data, _ in qmail_logblock.blocks(found)) == b"log.2\nlog\n"
+
+
+def test_nothing_stays_open(tmp_path):
+    for name in ("log", "log.1"):
+        (tmp_path / name).write_bytes(SYSLOG)
+    before = os.listdir("/proc/self/fd")
+    blocks = qmail_logblock.blocks(qmail_logfile.find(str(tmp_path / "log")))
+    next(blocks)
+    blocks.close()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_journalctl_that_nobody_listens_to_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    program = tmp_path / "journalctl"
+    program.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nexec yes\n")
+    program.chmod(0o700)
+    blocks = qmail_logblock.blocks(qmail_logfile.find("journald"))
+    next(blocks)
+    blocks.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
