@@ -167,3 +167,31 @@ def probe(pillar=None, timeout=30, address=None, home=None, control=None, queue=
     """
     wanted = settings(pillar, address=address, home=home, control=control, queue=queue, log=log)
     return __salt__["qmail_probe.run"](wanted, timeout)
+
+
+def report(pillar=None, log=None):
+    """
+    Show the double bounces of the last 24 hours and of the last 7 days, as a table with a bar for each.
+
+    Returns a dict: ``table`` (text, for eyes), and the same as data: ``hours`` (by the beginning of each hour, such as
+    ``2026-11-24T02:00+00:00``) and ``days`` (such as ``2026-11-24``), each with the numbers ``queued`` (double bounces
+    that were queued), ``discarded`` (by a qmail-send that drops them itself) and ``triple`` (those of the queued ones
+    that nobody received); and ``log``, the log that was read.
+
+    Raises CommandExecutionError where there is no log to be found.
+
+    pillar
+        As for ``settings``.
+
+    log
+        The log of qmail-send, instead of what pillar says: a file, a multilog directory, or ``journald``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_doublebounce.report
+        salt '*' qmail_doublebounce.report --out json
+    """
+    found = settings(pillar, log=log)["qmail"]["log"]
+    return __salt__["qmail_report.make"](None if found == "auto" else found)
