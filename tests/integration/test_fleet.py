@@ -1,0 +1,111 @@
+"""A master and two minions: each server gets the sink that its own pillar names, and gets rid of it again."""
+
+import shutil
+import time
+
+import pytest
+
+from tests.support.fleet import FORMULA, SINKS, Fleet, Server, all_are, each, quiet, told
+
+
+@pytest.fixture(scope="module")
+def master(salt_factories, master_config):
+    master = salt_factories.salt_master_daemon("master", overrides=master_config)
+    with master.started():
+        yield master
+
+
+@pytest.fixture(scope="module")
+def minions(master, place):
+    overrides = {name: {**quiet("minion"), "qmail_kept.directory": str(place / f"kept-{name}")} for name in SINKS}
+    minions = [master.salt_minion_daemon(name, overrides=overrides[name]) for name in SINKS]
+    with minions[0].started(), minions[1].started():
+        yield minions
+
+
+@pytest.fixture(scope="module")
+def unsynced(master, minions):
+    """The fleet, to which nobody has brought this project's modules; a test may have."""
+    return Fleet(master.salt_cli(timeout=60))
+
+
+@pytest.fixture(scope="module")
+def fleet(unsynced):
+    """The fleet, after the one sync that state.apply needs."""
+    unsynced.run("saltutil.sync_all")
+    return unsynced
+
+
+def without_modules(fleet, minions, seconds=30):
+    """Have the minions be as they are before they ever got this project's modules."""
+    deadline = time.monotonic() + seconds
+    while any("is not available" not in str(said) for said in fleet.run("qmail_address.split", "a@b.c").values()):
+        assert time.monotonic() < deadline, "The minions still have the modules."
+        for minion in minions:
+            shutil.rmtree(minion.config["extension_modules"], ignore_errors=True)
+        fleet.run("saltutil.refresh_modules")
+
+
+def test_a_highstate_brings_the_modules_along(unsynced, minions, servers):
+    without_modules(unsynced, minions)
+
+    applied = unsynced.apply()
+    assert all_are(applied, "result", True), applied
+    assert each(servers, Server.where) == each(servers, Server.expected)
+
+
+def test_a_dry_run_tells_what_the_run_then_does_and_another_run_does_nothing(fleet, servers):
+    before = each(servers, Server.snapshot), each(servers, Server.pid)
+
+    dry = fleet.apply(FORMULA, "test=True")
+    assert all(state["result"] is None for states in dry.values() for state in states.values() if state["changes"]), dry
+    assert (each(servers, Server.snapshot), each(servers, Server.pid)) == before
+
+    first = fleet.apply(FORMULA)
+    assert all_are(first, "result", True), first
+    assert each(servers, Server.where) == each(servers, Server.expected)
+    pids = each(servers, Server.pid)
+    for results in (dry, first):  # a dry run cannot know the new process id
+        for name, states in told(results, "changes").items():
+            (restart,) = (changes["pid"] for changes in states.values() if "pid" in changes)
+            assert restart.pop("new") == ("another" if results is dry else pids[name])
+    assert told(dry, "changes") == told(first, "changes")
+
+    after = each(servers, Server.snapshot)
+    second = fleet.apply(FORMULA)
+    assert all_are(second, "result", True), second
+    assert all_are(second, "changes", {}), second
+    assert each(servers, Server.snapshot) == after
+    assert each(servers, Server.pid) == pids
+
+
+def test_clean_puts_every_byte_back_also_of_a_sink_that_pillar_has_moved_away_from(fleet, servers):
+    before = each(servers, Server.snapshot)
+    fleet.apply(FORMULA)
+
+    servers["mail2"].choose("dummy@example.com")
+    moved = fleet.apply(FORMULA)  # a run reads pillar anew: nobody has to refresh it
+    assert all_are(moved, "result", True), moved
+    assert all_are({"mail1": moved["mail1"]}, "changes", {}), moved
+    assert servers["mail2"].loaded() == "dummy@example.com"
+
+    cleaned = fleet.apply(f"{FORMULA}.clean")
+    assert all_are(cleaned, "result", True), cleaned
+    assert each(servers, Server.snapshot) == before
+    assert set(each(servers, Server.loaded).values()) == {Server.BEFORE}
+
+    again = fleet.apply(f"{FORMULA}.clean")
+    assert all_are(again, "result", True), again
+    assert all_are(again, "changes", {}), again
+
+
+def test_a_pillar_that_is_wrong_stops_its_own_server_only_and_says_why(fleet, servers):
+    servers["mail1"].choose("dummy")  # no @
+    before = (servers["mail1"].snapshot(), servers["mail1"].pid())
+
+    status, shown = fleet.apply_and_show(FORMULA)
+    assert status != 0, shown
+    assert "qmail_doublebounce:address: 'dummy' is no address" in shown
+    assert "Traceback" not in shown
+    assert (servers["mail1"].snapshot(), servers["mail1"].pid()) == before
+    assert servers["mail2"].where() == servers["mail2"].expected()

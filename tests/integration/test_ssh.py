@@ -1,0 +1,114 @@
+"""
+The same by salt-ssh, against a loopback sshd: neither minion nor master. Each command takes seconds, so that what has
+nothing to do with the way to the server is left to test_fleet.py.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import sys
+
+import pytest
+
+from tests.support.fleet import FORMULA, SINKS, Fleet, Server, all_are, each
+
+SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+@pytest.fixture(scope="module")
+def sshd(place, request):
+    """An sshd on a free port of 127.0.0.1, with keys of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("sshd lets root in only if root runs it")
+    if not SSHD:
+        if os.environ.get("CI"):
+            pytest.fail("no sshd: in CI its tests must run")
+        pytest.skip("no sshd")
+    # sshd insists on this directory, wherever its configuration lies. It stays: another sshd may be using it by now.
+    pathlib.Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    directory = place / "sshd"
+    directory.mkdir()
+    sshd = request.getfixturevalue("salt_factories").get_sshd_daemon(
+        config_dir=directory,
+        script_name=SSHD,
+        sshd_config_dict={
+            "PermitUserRC": "no",
+            "StrictModes": "no",  # everybody may write to /tmp, above the keys
+            "Subsystem": "sftp internal-sftp",
+            "UsePAM": "no",
+        },
+    )
+    with sshd.started():
+        yield sshd
+
+
+@pytest.fixture(scope="module")
+def kept(place):
+    """The directories of kept versions, which outlive what salt-ssh puts on a server."""
+    return {name: place / f"kept-ssh-{name}" for name in SINKS}
+
+
+@pytest.fixture(scope="module")
+def thin(place):
+    """The directories into which salt-ssh puts Salt and this project's modules."""
+    return {name: place / f"thin-{name}" for name in SINKS}
+
+
+@pytest.fixture(scope="module")
+def fleet(sshd, salt_factories, master_config, place, kept, thin):
+    host_key = (place / "sshd/ssh_host_ed25519_key.pub").read_text()
+    known_hosts = place / "known_hosts"
+    known_hosts.write_text(f"[127.0.0.1]:{sshd.listen_port} {host_key}")
+    roster = {
+        name: {
+            "host": "127.0.0.1",
+            "port": sshd.listen_port,
+            "user": "root",
+            "priv": str(sshd.client_key),
+            "thin_dir": str(thin[name]),
+            # The Python that this environment is made of is sure to be one that its Salt runs on.
+            "set_path": f"{sys.base_prefix}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "minion_opts": {"qmail_kept.directory": str(kept[name])},
+        }
+        for name in SINKS
+    }
+    roster_file = place / "roster"
+    roster_file.write_text(json.dumps(roster))
+    # The configuration of a master that never runs: salt-ssh reads file_roots and pillar_roots there.
+    config = salt_factories.salt_master_daemon("ssh", overrides={**master_config, "known_hosts_file": str(known_hosts)})
+    return Fleet(config.salt_ssh_cli(roster_file=str(roster_file), target_host="*", client_key=str(sshd.client_key)))
+
+
+def test_salt_ssh_makes_each_server_its_own_sink_and_undoes_it_when_its_own_files_are_gone(fleet, servers, kept, thin):
+    before = each(servers, Server.snapshot)
+
+    first = fleet.apply(FORMULA)
+    assert all_are(first, "result", True), first
+    assert each(servers, Server.where) == each(servers, Server.expected)
+    pids = each(servers, Server.pid)
+
+    second = fleet.apply(FORMULA, to="mail1")
+    assert all_are(second, "result", True), second
+    assert all_are(second, "changes", {}), second
+    assert each(servers, Server.pid) == pids
+
+    assert list(kept["mail1"].rglob("v1")), "Nothing is kept where the roster says."
+    shutil.rmtree(thin["mail1"])  # as salt-ssh itself does with -W, and what tidies /var/tmp
+
+    cleaned = fleet.apply(f"{FORMULA}.clean", to="mail1")
+    assert all_are(cleaned, "result", True), cleaned
+    assert servers["mail1"].snapshot() == before["mail1"]
+    assert servers["mail1"].loaded() == Server.BEFORE
+    assert servers["mail2"].where() == servers["mail2"].expected()
+
+
+def test_salt_ssh_says_what_is_wrong_in_pillar_and_writes_nothing(fleet, servers):
+    servers["mail1"].choose("dummy")  # no @
+    before = (servers["mail1"].snapshot(), servers["mail1"].pid())
+
+    status, shown = fleet.apply_and_show(FORMULA, to="mail1")
+    assert status != 0, shown
+    assert "qmail_doublebounce:address: 'dummy' is no address" in shown
+    assert "Traceback" not in shown
+    assert (servers["mail1"].snapshot(), servers["mail1"].pid()) == before
