@@ -2,14 +2,21 @@
 The running qmail-send: with which settings it runs, and a restart that is known to have happened.
 
 qmail-send reads ``doublebounceto`` and ``doublebouncehost`` when it starts and at no other time, so a restart is due
-exactly when it started before one of them last changed.
+exactly when the running one has read something else than what they say now.
 """
 
+import contextlib
+import fcntl
+import os
+import re
+import signal
 import time
 
 from salt.exceptions import CommandExecutionError
 
-STAYS_UP = 1.0  # seconds that a new process must live; one that cannot read its control files dies at once
+RETURNS_WITHIN = 3  # seconds: supervisors start a service again after one
+STAMP = re.compile(r"^@[0-9a-f]{24} ")  # multilog's
+PAUSE = 0.02  # seconds between two looks
 
 
 def status(home="/var/qmail", control=None, queue=None):
@@ -17,10 +24,13 @@ def status(home="/var/qmail", control=None, queue=None):
     Return the state of qmail-send: a dict with ``running``, ``pid``, ``since`` and ``loaded``.
 
     ``since`` is when it started, in seconds since the epoch. ``loaded`` is ``True`` where the running qmail-send has
-    read the control files as they are now, ``False`` where one of them changed after it started (a restart is due) or
-    none runs, ``None`` where that cannot be told.
+    read the control files as they are now, ``False`` where it has not (a restart is due) or none runs, ``None`` where
+    that cannot be told. All four are ``None`` where the system does not show whether it runs.
 
-    Raises CommandExecutionError where it cannot be told whether qmail-send runs.
+    A qmail-send that ``restart`` started is known to have read what the files said then, whatever clocks do. Of any
+    other, its start is compared with the newest change of the files, to the clock tick: see ``qmail_loaded``.
+
+    Raises CommandExecutionError where there is no queue, or a control file cannot be read.
 
     home
         The qmail home directory.
@@ -34,22 +44,55 @@ def status(home="/var/qmail", control=None, queue=None):
 
         salt '*' qmail_service.status
     """
+    if not __salt__["qmail_process.shown"]():
+        return dict.fromkeys(("running", "pid", "since", "loaded"))
     pid = __salt__["qmail_process.find"](home, queue)
-    if pid is None:
+    since = pid and __salt__["qmail_process.since"](pid)
+    loaded = since and __salt__["qmail_loaded.current"](pid, home, control, queue)
+    if loaded is None:  # none runs, or it has ended at this moment
         return {"running": False, "pid": None, "since": None, "loaded": False}
-    since = __salt__["qmail_process.since"](pid)
-    return {"running": True, "pid": pid, "since": since, "loaded": since >= _changed(home, control)}
+    return {"running": True, "pid": pid, "since": since, "loaded": loaded}
 
 
-def restart(home="/var/qmail", control=None, queue=None, provider="auto", name="auto", timeout=60):
+def left_down(home="/var/qmail", queue=None, provider="auto", name="auto"):
+    """
+    Return why qmail-send is down, or going there, on purpose; ``None`` where it is not.
+
+    On purpose is a file ``down`` in the service directory, a unit or init script that is disabled, or a supervisor
+    that was told to take it down and waits for it to end.
+
+    Raises what ``qmail_supervisor.find`` raises.
+
+    home, queue
+        As for ``status``.
+
+    provider, name
+        What runs qmail-send: see ``qmail_supervisor.find``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service.left_down
+    """
+    found = __salt__["qmail_supervisor.find"](home, queue, provider, name)
+    record = __salt__["qmail_loaded.recall"](home, queue)
+    # One that an earlier restart ended, and that nobody else brings back, is not down on purpose.
+    ours = record and record["values"] is None and not found["alone"]
+    return None if ours else found["down"]
+
+
+def restart(home="/var/qmail", control=None, queue=None, provider="auto", name="auto", timeout=60, settle=1):
     """
     Restart qmail-send, or start it where it does not run, and return its process ids: ``{"old": …, "new": …}``.
 
-    It has worked when another process runs the queue and stays up; what the restart command says of itself does not
-    count. Mail in flight is waited for.
+    qmail-send alone is told to end (TERM): it starts nothing new, waits for the mail in flight, and is then started
+    again, by what supervises it or by us, never beside the old one. It has worked when another process runs the queue
+    and stays up; what commands say of themselves does not count. Of two restarts at once, the second takes over what
+    the first did.
 
     Raises CommandExecutionError where qmail-send has not come back within the timeout; the message tells whether the
-    old one still waits for its deliveries, and how many these are.
+    old one still waits for its deliveries, how many these are, and whether it comes back by itself after that.
 
     home, control, queue
         As for ``status``.
@@ -60,52 +103,237 @@ def restart(home="/var/qmail", control=None, queue=None, provider="auto", name="
     timeout
         Seconds to wait for the new process.
 
+    settle
+        Seconds that the new process must live: one that cannot start dies at once.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt '*' qmail_service.restart
     """
-    deadline = time.monotonic() + timeout
-    old = __salt__["qmail_process.find"](home, queue)
-    verb = "start" if old is None else "restart"
-    __salt__[f"qmail_supervisor.{verb}"](home, provider, name, timeout)
-    new = _wait_for_another(old, home, queue, deadline)
-    return {"old": old, "new": new}
+    service = _service(home, control, queue, provider, name, timeout, settle)
+    seen = _pid(service)
+    with _turn(service):
+        old = _pid(service)
+        if old not in (None, seen) and status(home, control, queue)["loaded"]:
+            return {"old": seen, "new": old}
+        return {"old": old, "new": _renew(service, old)}
 
 
-def _changed(home, control):
-    """Return when the newest of the files changed that say where double bounces go, rounded down to a clock tick."""
-    names = ["doublebounceto", "doublebouncehost"]
-    if __salt__["qmail_control.value"]("doublebouncehost", home, control)["source"] != "file":
-        names.append("me")  # stands in for the missing one
-    paths = (__salt__["qmail_control.path"](name, home, control) for name in names)
-    newest = max(__salt__["qmail_file.changed"](path) or 0 for path in paths)
-    # The start of a process is known to the tick; within one tick the file was there first, as when both are scripted.
-    return newest - __salt__["qmail_process.tick"]()
+def start(home="/var/qmail", control=None, queue=None, provider="auto", name="auto", timeout=60, settle=1):
+    """
+    Start qmail-send where it does not run, and return its process ids as ``restart`` does; ``{}`` where it runs.
+
+    One that was told to end, and still waits for its deliveries, is waited for before.
+
+    Raises what ``restart`` raises.
+
+    home, control, queue, provider, name, timeout, settle
+        As for ``restart``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service.start
+    """
+    service = _service(home, control, queue, provider, name, timeout, settle)
+    with _turn(service):
+        old = _pid(service)
+        if old and not service["found"]["down"] and not _told_to_end(service, old):
+            return {}
+        return {"old": old, "new": _renew(service, old)}
 
 
-def _wait_for_another(old, home, queue, deadline):
-    candidate, seen = None, 0.0
+def stop(home="/var/qmail", control=None, queue=None, provider="auto", name="auto", timeout=60, settle=1):
+    """
+    Stop qmail-send, and return its process ids: ``{"old": …, "new": None}``; ``{}`` where it was down already.
+
+    It is gone when this returns, and stays down until it is started, or until the next boot. Mail in flight is
+    waited for.
+
+    Raises CommandExecutionError where it has not ended within the timeout; it is not started again then, either.
+
+    home, control, queue, provider, name
+        As for ``restart``.
+
+    timeout
+        Seconds to wait for its end.
+
+    settle
+        Seconds that it must stay down.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service.stop
+    """
+    service = _service(home, control, queue, provider, name, timeout, settle)
+    found = service["found"]
+    with _turn(service):
+        old = _pid(service)
+        if old:
+            _remember(service, old, None)  # so that start waits for it, where we do not wait long enough
+        if found["alone"]:
+            _tell(service, "stop")
+        if old:
+            if not (found["alone"] and found["pid"] == old):
+                _end(old)
+            _wait_for_the_end(service, old, "It is not started again when it has ended.")
+        if not found["alone"] and (old or found["provider"] == "systemd"):
+            _tell(service, "stop")  # nothing is left that this could end halfway
+        _wait_for_silence(service)
+        _remember(service, None, None)
+    return {"old": old, "new": None} if old else {}
+
+
+def _service(home, control, queue, provider, name, timeout, settle):
+    """Return what the steps of a restart share."""
+    found = __salt__["qmail_supervisor.find"](home, queue, provider, name)
+    shown = __salt__["qmail_process.shown"]()
+    if not shown and found["provider"] in ("sysv", "qmailctl"):
+        raise CommandExecutionError(
+            f"Cannot tell which qmail-send runs: this system has no /proc/locks, and {found['name']} does not say it. "
+            "Restart qmail-send by hand, or have a supervisor run it."
+        )
+    return {
+        "queue": {"home": home, "queue": queue},
+        "files": {"home": home, "control": control},
+        "asked": {"provider": provider, "name": name},
+        "found": found,
+        "shown": shown,
+        "deadline": time.monotonic() + timeout,
+        "settle": settle,
+    }
+
+
+def _pid(service):
+    if service["shown"]:
+        return __salt__["qmail_process.find"](**service["queue"])
+    return __salt__["qmail_supervisor.find"](**service["queue"], **service["asked"])["pid"]
+
+
+@contextlib.contextmanager
+def _turn(service):
+    """Two runs at once take turns."""
+    where = __salt__["qmail_loaded.directory"](**service["queue"], make=True)
+    handle = os.open(where, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        while not _locked(handle):
+            if time.monotonic() >= service["deadline"]:
+                raise CommandExecutionError("Another run has been restarting qmail-send all the time. Run this again.")
+            time.sleep(PAUSE)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _locked(handle):
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _renew(service, old):
+    """Have another qmail-send in the place of the old one, if there is one, and return its process id."""
+    values = __salt__["qmail_loaded.values"](**service["files"])
+    returns = service["found"]["returns"]
+    if old:
+        if not returns:
+            _remember(service, old, None)  # we have to bring it back, if not in this run then in the next
+        _end(old)
+        then = f"{service['found']['provider']} starts it again by itself" if returns else "run this again"
+        _wait_for_the_end(service, old, f"When it has ended, {then}.")
+    new = _wait_for_another(service, RETURNS_WITHIN if old and returns else 0)
+    # Only what the files said before and say after is certain to have been read in between.
+    sure = __salt__["qmail_loaded.values"](**service["files"]) == values
+    _remember(service, new if sure else None, values)
+    return new
+
+
+def _end(pid):
+    """Tell qmail-send alone to end: its children are the deliveries in flight."""
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it has ended by itself
+    except PermissionError as err:
+        raise CommandExecutionError(f"Cannot end qmail-send {pid}: {err.strerror}. Run Salt as root.") from err
+
+
+def _remember(service, pid, values):
+    process = pid and __salt__["qmail_process.identity"](pid)
+    __salt__["qmail_loaded.remember"](process, values, **service["queue"])
+
+
+def _told_to_end(service, pid):
+    record = __salt__["qmail_loaded.recall"](**service["queue"])
+    return bool(record) and record == {"process": __salt__["qmail_process.identity"](pid), "values": None}
+
+
+def _tell(service, verb):
+    found = service["found"]
+    left = max(service["deadline"] - time.monotonic(), RETURNS_WITHIN)
+    __salt__[f"qmail_supervisor.{verb}"](found["provider"], found["name"], left)
+
+
+def _wait_for_the_end(service, old, then):
+    """Wait until a qmail-send has ended; its lock goes a little earlier, and scripts may look for the process."""
+    while _pid(service) == old or __salt__["qmail_process.ended"](old) is False:
+        if time.monotonic() >= service["deadline"]:
+            raise CommandExecutionError(_drains(service, old, then))
+        time.sleep(PAUSE)
+
+
+def _wait_for_another(service, patience):
+    """Wait for a qmail-send that stays up, and start it where nobody else does for so many seconds."""
+    begun = time.monotonic()
+    # However late the old one has ended, the new one gets the time that it needs.
+    limit = max(service["deadline"], begun + RETURNS_WITHIN + service["settle"])
+    candidate, seen, started = None, begun, False
     while True:
-        pid = __salt__["qmail_process.find"](home, queue)
-        now = time.monotonic()
+        pid, now = _pid(service), time.monotonic()
         if pid != candidate:
             candidate, seen = pid, now
-        if pid not in (None, old) and now - seen >= STAYS_UP:
+        if pid and now - seen >= service["settle"]:
             return pid
-        if now >= deadline and (pid in (None, old) or now - seen >= STAYS_UP):
-            raise CommandExecutionError(_why_not(old, pid))
-        time.sleep(0.05)
+        if not pid and not started and now - begun >= patience:
+            _tell(service, "start")
+            started = True
+        if now >= limit + (service["settle"] if pid else 0):
+            raise CommandExecutionError(_does_not_come_up(service))
+        time.sleep(PAUSE)
 
 
-def _why_not(old, pid):
-    if pid is None:
-        return (
-            "qmail-send has not come back after the restart: no mail is delivered. Its log tells why; "
-            "start it by hand, and run this again."
-        )
+def _wait_for_silence(service):
+    """Wait until there has been no qmail-send for a while."""
+    quiet = time.monotonic()
+    while time.monotonic() - quiet < service["settle"]:
+        pid = _pid(service)
+        if pid:
+            quiet = time.monotonic()
+        if pid and quiet >= service["deadline"]:
+            raise CommandExecutionError(
+                f"qmail-send was started again, and {pid} runs, though it was told to stay down."
+            )
+        time.sleep(PAUSE)
+
+
+def _drains(service, pid, then):
+    count = f" ({__salt__['qmail_process.in_flight'](pid)})" if service["shown"] else ""
     return (
-        f"qmail-send {old} still runs: it waits for {__salt__['qmail_process.in_flight'](old)} deliveries in flight, "
-        "and starts nothing new. Leave it. When it has ended, run this again; service:timeout is how long to wait."
+        f"qmail-send {pid} still runs: it waits for its deliveries in flight{count} and starts nothing new. Leave it. "
+        f"{then} service:timeout is how long to wait."
     )
+
+
+def _does_not_come_up(service):
+    lines = __salt__["qmail_supervisor.log"](service["found"]["provider"], service["found"]["name"])
+    # One that is started every second says the same every second.
+    told = dict.fromkeys(STAMP.sub("", line) for line in lines)
+    said = f"Its log ends: {' / '.join(told)}" if told else "Its log tells why"
+    return f"qmail-send does not stay up after its start: no mail is delivered. {said}. Mend that, and run this again."

@@ -20,7 +20,7 @@ DEFAULTS = {
 CHOICES = {
     "mode": ("sink", "discard"),
     "mailbox": ("auto", "dotqmail", "plesk"),
-    "service:provider": ("auto", "qmailctl", "service"),
+    "service:provider": ("auto", "service", "daemontools", "runit", "s6", "qmailctl"),
 }
 
 

@@ -1,36 +1,46 @@
 """
 What starts and restarts qmail-send on this machine: one place for each of the ways that are in the field.
 
-A provider is a pair of functions, to start and to restart, in ``PROVIDERS``; ``find`` names the one that is here.
-Whether a restart worked is no business of this module: ``qmail_service`` looks at the process.
+``find`` tells the one that is here. Nothing is guessed about a qmail-send that runs: its service directory is known by
+the process that works there, its unit by its control group. Whether a restart worked is no business of this module:
+``qmail_service`` looks at the process.
 """
 
-import os
 import shutil
-import subprocess
-import tempfile
-import time
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-UNITS = ("qmail-send", "qmail")  # notqmail's systemd unit; Plesk's and others' unit or init script
+HOME = "/var/qmail"
+TREES = ("daemontools", "runit", "s6")
+PROVIDERS = ("service", *TREES, "qmailctl")  # as in pillar; service is systemd or sysv, whichever runs the system
+SCRIPTS = ("qmail-send", "qmail")
+TOLD = ("pid", "returns", "alone", "down")
+LARGEST = 1 << 16  # bytes of a script that are looked through
 
 
-def find(home="/var/qmail", provider="auto", name="auto"):
+def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
     """
-    Return what runs qmail-send here: a dict with ``provider`` and ``name``.
+    Return what runs qmail-send here, or would where none runs: a dict with
 
-    Raises SaltInvocationError for an unknown provider, CommandExecutionError where none is found; it lists what was
-    looked for.
+    - ``provider``: ``daemontools``, ``runit``, ``s6``, ``systemd``, ``sysv`` or ``qmailctl``;
+    - ``name``: the service directory, unit, init script, or path of qmailctl;
+    - ``pid``: the process that it runs, qmail-send or a script that waits for it; ``None`` where it does not tell;
+    - ``returns``: whether it starts qmail-send again by itself when that has ended;
+    - ``alone``: whether taking it down ends qmail-send alone, and none of its deliveries;
+    - ``down``: why qmail-send is down, or going there, on purpose; ``None`` where it is not.
 
-    home
-        The qmail home directory.
+    Raises SaltInvocationError for an unknown provider, CommandExecutionError where none is found, or where the one
+    that is named does not run the qmail-send of this queue; it lists what was looked for.
+
+    home, queue
+        The qmail home directory, and the queue; ``None`` for ``queue`` in the home directory.
 
     provider
-        ``service`` (systemd and init scripts, through Salt's own service module), ``qmailctl``, or ``auto``.
+        ``daemontools``, ``runit``, ``s6``, ``service`` (systemd and init scripts), ``qmailctl``, or ``auto``.
 
     name
-        The unit or init script, or the path of qmailctl; ``auto`` for those of the field.
+        The service directory (its path, or its name in one of the usual places), unit or init script, or the path of
+        qmailctl; ``auto`` for the one that runs qmail-send, and where none runs for those of the field.
 
     CLI Example:
 
@@ -40,26 +50,38 @@ def find(home="/var/qmail", provider="auto", name="auto"):
     """
     if provider not in ("auto", *PROVIDERS):
         raise SaltInvocationError(f"service:provider {provider!r} is none of auto, {', '.join(PROVIDERS)}.")
+    pid = __salt__["qmail_process.find"](home, queue) if __salt__["qmail_process.shown"]() else None
     looked = []
-    for kind in PROVIDERS if provider == "auto" else (provider,):
-        for candidate in _candidates(kind, home) if name == "auto" else (name,):
-            if _is_there(kind, candidate):
-                return {"provider": kind, "name": candidate}
-            looked.append(f"{kind} {candidate}")
+    for kind, candidate in _usual(provider, home, pid) if name == "auto" else _named(provider, name):
+        try:
+            found = _call("status", kind, candidate)
+            _check(kind, candidate, found, pid, home, named=name != "auto")
+        except CommandExecutionError as err:
+            looked.append(f"{kind} {candidate}: {str(err).rstrip('.')}")
+            continue
+        if pid and not found["pid"]:
+            found["down"] = None  # what runs is not down, however it was started
+        if pid and kind not in TREES and __salt__["qmail_supervise.runs"](pid):
+            found["returns"] = True  # by what stands between: a qmailctl, say, that speaks to daemontools
+        return {"provider": kind, "name": candidate, **{key: found[key] for key in TOLD}}
+    if pid and __salt__["qmail_process.find"](home, queue) != pid:
+        return find(home, queue, provider, name)  # it ended while we looked
+    if provider in ("auto", *TREES) and name == "auto" and not pid:
+        looked.append(f"service directories {', '.join(__salt__['qmail_supervise.patterns'](home))}")
     raise CommandExecutionError(
-        f"Nothing was found that runs qmail-send. Looked for: {', '.join(looked)}. "
+        f"Nothing was found that runs qmail-send{f' (process {pid})' if pid else ''}. Looked for: {'; '.join(looked)}. "
         "Set service:provider and service:name to what starts it here."
     )
 
 
-def start(home="/var/qmail", provider="auto", name="auto", timeout=60):
+def start(provider, name, timeout=60):
     """
-    Tell what runs qmail-send here to start it.
+    Tell what runs qmail-send to start it. Nobody waits here for that to happen.
 
-    Raises CommandExecutionError where it says that it failed.
+    Raises CommandExecutionError where the command for it fails or is missing.
 
-    home, provider, name
-        As for ``find``.
+    provider, name
+        As ``find`` returns them.
 
     timeout
         Seconds to wait for the command. It is left to finish by itself after that.
@@ -68,72 +90,99 @@ def start(home="/var/qmail", provider="auto", name="auto", timeout=60):
 
     .. code-block:: bash
 
-        salt '*' qmail_supervisor.start
+        salt '*' qmail_supervisor.start daemontools /service/qmail-send
     """
-    found = find(home, provider, name)
-    PROVIDERS[found["provider"]]("start", found["name"], timeout)
+    _call("up", provider, name, timeout)
 
 
-def restart(home="/var/qmail", provider="auto", name="auto", timeout=60):
+def stop(provider, name, timeout=60):
     """
-    Tell what runs qmail-send here to restart it.
+    Tell what runs qmail-send to end it, and not to start it again. Nobody waits here for that to happen.
 
-    Raises CommandExecutionError where it says that it failed.
+    Raises CommandExecutionError where the command for it fails or is missing.
 
-    home, provider, name, timeout
+    provider, name, timeout
         As for ``start``.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_supervisor.restart
+        salt '*' qmail_supervisor.stop daemontools /service/qmail-send
     """
-    found = find(home, provider, name)
-    PROVIDERS[found["provider"]]("restart", found["name"], timeout)
+    _call("down", provider, name, timeout)
 
 
-def _candidates(kind, home):
-    if kind == "service":
-        return UNITS
-    return (os.path.join(home, "bin/qmailctl"), shutil.which("qmailctl") or "/usr/bin/qmailctl")
-
-
-def _is_there(kind, name):
-    if kind == "service":
-        return bool(__salt__["service.available"](name))
-    return os.access(name, os.X_OK)
-
-
-def _service(verb, name, timeout):
-    if not __salt__[f"service.{verb}"](name):
-        raise CommandExecutionError(f"The service {name} did not {verb}; its own log tells why.")
-
-
-def _qmailctl(verb, name, timeout):
-    _run([name, verb], timeout)
-
-
-def _run(command, timeout):
+def log(provider, name, lines=3):
     """
-    Run a command that may leave a daemon behind: its output goes to a file, since a daemon would hold a pipe open.
-    One that takes longer than the timeout is left to finish: stopped halfway, it could leave qmail down.
+    Return the last lines of qmail-send's log, where what runs it keeps one; an empty list where that is not known.
+
+    provider, name
+        As ``find`` returns them.
+
+    lines
+        How many.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_supervisor.log daemontools /service/qmail-send
     """
-    with tempfile.TemporaryFile() as output:
-        try:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
-        except OSError as err:
-            raise CommandExecutionError(f"Cannot run {' '.join(command)}: {err.strerror}.") from err
-        deadline = time.monotonic() + timeout
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if process.returncode:
-            output.seek(0)
-            said = output.read(1000).decode(errors="backslashreplace").strip()
-            raise CommandExecutionError(f"{' '.join(command)} failed with exit {process.returncode}: {said}")
+    return [] if provider in ("sysv", "qmailctl") else _call("log", provider, name, lines)
 
 
-# In the order in which they are looked for: an init script named qmail is often a link to qmailctl.
-PROVIDERS = {"qmailctl": _qmailctl, "service": _service}
+def _call(function, kind, name, *arguments):
+    if kind == "systemd":
+        return __salt__[f"qmail_systemd.{function}"](name, *arguments)
+    module = "qmail_supervise" if kind in TREES else "qmail_script"
+    return __salt__[f"{module}.{function}"](kind, name, *arguments)
+
+
+def _usual(provider, home, pid):
+    """List the kind and name of what may run qmail-send here."""
+    tree = __salt__["qmail_supervise.runs"](pid) if pid else None
+    if tree and provider in ("auto", *TREES):
+        return [(tree["kind"], tree["directory"])] if provider in ("auto", tree["kind"]) else []
+    trees = [] if pid else __salt__["qmail_supervise.directories"](home)
+    found = [(entry["kind"], entry["directory"]) for entry in trees if provider in ("auto", entry["kind"])]
+    # A qmailctl comes before init scripts: one of these named qmail is often a link to it.
+    if provider in ("auto", "service") and __salt__["qmail_systemd.booted"]():
+        found += [("systemd", unit) for unit in __salt__["qmail_systemd.units"]()]
+    if provider in ("auto", "qmailctl"):
+        found += [("qmailctl", f"{home}/bin/qmailctl"), ("qmailctl", shutil.which("qmailctl") or "/usr/bin/qmailctl")]
+    if provider in ("auto", "service") and not __salt__["qmail_systemd.booted"]():
+        found += [("sysv", script) for script in SCRIPTS]
+    return found
+
+
+def _named(provider, name):
+    """List the kind and name of what is named; where only the name is given, by what lies there."""
+    if provider == "auto":
+        provider = (__salt__["qmail_supervise.kind"](name) or "qmailctl") if name.startswith("/") else "service"
+    if provider in TREES and not name.startswith("/"):
+        return [(provider, path) for path in __salt__["qmail_supervise.named"](name)]
+    if provider == "service":
+        return [("systemd" if __salt__["qmail_systemd.booted"]() else "sysv", name)]
+    return [(provider, name)]
+
+
+def _check(kind, name, found, pid, home, named):
+    """Refuse what does not run this qmail-send; what starts another one must not be touched."""
+    if pid and kind not in ("sysv", "qmailctl"):
+        above = {process["pid"] for process in __salt__["qmail_process.above"](pid)}
+        if found["pid"] not in above and not (kind == "systemd" and __salt__["qmail_systemd.holds"](name, pid)):
+            raise CommandExecutionError(f"it runs process {found['pid']}, and qmail-send is {pid}")
+    elif not named and home != HOME and not _tells_of(home, found["file"]):
+        raise CommandExecutionError(f"it is not for the qmail in {home}")
+
+
+def _tells_of(home, path):
+    """Tell whether a script or unit belongs to a home: it lies there, or names it."""
+    if not path or path.startswith(f"{home}/"):
+        return bool(path)
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return home in file.read(LARGEST)
+    except OSError:
+        return False

@@ -11,14 +11,29 @@ Keep qmail-send running with the control files as they are now, and restart it o
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
+UNSEEN = (
+    "This system does not show which qmail-send runs (no /proc/locks), so nobody can tell whether a restart is due: it "
+    "is restarted only when something changes that this state watches."
+)
 
-def running(name, home="/var/qmail", control=None, queue=None, provider="auto", service="auto", timeout=60):
+
+def running(
+    name,
+    home="/var/qmail",
+    control=None,
+    queue=None,
+    supervisor="auto",
+    service="auto",
+    timeout=60,
+    settle=1,
+    start=False,
+):
     """
     Ensure that qmail-send runs, and that it has read its control files as they are now.
 
-    It is restarted where it started before one of the files changed that say where double bounces go: after a change
-    that this state watches, when an earlier restart failed, when somebody edited by hand. Otherwise it is left alone.
-    The state succeeds when another qmail-send has come up and stays up.
+    It is restarted where it has read something else: after a change that this state watches, when an earlier restart
+    failed, when somebody edited by hand. Otherwise it is left alone. The state succeeds when another qmail-send has
+    come up and stays up. One that is down on purpose is left down, and told of: see ``qmail_service.left_down``.
 
     name
         A name for it, for example ``qmail-send``.
@@ -29,20 +44,29 @@ def running(name, home="/var/qmail", control=None, queue=None, provider="auto", 
     control, queue
         The directories of the control files and of the queue; ``None`` for those in the home directory.
 
-    provider, service
-        What runs qmail-send: see ``qmail_supervisor.find``; ``service`` is its ``name`` there.
+    supervisor, service
+        What runs qmail-send: ``provider`` and ``name`` of ``qmail_supervisor.find``. (The word ``provider`` in a state
+        is Salt's own: it would put Salt's module daemontools in the place of this one.)
 
     timeout
         Seconds to wait for the new process.
+
+    settle
+        Seconds that the new process must live: one that cannot start dies at once.
+
+    start
+        Start qmail-send also where it is down on purpose.
     """
     arguments = {"home": home, "control": control, "queue": queue}
     ret = {"name": name, "result": True, "comment": "", "changes": {}}
     try:
         found = __salt__["qmail_service.status"](**arguments)
-        if found["running"] and found["loaded"] is not False:
-            comment = f"qmail-send {found['pid']} runs with the control files as they are."
-            return {**ret, "comment": comment}
-        return _restart(ret, found["pid"], {**arguments, "provider": provider, "name": service, "timeout": timeout})
+        if found["running"] is None:
+            return {**ret, "comment": UNSEEN}
+        if found["running"] and found["loaded"]:
+            return {**ret, "comment": f"qmail-send {found['pid']} runs with the control files as they are."}
+        arguments.update({"provider": supervisor, "name": service, "timeout": timeout, "settle": settle})
+        return _restart(ret, found["pid"], start, arguments)
     except (CommandExecutionError, SaltInvocationError) as err:
         return {**ret, "result": False, "comment": str(err), "skip_watch": True}
 
@@ -53,15 +77,17 @@ def mod_watch(
     home="/var/qmail",
     control=None,
     queue=None,
-    provider="auto",
+    supervisor="auto",
     service="auto",
     timeout=60,
+    settle=1,
+    start=False,
     **kwargs,  # Salt itself adds to what the state was given
 ):
     """
     Restart qmail-send because something that ``running`` watches has changed.
 
-    name, home, control, queue, provider, service, timeout
+    name, home, control, queue, supervisor, service, timeout, settle, start
         As for ``running``.
 
     sfun
@@ -72,17 +98,23 @@ def mod_watch(
         return {**ret, "result": False, "comment": f"qmail_service.{sfun} cannot watch; qmail_service.running can."}
     arguments = {"home": home, "control": control, "queue": queue}
     try:
-        pid = __salt__["qmail_process.find"](home, queue)
-        return _restart(ret, pid, {**arguments, "provider": provider, "name": service, "timeout": timeout})
+        found = __salt__["qmail_service.status"](**arguments)
+        if found["running"] is None:
+            found = __salt__["qmail_supervisor.find"](home, queue, supervisor, service)
+        arguments.update({"provider": supervisor, "name": service, "timeout": timeout, "settle": settle})
+        return _restart(ret, found["pid"], start, arguments)
     except (CommandExecutionError, SaltInvocationError) as err:
         return {**ret, "result": False, "comment": str(err)}
 
 
-def _restart(ret, pid, arguments):
+def _restart(ret, pid, start, arguments):
+    # In test mode too: a restart that nothing could carry out is not one that would happen.
+    asked = {key: arguments[key] for key in ("home", "queue", "provider", "name")}
+    reason = __salt__["qmail_service.left_down"](**asked)
+    if reason and not start:
+        return {**ret, "comment": f"qmail-send is left down: {reason}. It reads the control files when it is started."}
     done = "started" if pid is None else "restarted"
     if __opts__["test"]:
-        # Asked here too: a restart that nothing could carry out is not one that would happen.
-        __salt__["qmail_supervisor.find"](arguments["home"], arguments["provider"], arguments["name"])
         changes = {"pid": {"old": pid, "new": "another"}}
         return {**ret, "result": None, "changes": changes, "comment": f"qmail-send would be {done}."}
     pids = __salt__["qmail_service.restart"](**arguments)

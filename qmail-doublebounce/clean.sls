@@ -20,7 +20,7 @@ qmail-send knows where double bounces went before:
     - home: {{ settings.qmail.home | json }}
     - control: {{ settings.qmail.control | json }}
     - queue: {{ settings.qmail.queue | json }}
-    - provider: {{ settings.service.provider | json }}
+    - supervisor: {{ settings.service.provider | json }}
     - service: {{ settings.service.name | json }}
     - timeout: {{ settings.service.timeout }}
     - watch:

@@ -54,6 +54,7 @@ class Mta:
     # In the child.
 
     def run(self):
+        pathlib.Path("/proc/self/comm").write_text("qmail-send")  # what holds the lock and has another name is none
         mutex = (self.home.path / "queue/lock/sendmutex").open("w")
         fcntl.flock(mutex, fcntl.LOCK_EX)
         shown = self.modules.qmail_control.show(str(self.home.path))

@@ -1,0 +1,391 @@
+"""A restart of qmail-send, on each supervisor of the field: only when it is due, and never left half done."""
+
+import multiprocessing
+import os
+import subprocess
+import time
+
+import pytest
+from salt.exceptions import CommandExecutionError
+
+from tests.support.supervisors import ALL, Script, SystemdOnce, Tree, below, end, lives, missing, wait_until
+
+TREES = [kind for kind in ALL if issubclass(ALL[kind], Tree)]
+SINK = "sink@mail.example.net"
+
+
+def on(*kinds):
+    """Run a test on these supervisors only."""
+    return pytest.mark.parametrize("supervisor", kinds, indirect=True)
+
+
+@pytest.fixture(params=ALL)
+def supervisor(request, home, tmp_path, monkeypatch):
+    why = missing(request.param)
+    if why and os.environ.get("CI"):
+        pytest.fail(why)
+    if why:
+        pytest.skip(why)
+    for name in ("starts", "delivered"):
+        (home.path / name).touch()
+    (home.path / "deliver").mkdir()
+    made = ALL[request.param](home, tmp_path)
+    booted(monkeypatch, made.kind == "systemd")
+    for name, value in getattr(made, "environment", {}).items():
+        monkeypatch.setenv(name, value)
+    yield made
+    made.close()
+
+
+def booted(monkeypatch, whether):
+    """Have the modules think that systemd runs this system, or that it does not. Each state run loads them anew."""
+    isdir = os.path.isdir
+    monkeypatch.setattr(os.path, "isdir", lambda path: whether if path == "/run/systemd/system" else isdir(path))
+
+
+@pytest.fixture
+def settings(supervisor):
+    # Named, since one that is down could not be found in a place of the test's.
+    return {"home": str(supervisor.home.path), "service": supervisor.name, "timeout": 15, "settle": 0.2}
+
+
+@pytest.fixture
+def direct(supervisor, settings):
+    """The same for the execution module. That a service of daemontools stays down is certain only after a second."""
+    given = {"name" if key == "service" else key: value for key, value in settings.items()}
+    return {**given, "settle": 1} if supervisor.kind == "daemontools" else given
+
+
+@pytest.fixture
+def converge(loaders, settings):
+    """Apply what the formula's SLS says, a control file and a service that watches it; return what became of that."""
+
+    def converge(value=None, test=False, **more):
+        service = ["running", *({key: given} for key, given in {**settings, **more}.items())]
+        high = {"qmail-send": {"qmail_service": service}}
+        if value:
+            high["doublebounceto"] = {"qmail_control": ["managed", {"value": value}, {"home": settings["home"]}]}
+            service.append({"watch": [{"qmail_control": "doublebounceto"}]})
+        return next(ret for ret in loaders.modules.state.high(high, test=test) if ret.name == "qmail-send")
+
+    return converge
+
+
+def starts(home):
+    return (home.path / "starts").read_text().split()
+
+
+def deliver(home, name, seconds):
+    """Have qmail-send make a delivery, and wait until it is in flight."""
+    (home.path / "deliver" / f".{name}").write_text(str(seconds))
+    (home.path / "deliver" / f".{name}").rename(home.path / "deliver" / name)
+    wait_until(lambda: f"begin {name}" in deliveries(home))
+
+
+def deliveries(home):
+    return (home.path / "delivered").read_text().splitlines()
+
+
+def test_a_change_makes_one_restart_and_the_next_run_none(supervisor, converge):
+    old = supervisor.boot()
+    ret = converge("sink")
+    assert ret.result is True, ret.comment
+    new = supervisor.holder()
+    assert ret.changes == {"pid": {"old": old, "new": new}}
+    assert supervisor.home.wait_until_loaded(SINK)
+    again = converge("sink")
+    assert (again.result, again.changes) == (True, {})
+    assert starts(supervisor.home) == [str(old), str(new)]
+    supervisor.home.write_control("doublebounceto", "by-hand\n")
+    assert converge().changes == {"pid": {"old": new, "new": supervisor.holder()}}
+    assert supervisor.home.wait_until_loaded("by-hand@mail.example.net")
+
+
+@on(*(kind for kind in ALL if kind != "sysv"))  # an init script of a test's has a name that nothing could guess
+def test_auto_finds_what_runs_it(supervisor, modules):
+    pid = supervisor.boot()
+    found = modules.qmail_supervisor.find(home=str(supervisor.home.path))
+    assert (found["provider"], found["name"]) == (supervisor.kind, supervisor.name)
+    assert found["pid"] == (pid if supervisor.kind != "qmailctl" else None)
+    assert found["returns"] == supervisor.returns
+    assert found["down"] is None
+
+
+@on(*TREES, "qmailctl")
+def test_two_changed_files_make_one_restart(supervisor, apply):
+    supervisor.boot()
+    pillar = {"address": "dummy@example.com", "qmail": {"home": str(supervisor.home.path)}}
+    apply("qmail-doublebounce", pillar)
+    assert supervisor.home.wait_until_loaded("dummy@example.com")
+    assert len(starts(supervisor.home)) == 2
+    apply("qmail-doublebounce.clean", pillar)
+    assert supervisor.home.wait_until_loaded("postmaster@mail.example.net")
+    assert len(starts(supervisor.home)) == 3
+
+
+def test_the_test_mode_tells_and_does_nothing(supervisor, converge):
+    old = supervisor.boot()
+    for value in ("sink", None):
+        ret = converge(value, test=True)
+        assert (ret.result, set(ret.changes.get("pid", {}))) == ((None, {"old", "new"}) if value else (True, set()))
+    supervisor.home.write_control("doublebounceto", "sink\n")
+    ret = converge(test=True)
+    assert (ret.result, ret.changes["pid"]["old"]) == (None, old)
+    assert starts(supervisor.home) == [str(old)]
+
+
+def test_a_drain_beyond_the_timeout_fails_and_the_next_run_mends_it(supervisor, converge):
+    old = supervisor.boot()
+    hold = supervisor.home.path / "hold"
+    hold.touch()
+    deliver(supervisor.home, "slow", 0)
+    ret = converge("sink", timeout=0.5)
+    assert ret.result is False
+    assert f"qmail-send {old} still runs: it waits for its deliveries in flight (1)" in ret.comment
+    assert ("starts it again by itself" if supervisor.returns else "has ended, run this again") in ret.comment
+    assert starts(supervisor.home) == [str(old)]
+    again = converge("sink", timeout=0.2)
+    assert again.result is False
+    hold.unlink()
+    wait_until(lambda: not lives(old))
+    ret = converge("sink")
+    assert ret.result is True, ret.comment
+    assert supervisor.home.wait_until_loaded(SINK)
+    assert len(starts(supervisor.home)) == 2
+    assert deliveries(supervisor.home) == ["begin slow", "end slow"]
+
+
+def test_one_that_cannot_start_fails_with_its_log_and_the_next_run_mends_it(supervisor, converge):
+    supervisor.boot()
+    (supervisor.home.control / "concurrencylocal").mkdir()
+    ret = converge("sink", timeout=1)
+    assert ret.result is False
+    assert "no mail is delivered" in ret.comment
+    if not isinstance(supervisor, Script):
+        assert "alert: cannot start: unable to read controls" in ret.comment
+    (supervisor.home.control / "concurrencylocal").rmdir()
+    ret = converge("sink")
+    assert ret.result is True, ret.comment
+    assert supervisor.home.wait_until_loaded(SINK)
+
+
+@on(*(kind for kind in ALL if kind != "qmailctl"))
+def test_one_that_is_down_on_purpose_is_left_down(supervisor, converge):
+    supervisor.boot()
+    supervisor.down_on_purpose()
+    for test in (True, False):
+        ret = converge("sink", test=test)
+        assert (ret.result, ret.changes) == (True, {})
+        assert "qmail-send is left down" in ret.comment
+    assert supervisor.holder() is None
+    ret = converge(start=True, test=True)
+    assert (ret.result, ret.changes) == (None, {"pid": {"old": None, "new": "another"}})
+    ret = converge(start=True)
+    assert ret.changes == {"pid": {"old": None, "new": supervisor.wait()}}
+    assert supervisor.home.wait_until_loaded(SINK)
+
+
+def test_a_stop_waits_for_mail_in_flight_and_lasts_until_a_start(supervisor, modules, converge, direct):
+    old = supervisor.boot()
+    deliver(supervisor.home, "slow", 1)
+    assert modules.qmail_service.stop(**direct) == {"old": old, "new": None}
+    assert supervisor.holder() is None
+    assert deliveries(supervisor.home) == ["begin slow", "end slow"]
+    assert modules.qmail_service.stop(**direct) == {}
+    # No file down, no disabled unit: it should run.
+    ret = converge()
+    assert ret.changes == {"pid": {"old": None, "new": supervisor.wait()}}
+    assert modules.qmail_service.start(**direct) == {}
+
+
+def test_a_start_after_a_stop_that_gave_up_waits_for_the_drain(supervisor, modules, direct):
+    old = supervisor.boot()
+    hold = supervisor.home.path / "hold"
+    hold.touch()
+    deliver(supervisor.home, "slow", 0)
+    with pytest.raises(CommandExecutionError, match="still runs"):
+        modules.qmail_service.stop(**{**direct, "timeout": 0.5})
+    hold.unlink()
+    new = modules.qmail_service.start(**direct).get("new")
+    new = new or wait_until(lambda: supervisor.holder() not in (None, old) and supervisor.holder())
+    assert new == supervisor.holder() != old
+    assert deliveries(supervisor.home) == ["begin slow", "end slow"]
+
+
+@on(*TREES, "systemd", "systemd-once")
+def test_a_missing_tool_is_named_and_nothing_is_touched(supervisor, converge, monkeypatch, tmp_path):
+    old = supervisor.boot()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ret = converge("sink")
+    assert ret.result is False
+    tool = {"daemontools": "svstat", "runit": "sv", "s6": "s6-svstat"}.get(supervisor.kind, "systemctl")
+    assert f"{tool} was not found" in ret.comment
+    assert supervisor.holder() == old and starts(supervisor.home) == [str(old)]
+
+
+def test_two_runs_at_once_make_one_restart(supervisor, modules, direct):
+    old = supervisor.boot()
+    deliver(supervisor.home, "slow", 1)
+    supervisor.home.write_control("doublebounceto", "sink\n")
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    runs = [context.Process(target=lambda: results.put(modules.qmail_service.restart(**direct))) for _ in range(2)]
+    for run in runs:
+        run.start()
+    told = [results.get(timeout=20) for _ in runs]
+    for run in runs:
+        run.join(20)
+    assert told == [{"old": old, "new": supervisor.holder()}] * 2
+    assert deliveries(supervisor.home) == ["begin slow", "end slow"]
+    assert starts(supervisor.home) == [str(old), str(supervisor.holder())]
+
+
+@on(*TREES)
+def test_nothing_but_qmail_send_is_touched(supervisor, converge):
+    smtpd = supervisor.scan / "qmail-smtpd"
+    smtpd.mkdir(parents=True)
+    (smtpd / "run").write_text("#!/bin/sh\necho $$ >>pids\nexec sleep 100\n")
+    (smtpd / "run").chmod(0o755)
+    supervisor.boot()
+    wait_until((smtpd / "pids").exists)
+    assert converge("sink").changes
+    assert len((smtpd / "pids").read_text().split()) == 1
+
+
+@on(*TREES)
+def test_a_run_script_that_waits_for_qmail_send_is_no_obstacle(supervisor, converge, modules, direct):
+    supervisor.lay_out(f"sh -c '{supervisor.command}; exit 0' qmail-start")
+    old = supervisor.boot()
+    assert converge("sink").changes == {"pid": {"old": old, "new": supervisor.holder()}}
+    assert modules.qmail_service.stop(**direct)["old"] != old
+    assert supervisor.holder() is None
+
+
+@on(*TREES)
+def test_a_directory_that_nothing_supervises_is_refused(supervisor, converge, tmp_path):
+    supervisor.boot(up=False)
+    supervisor.unsupervise()
+    for name in (supervisor.name, str(tmp_path)):
+        ret = converge("sink", supervisor=supervisor.kind, service=name)
+        assert ret.result is False
+        assert f"{supervisor.kind} {name}: no {supervisor.tools[1]} works there" in ret.comment
+
+
+@on(*TREES)
+def test_a_directory_that_runs_something_else_is_refused(supervisor, converge):
+    other = supervisor.scan / "other"
+    other.mkdir(parents=True)
+    (other / "run").write_text("#!/bin/sh\nexec sleep 100\n")
+    (other / "run").chmod(0o755)
+    old = supervisor.boot()
+    wait_until((other / "supervise/status").exists)
+    ret = converge("sink", supervisor=supervisor.kind, service=str(other))
+    assert ret.result is False
+    assert f"and qmail-send is {old}" in ret.comment
+    assert supervisor.holder() == old
+
+
+@on("systemd", "systemd-once")
+def test_a_unit_is_never_stopped_with_mail_in_flight(supervisor, converge):
+    old = supervisor.boot()
+    deliver(supervisor.home, "slow", 1.5)
+    before = len(supervisor.calls())
+    assert converge("sink").changes["pid"]["old"] == old
+    told = supervisor.calls()[before:]
+    # One that systemd brings back is only signalled; the other is restarted when nothing of it is left.
+    unit = "qmail-send.service"
+    assert told == ([f"reset-failed {unit}", f"restart {unit}"] if isinstance(supervisor, SystemdOnce) else [])
+    assert deliveries(supervisor.home) == ["begin slow", "end slow"]
+
+
+@on("systemd")
+def test_a_unit_that_comes_back_from_failures_only_is_started(supervisor, converge):
+    # qmail-send ends with exit 0, which is no failure.
+    supervisor.write(Restart="on-failure")
+    old = supervisor.boot()
+    assert converge("sink").changes == {"pid": {"old": old, "new": supervisor.holder()}}
+
+
+def test_where_nothing_is_found_the_error_lists_what_was_looked_for(home, modules, monkeypatch, tmp_path):
+    (home.path / "bin/qmailctl").unlink()
+    booted(monkeypatch, True)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CommandExecutionError) as failure:
+        modules.qmail_supervisor.find(home=str(home.path))
+    own = (f"{home.path}/supervise/send", f"{home.path}/bin/qmailctl")
+    for place in ("/service/qmail-send,", "/run/service/send", "systemd qmail-send", *own):
+        assert place in str(failure.value)
+
+
+@on("systemd-once", "sysv")
+def test_one_that_a_restart_took_down_is_brought_back_though_it_is_disabled(supervisor, converge):
+    old = supervisor.boot()
+    supervisor.disable()
+    hold = supervisor.home.path / "hold"
+    hold.touch()
+    deliver(supervisor.home, "slow", 0)
+    assert converge("sink", timeout=0.2).result is False
+    hold.unlink()
+    wait_until(lambda: lives(old) is False)
+    assert supervisor.holder() is None
+    ret = converge()
+    assert ret.changes == {"pid": {"old": None, "new": supervisor.holder()}}
+    assert supervisor.home.wait_until_loaded(SINK)
+
+
+@on("daemontools", "runit", "s6", "systemd", "qmailctl")
+def test_where_the_system_does_not_show_it_the_watch_alone_counts(supervisor, converge, modules, monkeypatch):
+    old = supervisor.boot()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, *more: path != "/proc/locks" and access(path, *more))
+    unknown = {"running": None, "pid": None, "since": None, "loaded": None}
+    assert modules.qmail_service.status(home=str(supervisor.home.path)) == unknown
+    ret = converge()
+    assert (ret.result, ret.changes) == (True, {})
+    assert "no /proc/locks" in ret.comment
+    dry = converge("sink", test=True)
+    ret = converge("sink")
+    if supervisor.kind == "qmailctl":
+        # Nothing tells whether a restart has worked, so none is made.
+        assert (ret.result, ret.changes, supervisor.holder()) == (False, {}, old)
+        return
+    assert (dry.result, dry.changes) == (None, {"pid": {"old": old, "new": "another"}})
+    assert ret.changes == {"pid": {"old": old, "new": supervisor.holder()}}
+    assert supervisor.home.wait_until_loaded(SINK)
+
+
+@on("sysv", "qmailctl")
+def test_a_script_whose_output_stays_open_is_not_waited_for(supervisor, converge):
+    old = supervisor.boot()
+    supervisor.path.write_text(supervisor.path.read_text().replace('>>"$home/log" 2>&1 ', ""))
+    began = time.monotonic()
+    assert converge("sink").changes == {"pid": {"old": old, "new": supervisor.holder()}}
+    assert time.monotonic() - began < 10
+
+
+@on("daemontools")
+def test_a_qmailctl_that_speaks_to_daemontools_makes_no_second_one(supervisor, converge, modules, tmp_path):
+    old = supervisor.boot()
+    script = supervisor.home.path / "bin/qmailctl"
+    script.write_text(f"#!/bin/sh\necho $1 >>{tmp_path}/told\ncase $1 in start) svc -u {supervisor.name} ;; esac\n")
+    found = modules.qmail_supervisor.find(home=str(supervisor.home.path), provider="qmailctl")
+    assert (found["provider"], found["name"], found["returns"]) == ("qmailctl", str(script), True)
+    ret = converge("sink", supervisor="qmailctl", service="auto")
+    assert ret.changes == {"pid": {"old": old, "new": supervisor.holder()}}
+    assert len(starts(supervisor.home)) == 2
+    assert not (tmp_path / "told").exists()
+
+
+@on("daemontools", "qmailctl")
+def test_a_lock_that_somebody_else_holds_is_left_alone(supervisor, converge):
+    mutex = supervisor.home.path / "queue/lock/sendmutex"
+    holder = subprocess.Popen(["flock", "--close", str(mutex), "sleep", "100"])
+    try:
+        wait_until(supervisor.holder)
+        ret = converge("sink")
+        assert ret.result is False
+        assert "somebody works on the queue" in ret.comment
+        assert holder.poll() is None
+    finally:
+        end(below(holder.pid))
+        holder.wait()

@@ -1,0 +1,133 @@
+"""Whether a restart is due: has the running qmail-send read the control files as they are now?"""
+
+import os
+import pathlib
+import subprocess
+import time
+
+import pytest
+
+from tests.support.supervisors import wait_until
+
+
+@pytest.fixture
+def status(modules, running):
+    return lambda: modules.qmail_service.status(home=str(running.path))
+
+
+@pytest.fixture
+def restart(modules, running):
+    return lambda: modules.qmail_service.restart(home=str(running.path), timeout=15, settle=0.1)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Set the clock, by seconds from now."""
+    right = time.time
+    return lambda step: monkeypatch.setattr(time, "time", lambda: right() + step)
+
+
+@pytest.fixture
+def by_hand(running, status):
+    """Restart qmail-send without Salt."""
+
+    def by_hand():
+        subprocess.run([running.path / "bin/qmailctl", "restart"], check=True, timeout=20)
+        wait_until(lambda: status()["running"])
+
+    return by_hand
+
+
+def test_a_change_after_the_start_is_not_loaded(running, status, by_hand):
+    found = status()
+    assert (found["running"], found["pid"], found["loaded"]) == (True, running.pid(), True)
+    assert 0 <= time.time() - found["since"] < 60
+    running.write_control("doublebounceto", "sink\n")
+    assert status()["loaded"] is False
+    by_hand()
+    assert status()["loaded"] is True
+
+
+def test_none_that_runs_has_loaded_nothing(home, modules):
+    down = {"running": False, "pid": None, "since": None, "loaded": False}
+    assert modules.qmail_service.status(home=str(home.path)) == down
+
+
+def test_the_name_of_the_host_counts_only_while_it_is_the_default(running, status, by_hand):
+    running.write_control("me", "other.example.net\n")
+    assert status()["loaded"] is False
+    running.write_control("doublebouncehost", "example.com\n")
+    by_hand()
+    running.write_control("me", "third.example.net\n")
+    assert status()["loaded"] is True
+
+
+def test_a_file_that_came_with_its_old_times_is_a_change_all_the_same(running, status):
+    (running.path / "doublebounceto").write_text("sink\n")
+    os.utime(running.path / "doublebounceto", (0, 0))
+    (running.path / "doublebounceto").rename(running.control / "doublebounceto")
+    assert status()["loaded"] is False
+
+
+def test_a_file_that_was_put_back_is_a_change(running, modules, status, restart, by_hand):
+    home = str(running.path)
+    modules.qmail_control.put("doublebounceto", "sink", home=home)
+    by_hand()
+    assert status()["loaded"] is True
+    modules.qmail_control.restore("doublebounceto", home=home)
+    assert not (running.control / "doublebounceto").exists()
+    assert status()["loaded"] is False
+
+
+@pytest.mark.parametrize("step", [-86400, 86400])
+def test_after_a_restart_of_ours_no_clock_matters(running, status, restart, clock, step):
+    running.write_control("doublebounceto", "sink\n")
+    restart()
+    assert status()["loaded"] is True
+    clock(step)
+    assert status()["loaded"] is True
+    running.write_control("doublebounceto", "other\n")
+    assert status()["loaded"] is False
+
+
+def test_after_a_restart_of_ours_values_count_and_not_times(running, status, restart):
+    running.write_control("doublebounceto", "sink\n")
+    restart()
+    running.write_control("doublebounceto", "sink  \n# the same to qmail\n")
+    assert status()["loaded"] is True
+    (running.control / "doublebounceto").unlink()
+    assert status()["loaded"] is False
+    running.write_control("doublebounceto", "sink\n")
+    assert status()["loaded"] is True
+
+
+def test_what_is_known_of_one_process_is_not_believed_of_another(running, status, restart, by_hand):
+    running.write_control("doublebounceto", "sink\n")
+    restart()
+    running.write_control("doublebounceto", "other\n")
+    by_hand()
+    assert status()["loaded"] is True
+    running.write_control("doublebounceto", "sink\n")
+    assert status()["loaded"] is False
+
+
+def test_a_change_while_it_restarts_is_not_taken_for_loaded(running, modules, status):
+    """The script writes another value as soon as the new one runs; it is as if somebody had."""
+    script = running.path / "bin/qmailctl"
+    wait = "until grep -q sink $home/double-bounces-go-to; do sleep 0.02; done"
+    change = f"  {wait}; echo other >$home/control/doublebounceto\n"
+    script.write_text(script.read_text().replace("  echo $! >", f"{change}  echo $! >"))
+    running.write_control("doublebounceto", "sink\n")
+    modules.qmail_service.restart(home=str(running.path), timeout=15, settle=0.5)
+    assert running.wait_until_loaded("sink@mail.example.net")
+    assert status()["loaded"] is False
+
+
+def test_a_damaged_record_is_none(running, status, restart, modules):
+    running.write_control("doublebounceto", "sink\n")
+    restart()
+    record = pathlib.Path(modules.qmail_loaded.directory(home=str(running.path))) / "loaded"
+    assert record.stat().st_mode & 0o777 == 0o600
+    for damaged in ("", "[]", '{"process": 1}', "\0"):
+        record.write_text(damaged)
+        assert status()["loaded"] is True

@@ -1,0 +1,132 @@
+"""
+Two hundred changes and restarts, with a delivery always in flight: none is cut, doubled or lost.
+
+They are done in five rows at a time, each with its own qmail-send and daemontools: supervise takes a second for each.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import pathlib
+import threading
+import time
+import traceback
+
+import pytest
+
+from tests.support.home import Home
+from tests.support.supervisors import Daemontools, lives, missing, wait_until
+
+ROWS, RESTARTS = 5, 40
+
+
+class Feeder(threading.Thread):
+    """Keeps a delivery or two in flight, and watches that there are never two qmail-sends."""
+
+    def __init__(self, home):
+        super().__init__(daemon=True)
+        self.home, self.fed, self.most, self.done = home, 0, 0, threading.Event()
+
+    def run(self):
+        while not self.done.wait(0.05):
+            if len(list((self.home.path / "deliver").glob("[!.]*"))) < 2:
+                self.feed(f"mail-{self.fed}")
+                self.fed += 1
+            self.most = max(self.most, len(self.running()))
+
+    def feed(self, name):
+        (self.home.path / "deliver" / f".{name}").write_text("0.3")
+        (self.home.path / "deliver" / f".{name}").rename(self.home.path / "deliver" / name)
+
+    def running(self):
+        """List the qmail-sends of this home; a child that has not yet got a name of its own is none."""
+        parents = {}
+        for place in pathlib.Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (place / "comm").read_text() != "qmail-send\n":
+                    continue
+                if os.fsencode(self.home.path) in (place / "cmdline").read_bytes():
+                    fields = (place / "stat").read_text().rpartition(")")[2].split()
+                    parents[int(place.name)] = int(fields[1])
+        return [pid for pid, parent in parents.items() if parent not in parents and lives(pid)]
+
+    def in_flight(self):
+        told = (self.home.path / "delivered").read_text()
+        return told.count("begin ") > told.count("end ")
+
+
+def row(place, modules, results):
+    try:
+        results.put(restart_again_and_again(pathlib.Path(place), modules))
+    except BaseException:
+        results.put(traceback.format_exc())
+        raise
+
+
+def restart_again_and_again(place, modules):
+    home = Home(place / "qmail")
+    (home.path / "deliver").mkdir()
+    for name in ("starts", "delivered"):
+        (home.path / name).touch()
+    supervisor = Daemontools(home, place)
+    feeder = Feeder(home)
+    pids, longest = [], 0
+    try:
+        pids.append(supervisor.boot())
+        feeder.start()
+        for number in range(RESTARTS):
+            value = f"sink-{number}"
+            modules.qmail_control.put("doublebounceto", value, home=str(home.path))
+            wait_until(feeder.in_flight)
+            began = time.monotonic()
+            done = modules.qmail_service.restart(home=str(home.path), timeout=30, settle=0.1)
+            longest = max(longest, time.monotonic() - began)
+            assert done["old"] == pids[-1]
+            assert home.wait_until_loaded(f"{value}@mail.example.net")
+            pids.append(done["new"])
+        feeder.done.set()
+        feeder.join()
+        wait_until(lambda: not list((home.path / "deliver").iterdir()))
+    finally:
+        feeder.done.set()
+        supervisor.close()
+    log = "".join(path.read_text() for path in (place / "qmail-log").glob("[@c]*"))
+    return {
+        "pids": pids,
+        "starts": list(map(int, (home.path / "starts").read_text().split())),
+        "delivered": (home.path / "delivered").read_text().split("\n")[:-1],
+        "fed": feeder.fed,
+        "most": feeder.most,
+        "alerts": [line for line in log.splitlines() if "alert" in line],
+        "longest": longest,
+    }
+
+
+def test_no_delivery_is_cut_doubled_or_lost_by_two_hundred_restarts(modules, tmp_path):
+    why = missing("daemontools")
+    if why and os.environ.get("CI"):
+        pytest.fail(why)
+    if why:
+        pytest.skip(why)
+    assert modules.qmail_service.status  # loaded before the rows part
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    rows = []
+    for number in range(ROWS):
+        (tmp_path / str(number)).mkdir()
+        rows.append(context.Process(target=row, args=(tmp_path / str(number), modules, results)))
+        rows[-1].start()
+    told = [results.get(timeout=300) for _ in rows]
+    for process in rows:
+        process.join(30)
+    for result in told:
+        assert not isinstance(result, str), result
+        assert len(set(result["pids"])) == RESTARTS + 1
+        assert result["starts"] == result["pids"]
+        expected = sorted(f"{verb} mail-{number}" for number in range(result["fed"]) for verb in ("begin", "end"))
+        assert sorted(result["delivered"]) == expected
+        assert result["fed"] > RESTARTS
+        assert result["most"] == 1
+        assert result["alerts"] == []
+    print(f"{ROWS * RESTARTS} restarts, {sum(result['fed'] for result in told)} deliveries,", end=" ")
+    print(f"the longest restart {max(result['longest'] for result in told):.2f} s")

@@ -1,0 +1,154 @@
+"""A restart of the real qmail-send, under daemontools, with real mail in flight. What is changed is put back."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import types
+
+import pytest
+
+from tests.support.supervisors import Daemontools, lives, missing, wait_until
+
+NAMES = ("doublebounceto", "doublebouncehost")
+ALIAS = ".qmail-restart-test"
+
+
+class Qmail:
+    """The qmail of this machine, with a log and addresses for the test."""
+
+    def __init__(self, home, place):
+        self.home = home
+        self.supervisor = Daemontools(types.SimpleNamespace(path=home), place)
+        self.supervisor.command = f"env - PATH={home}/bin:/usr/bin:/bin qmail-start ./Mailbox"
+        self.log_directory = place / "qmail-log"
+        self.me = (home / "control/me").read_text().strip()
+
+    def alias(self, name, text):
+        path = self.home / "alias" / f"{ALIAS}-{name}"
+        path.write_text(text)
+        path.chmod(0o644)
+
+    def send(self, name):
+        """Queue a message from nobody to an address here."""
+        message = f"To: {name}\nSubject: test\n\ntest\n".encode()
+        command = [self.home / "bin/qmail-inject", "-f", "", f"restart-test-{name}@{self.me}"]
+        subprocess.run(command, input=message, check=True, timeout=20)
+
+    def log(self):
+        return "".join(path.read_text() for path in sorted(self.log_directory.glob("[@c]*")))
+
+    def wait_for(self, text, times=1):
+        wait_until(lambda: self.log().count(text) >= times, why=f"the log has no {text}")
+
+    def empty(self):
+        return not any(path.is_file() for part in ("mess", "todo") for path in (self.home / "queue" / part).rglob("*"))
+
+
+@pytest.fixture
+def real(qmail, modules, tmp_path):
+    why = missing("daemontools")
+    if why:
+        pytest.skip(why)
+    if modules.qmail_process.find(home=str(qmail)):
+        pytest.skip(f"the qmail in {qmail} runs; it is not for a test to restart")
+    real = Qmail(qmail, tmp_path)
+    if not real.empty():
+        pytest.skip(f"mail waits in {qmail}/queue; it is not for a test to deliver it")
+    files = [qmail / "control" / name for name in NAMES]
+    before = {path: (path.read_bytes(), path.stat()) for path in files if path.exists()}
+    try:
+        yield real
+        wait_until(real.empty)
+    finally:
+        real.supervisor.close()
+        for path in (qmail / "alias").glob(f"{ALIAS}-*"):
+            path.unlink()
+        for path in files:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+        for path, (contents, about) in before.items():
+            path.write_bytes(contents)
+            path.chmod(about.st_mode & 0o7777)
+            os.chown(path, about.st_uid, about.st_gid)
+
+
+@pytest.fixture
+def converge(loaders, real):
+    """Apply what the formula's SLS says of one control file and the service, and return what became of that."""
+
+    def converge(value, **more):
+        home = {"home": str(real.home)}
+        service = ["running", home, *({key: given} for key, given in more.items())]
+        service.append({"watch": [{"qmail_control": "doublebounceto"}]})
+        high = {
+            "doublebounceto": {"qmail_control": ["managed", {"value": value}, home]},
+            "qmail-send": {"qmail_service": service},
+        }
+        return next(ret for ret in loaders.modules.state.high(high) if ret.name == "qmail-send")
+
+    return converge
+
+
+def test_a_change_makes_one_restart_and_mail_in_flight_is_delivered_once(real, converge):
+    real.alias("slow", "|sleep 3; echo slept\n")
+    old = real.supervisor.boot()
+    real.send("slow")
+    real.wait_for("starting delivery 1:")
+    late = converge("restart-test-a", timeout=1)
+    assert late.result is False
+    assert f"qmail-send {old} still runs: it waits for its deliveries in flight (1)" in late.comment
+    assert "daemontools starts it again by itself" in late.comment
+    wait_until(lambda: not lives(old))
+    wait_until(real.supervisor.holder)
+    assert converge("restart-test-a").result is True
+    real.wait_for("delivery 1: success: slept/did_0+0+1/")
+    assert real.log().count("starting delivery") == 1
+    # Idle, it takes no longer than supervise does; and the run after that leaves it alone.
+    ret = converge("restart-test-b")
+    assert ret.changes["pid"]["new"] == real.supervisor.holder()
+    assert converge("restart-test-b").changes == {}
+    assert real.supervisor.holder() == ret.changes["pid"]["new"]
+    assert real.log().count("status: exiting") == 2
+    assert "alert" not in real.log()
+
+
+def test_only_a_restart_has_it_read_where_double_bounces_go(real, converge, modules):
+    for name in ("a", "b"):
+        real.alias(name, "#\n")
+    real.supervisor.boot()
+    converge("restart-test-a")
+    pid = real.supervisor.holder()
+    (real.home / "control/doublebounceto").write_text("restart-test-b\n")
+    os.kill(pid, signal.SIGHUP)
+    real.send("nobody")  # it comes from nobody and reaches nobody: a double bounce
+    real.wait_for(f"to local restart-test-a@{real.me}")
+    assert modules.qmail_service.status(home=str(real.home))["loaded"] is False
+    assert converge("restart-test-b").changes["pid"]["old"] == pid
+    assert modules.qmail_service.status(home=str(real.home))["loaded"] is True
+    real.send("nobody")
+    real.wait_for(f"to local restart-test-b@{real.me}")
+    real.wait_for("success: did_0+0+0/", times=2)
+
+
+def test_one_that_cannot_read_its_control_files_is_told_of_with_its_log(real, converge):
+    real.supervisor.boot()
+    broken = real.home / "control/concurrencylocal"
+    assert not broken.exists()
+    broken.mkdir()
+    try:
+        ret = converge("restart-test-a", timeout=2)
+    finally:
+        broken.rmdir()
+    assert ret.result is False
+    assert "no mail is delivered. Its log ends:" in ret.comment
+    assert "alert: cannot start: unable to read controls" in ret.comment
+    wait_until(real.supervisor.holder)
+    assert converge("restart-test-a").result is True
+
+
+def test_a_stop_lasts_until_a_start(real, modules):
+    old = real.supervisor.boot()
+    given = {"home": str(real.home), "name": real.supervisor.name}
+    assert modules.qmail_service.stop(**given) == {"old": old, "new": None}
+    assert modules.qmail_service.start(**given) == {"old": None, "new": real.supervisor.holder()}

@@ -1,0 +1,319 @@
+"""Run the stand-in qmail-send of a home under each of the supervisors of the field, for tests."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+from tests.support.home import BIN
+
+PYTHON = f"{sys.executable} -IS"  # starts faster than env python3
+
+
+def wait_until(done, seconds=20, why=""):
+    """Look again and again until something is true, and return it; fail after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = done()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"in vain for {seconds} s: {why or done}"
+        time.sleep(0.02)
+
+
+def lives(pid):
+    """Tell whether a process is there, and not only as a zombie that nobody has waited for."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def below(pid):
+    """List a process and all that came of it, by their ids."""
+    parents = {}
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            parents[int(path.parent.name)] = int(fields[1])
+    found = [pid]
+    for parent in found:
+        found += [child for child, its in parents.items() if its == parent]
+    return found
+
+
+def end(pids, seconds=5):
+    """End processes: first asked to, then told to."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in filter(lives, pids):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        deadline = time.monotonic() + seconds
+        while any(map(lives, pids)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+class Supervisor:
+    """What runs the qmail-send of one home. ``kind`` is as ``qmail_supervisor.find`` tells it, ``name`` too."""
+
+    tools = ()
+    returns = True  # whether qmail-send is started again by itself when it has ended
+
+    def __init__(self, home, place):
+        self.home, self.place, self.name = home, place, None
+        self.command = f"{PYTHON} {home.path / 'bin/qmail-send'} {home.path}"
+
+    def holder(self):
+        """Return the process id of the qmail-send that runs, as the kernel tells it."""
+        about = (self.home.path / "queue/lock/sendmutex").stat()
+        for line in pathlib.Path("/proc/locks").read_text().splitlines():
+            fields = line.split()
+            if fields[1] == "FLOCK" and fields[5].endswith(f":{about.st_ino}"):
+                return int(fields[4])
+        return None
+
+    def wait(self):
+        return wait_until(self.holder, why="no qmail-send came up")
+
+
+class Tree(Supervisor):
+    """A directory of services, with one of them, and its log. What scans it and what writes the log is different."""
+
+    scanner = ()
+    logger = ""
+
+    def __init__(self, home, place):
+        super().__init__(home, place)
+        self.scan = place / "service"
+        self.directory = self.scan / "qmail-send"
+        self.name = str(self.directory)
+        self.process = None
+
+    def lay_out(self, command=None):
+        (self.directory / "log").mkdir(parents=True)
+        self.directory.chmod(0o1755)  # daemontools: this one has a log
+        self.script("run", f"exec 2>&1\nexec {command or self.command}\n")
+        self.script("log/run", f"exec {self.logger}\n")
+
+    def script(self, name, text):
+        path = self.directory / name
+        path.write_text(f"#!/bin/sh\n{text}")
+        path.chmod(0o755)
+
+    def boot(self, up=True):
+        if not self.directory.exists():
+            self.lay_out()
+        if not up:
+            (self.directory / "down").touch()
+        self.process = subprocess.Popen(
+            [*self.scanner, str(self.scan)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        return self.wait() if up else wait_until(lambda: (self.directory / "supervise/status").exists())
+
+    def unsupervise(self):
+        """End what supervises, then qmail-send, and leave the directory as it lies there."""
+        if not self.process:
+            return
+        pids = below(self.process.pid)
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() in self.tools:
+                    os.kill(pid, signal.SIGKILL)  # supervisors go down their own way when asked
+        end(pids)
+        self.process.wait()
+        self.process = None
+
+    def down_on_purpose(self):
+        (self.directory / "down").touch()
+        subprocess.run([*self.take_down, self.name], check=True)
+        wait_until(lambda: not self.holder())
+
+    def close(self):
+        self.unsupervise()
+
+
+class Daemontools(Tree):
+    kind = "daemontools"
+    tools = ("svscan", "supervise", "svc", "svstat", "multilog")
+    scanner = ("svscan",)
+    take_down = ("svc", "-d")
+
+    @property
+    def logger(self):
+        return f"multilog t {self.place / 'qmail-log'}"  # a place of its own, as LWQ has it
+
+
+class Runit(Tree):
+    kind = "runit"
+    tools = ("runsvdir", "runsv", "sv", "svlogd")
+    scanner = ("runsvdir",)
+    take_down = ("sv", "down")
+    logger = "sh -c 'mkdir -p main && exec svlogd -tt ./main'"
+
+
+class S6(Tree):
+    kind = "s6"
+    tools = ("s6-svscan", "s6-supervise", "s6-svc", "s6-svstat", "s6-log")
+    scanner = ("s6-svscan",)
+    take_down = ("s6-svc", "-d")
+    logger = "s6-log t ./main"
+
+
+class Systemd(Supervisor):
+    """A unit under a systemctl that notes its calls."""
+
+    kind = "systemd"
+
+    def __init__(self, home, place):
+        super().__init__(home, place)
+        self.name = "qmail-send"
+        self.here = place / "systemd"
+        self.bin = place / "systemd-bin"
+        self.bin.mkdir()
+        self.here.mkdir()
+        for name in ("systemctl", "journalctl"):
+            text = (BIN / "systemctl").read_text().replace("/usr/bin/env python3", PYTHON, 1)
+            (self.bin / name).write_text(text)
+            (self.bin / name).chmod(0o755)
+        self.environment = {"SYSTEMD": str(self.here), "PATH": f"{self.bin}:{os.environ['PATH']}"}
+        self.properties = {
+            "Name": "qmail-send.service",
+            "Restart": "always" if self.returns else "no",
+            "UnitFileState": "enabled",
+            "Command": self.command.split(),
+        }
+        self.write()
+
+    def write(self, **properties):
+        self.properties.update(properties)
+        (self.here / "unit.json").write_text(json.dumps(self.properties))
+
+    def systemctl(self, verb):
+        subprocess.run(
+            [self.bin / "systemctl", verb, "qmail-send.service"], env={**os.environ, **self.environment}, check=True
+        )
+
+    def calls(self):
+        """Return what systemctl was told, but for what was only asked."""
+        told = (self.here / "calls").read_text().splitlines()
+        return [line for line in told if not line.startswith("show ")]
+
+    def boot(self, up=True):
+        if not up:
+            self.disable()
+            return None
+        self.systemctl("start")
+        return self.wait()
+
+    def disable(self):
+        self.write(UnitFileState="disabled")
+
+    def down_on_purpose(self):
+        self.disable()
+        self.systemctl("stop")
+        wait_until(lambda: not self.holder())
+
+    def close(self):
+        path = self.here / "state.json"
+        state = json.loads(path.read_text()) if path.exists() else {}
+        if state.get("Manager") and lives(state["Manager"]):
+            end(below(state["Manager"]))
+
+
+class SystemdOnce(Systemd):
+    """A unit that systemd does not start again."""
+
+    returns = False
+
+
+class Script(Supervisor):
+    returns = False
+
+    def boot(self, up=True):
+        if up:
+            self.run("start")
+            return self.wait()
+        return None
+
+    def close(self):
+        pid = self.holder()
+        end(below(pid) if pid else [])
+
+
+class Qmailctl(Script):
+    kind = "qmailctl"
+
+    def __init__(self, home, place):
+        super().__init__(home, place)
+        self.path = home.path / "bin/qmailctl"
+        self.name = str(self.path)
+        self.path.write_text(self.path.read_text().replace('"$home/bin/qmail-send" "$home"', self.command))
+
+    def run(self, verb):
+        subprocess.run([self.name, verb], check=True, timeout=20)
+
+
+class Sysv(Script):
+    """A real init script, in the real place."""
+
+    kind = "sysv"
+    tools = ("service",)
+
+    def __init__(self, home, place):
+        super().__init__(home, place)
+        # Not a digit in it: Salt on Debian takes the name of an enabled one for what follows the last digit.
+        self.name = "qmail-test-" + "".join(chr(ord("a") + int(digit)) for digit in str(os.getpid()))
+        self.path = pathlib.Path("/etc/init.d") / self.name
+        self.link = pathlib.Path("/etc/rc2.d") / f"S20{self.name}"
+        text = (BIN / "qmailctl").read_text()
+        text = text.replace('home=$(cd "$(dirname "$0")/.." && pwd)', f"home={home.path}")
+        self.path.write_text(text.replace('"$home/bin/qmail-send" "$home"', self.command))
+        self.path.chmod(0o755)
+        self.link.symlink_to(f"../init.d/{self.name}")
+
+    def run(self, verb):
+        subprocess.run(["service", self.name, verb], check=True, timeout=20)
+
+    def disable(self):
+        self.link.unlink()
+
+    def down_on_purpose(self):
+        self.disable()
+        self.run("stop")
+
+    def close(self):
+        super().close()
+        for path in (self.link, self.path):
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+
+
+ALL = {
+    "daemontools": Daemontools,
+    "runit": Runit,
+    "s6": S6,
+    "systemd": Systemd,
+    "systemd-once": SystemdOnce,
+    "sysv": Sysv,
+    "qmailctl": Qmailctl,
+}
+
+
+def missing(kind):
+    """Return why this machine cannot run a kind of supervisor; ``None`` where it can."""
+    gone = [tool for tool in ALL[kind].tools if not shutil.which(tool)]
+    if gone:
+        return f"{kind} is not installed: no {', '.join(gone)}"
+    if kind == "sysv" and os.geteuid() != 0:
+        return "only root may put an init script in its place"
+    if kind == "sysv" and os.path.isdir("/run/systemd/system"):
+        return "systemd runs this system, and takes init scripts for units"
+    return None
