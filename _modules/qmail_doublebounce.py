@@ -109,8 +109,8 @@ def status(pillar=None, mode=None, address=None, instruction=None, home=None, co
     - ``route``: the recipient as qmail rewrites it, the ``dotqmail`` file that decides, and whether that is a
       ``catch_all``;
     - ``service``: what ``qmail_service.status`` returns;
-    - ``queue``: how many ``messages`` wait in the queue, how many of them are ``double_bounces``, and the time of the
-      ``oldest`` of these (seconds since the epoch);
+    - ``queue``: how many ``messages`` wait in the queue, how many of them are ``double_bounces``, and when the
+      ``oldest`` message came (seconds since the epoch); ``None`` where there is no queue;
     - ``pillar``: the ``mode`` and ``address`` that pillar asks for, and whether that ``holds``;
     - ``problems``: a list, the heaviest first, of dicts with ``problem`` and ``remedy``.
 

@@ -17,6 +17,7 @@ VERDICTS = {
     "unknown": "go to a program at {to}, and it decides",
 }
 APPLY = "state.apply qmail-doublebounce"
+MANY = 100  # double bounces in the queue at once: on a server in order each is there for a moment
 
 
 def look(settings, is_asked=True):
@@ -79,7 +80,12 @@ def _service(qmail):
 
 
 def _queue(qmail):
-    return None
+    """Count what waits; where there is no queue of the usual form, there is nothing to tell."""
+    try:
+        found = __salt__["qmail_queue.summary"](qmail["queue"], qmail["home"])
+    except CommandExecutionError:
+        return None
+    return {key: found[key] for key in ("messages", "double_bounces", "oldest")}
 
 
 def _wanted(settings, home, control):
@@ -124,6 +130,12 @@ def _problems(found, wanted, home, as_asked):
             f"{APPLY}, or salt-call qmail_service.restart",
         )
     yield _stale_cdb(home), "qmail-newu"
+    if found["queue"] and found["queue"]["double_bounces"] > MANY:
+        yield (
+            f"{found['queue']['double_bounces']} double bounces wait in the queue. They keep the recipient that they "
+            "were queued with, and qmail-send gives them up after queuelifetime.",
+            "salt-call qmail_queue.double_bounces limit=10 shows where they go.",
+        )
     if wanted["holds"] is False and wanted.get("fate") and recipient.lower() != wanted["address"].lower():
         yield f"Pillar wants double bounces at {wanted['address']}, and they go to {recipient}.", APPLY
     if wanted["holds"] is False and wanted["mode"] == "discard" and found["doublebounceto"]["value"]:

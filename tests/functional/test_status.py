@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from tests.support.queue_on_disk import Queue
+
 ADDRESS = "dummy@example.com"
 
 
@@ -135,6 +137,15 @@ def test_a_host_that_is_not_ours_is_told(told, status, home):
     home.write_control("doublebouncehost", "elsewhere.example\n")
     assert status()["fate"] == "remote"
     assert any("leave this server" in problem for problem in told())
+
+
+def test_what_waits_in_the_queue_is_counted(told, status, home):
+    assert status()["queue"] is None
+    queue = Queue(home.path / "queue")
+    for number in range(300):
+        queue.put(number + 1, sender=b"F#@[]\0" if number % 2 else b"Fjoe@example.org\0")
+    assert (status()["queue"]["messages"], status()["queue"]["double_bounces"]) == (300, 150)
+    assert any("150 double bounces wait" in problem for problem in told())
 
 
 def test_a_forgotten_qmail_newu_is_told(told, home):
