@@ -56,11 +56,12 @@ def restored(name, address=None):
     A file that was not there is removed. One that somebody has changed since is left as it is.
 
     name
-        What is to be undone, in your words.
+        The address; or, without an ``@``, your words for what is undone.
 
     address
-        The address; ``None`` for every address that was made a sink on this machine.
+        The address, where ``name`` is none; ``None`` for every address that was made a sink on this machine.
     """
+    address = name if address is None and "@" in name else address
     ret = {"name": name, "result": True, "comment": "No mailbox holds anything of ours.", "changes": {}}
     try:
         changes = __salt__["qmail_mailbox.restore"](address, test=__opts__["test"])

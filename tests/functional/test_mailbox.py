@@ -118,6 +118,16 @@ def test_every_sink_is_undone_where_none_is_named(mailbox, home):
     assert home.snapshot() == before
 
 
+def test_the_state_undoes_the_address_that_it_is_named_after(mailbox, home, states):
+    home.add_mailbox("other", "./Maildir/\n")
+    mailbox.write()
+    mailbox.write("other@example.com")
+    returned = states.qmail_mailbox.restored(name=ADDRESS)
+    assert list(returned.changes) == [str(home.mailbox() / ".qmail")]
+    assert mailbox.check("other@example.com")["fate"] == "swallowed"
+    assert list(states.qmail_mailbox.restored(name="every sink").changes) == [str(home.mailbox("other") / ".qmail")]
+
+
 def test_a_sink_whose_mailbox_is_gone_is_nothing_to_undo(mailbox, home):
     mailbox.write()
     shutil.rmtree(home.mailbox())
