@@ -30,7 +30,8 @@ def get(pillar=None, given=None):
 
     Returns a dict with the keys of pillar.example, ``local`` and ``host``, the two halves of the address (``None`` in
     mode ``discard``, and where there is no address because pillar says nothing at all), and ``problems``: a list that
-    tells each, with its place in pillar and what is allowed there. Where there are problems, the rest are defaults.
+    tells each, with its place in pillar and what is allowed there. Where there are problems, the rest are defaults, but
+    for ``qmail`` and ``service`` where nothing is wrong with these: they are all that it takes to undo things.
 
     pillar
         The pillar, or the part of it under ``qmail_doublebounce``. ``None`` for this minion's own; over salt-ssh a
@@ -52,9 +53,12 @@ def get(pillar=None, given=None):
         if value is not None:
             part, _, name = place.rpartition(":")
             (merged[part] if part else merged)[name] = value
-    problems = problems or _problems(merged, bool(told))
+    if told is None or isinstance(told, dict):
+        problems += _problems(merged, bool(told))
     if problems:
-        merged = _merge({}, DEFAULTS, "", [])
+        places = {part: merged[part] for part in ("qmail", "service")}
+        wrong = any(problem.startswith(f"{PILLAR}:{part}") for problem in problems for part in places)
+        merged = {**_merge({}, DEFAULTS, "", []), **({} if wrong else places)}
     home = merged["qmail"]["home"]
     for name in ("control", "queue"):
         merged["qmail"][name] = merged["qmail"][name] or os.path.join(home, name)

@@ -1,8 +1,10 @@
-{#- Undo what this formula did, and nothing more, in reverse: the control files, qmail-send, then the mailbox. -#}
+{#- Undo what this formula did, and nothing more, in reverse: the control files, qmail-send, then the mailbox. Of the
+    settings it takes only those that tell where qmail is and what runs it: no address is needed to undo. -#}
 {%- from "qmail-doublebounce/map.jinja" import settings with context %}
 
-include:
-  - .settings
+the settings are right:
+  qmail_doublebounce.configured:
+    - problems: {{ settings.problems | select("match", "qmail_doublebounce:(qmail|service)") | list | json }}
 
 {%- for name in ("doublebounceto", "doublebouncehost") %}
 {{ name }} is as it was:
@@ -11,7 +13,7 @@ include:
     - home: {{ settings.qmail.home | json }}
     - control: {{ settings.qmail.control | json }}
     - require:
-      - sls: qmail-doublebounce.settings
+      - qmail_doublebounce: the settings are right
 {%- endfor %}
 
 qmail-send knows where double bounces went before:

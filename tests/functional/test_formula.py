@@ -151,15 +151,30 @@ def test_a_qmail_send_that_was_down_is_started(apply, home):
     assert home.wait_until_loaded(ADDRESS)
 
 
-@pytest.mark.parametrize("sls", ["qmail-doublebounce", "qmail-doublebounce.clean"])
-def test_wrong_pillar_is_told_whole_and_stops_everything(loaders, running, pillar, sls):
-    before = running.snapshot()
-    wrong = {**pillar, "address": "dummy", "mailbx": "auto"}
+def failed_whole(loaders, sls, wrong):
+    """Apply an SLS with a wrong pillar: the first state says all that is wrong, and nothing else is tried."""
     first, *others = loaders.modules.state.apply(sls, pillar={"qmail_doublebounce": wrong})
     assert first.result is False
-    assert "qmail_doublebounce:mailbx is no setting. The nearest is mailbox." in str(first.comment)
     assert [result.result for result in others] == [False] * 4
     assert all("requisite failed" in str(result.comment) for result in others)
+    return str(first.comment)
+
+
+def test_wrong_pillar_is_told_whole_and_stops_everything(loaders, running, pillar):
+    before = running.snapshot()
+    told = failed_whole(loaders, "qmail-doublebounce", {**pillar, "address": "dummy", "mailbx": "auto"})
+    assert told.startswith("Pillar is not right. qmail_doublebounce:mailbx is no setting. The nearest is mailbox.")
+    assert running.snapshot() == before
+
+
+def test_clean_asks_only_for_the_settings_that_it_takes(loaders, apply, running, pillar):
+    before = running.snapshot()
+    apply("qmail-doublebounce", pillar)
+    wrong = {**pillar, "service": {"timeout": "soon"}}
+    assert "qmail_doublebounce:service:timeout" in failed_whole(loaders, "qmail-doublebounce.clean", wrong)
+    assert running.loaded() == ADDRESS
+    undone = apply("qmail-doublebounce.clean", {"qmail": pillar["qmail"], "mode": "snik", "mailbx": 1})
+    assert succeeded(undone)
     assert running.snapshot() == before
 
 

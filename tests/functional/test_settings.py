@@ -114,8 +114,17 @@ def test_a_pillar_of_the_wrong_type_is_told(modules):
 def test_jinja_gets_the_problems_and_the_defaults_instead_of_an_error(modules, home):
     wrong = {"adress": "dummy@example.com", "qmail": {"home": str(home.path)}}
     found = modules.qmail_doublebounce.settings({"qmail_doublebounce": wrong}, strict=False)
-    assert found["problems"] == ["qmail_doublebounce:adress is no setting. The nearest is address."]
-    assert (found["address"], found["qmail"]["home"]) == (None, "/var/qmail")
+    assert found["problems"][0] == "qmail_doublebounce:adress is no setting. The nearest is address."
+    assert (found["address"], found["mailbox"], found["qmail"]["home"]) == (None, "auto", str(home.path))
+    wrong["qmail"]["home"] = "qmail"
+    found = modules.qmail_doublebounce.settings({"qmail_doublebounce": wrong}, strict=False)
+    assert found["qmail"]["home"] == "/var/qmail"
+
+
+def test_an_unknown_setting_hides_no_other_problem(settings):
+    told = problem(settings, adress="dummy@example.com", mode="sinks", service={"timeout": 0})
+    for place in ("adress", "mode", "service:timeout"):
+        assert f"qmail_doublebounce:{place}" in told
 
 
 def test_a_setting_given_by_hand_wins_over_pillar_and_is_checked(modules, home):
