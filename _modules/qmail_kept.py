@@ -204,6 +204,31 @@ def end(path):
         _write(os.path.join(_home(path), LEDGER), ledger)
 
 
+def directory(path, make=False):
+    """
+    Return the directory in which what belongs to a file is kept.
+
+    Raises CommandExecutionError where it cannot be made, or what is kept is open to others.
+
+    path
+        Absolute path of the file.
+
+    make
+        Make it where it is missing, open to nobody else.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_kept.directory /var/qmail/control/doublebounceto
+    """
+    if make:
+        with _explained(path):
+            _make_root()
+            os.makedirs(_home(path), mode=0o700, exist_ok=True)
+    return _home(path)
+
+
 def _root():
     return __opts__.get("qmail_kept.directory") or DIRECTORY
 
@@ -282,9 +307,7 @@ def _explained(path):
 def _locked(path):
     """Two runs at once take turns."""
     with _explained(path):
-        _make_root()
-        os.makedirs(_home(path), mode=0o700, exist_ok=True)
-        handle = os.open(_home(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        handle = os.open(directory(path, make=True), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
@@ -315,8 +338,8 @@ def _write(name, value):
         file.flush()
         os.fsync(file.fileno())
     os.rename(temporary, name)
-    directory = os.open(os.path.dirname(name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    handle = os.open(os.path.dirname(name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(directory)
+        os.fsync(handle)
     finally:
-        os.close(directory)
+        os.close(handle)

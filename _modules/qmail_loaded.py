@@ -12,7 +12,6 @@ import os
 
 from salt.exceptions import CommandExecutionError
 
-KEPT = "/var/lib/qmail-doublebounce/kept"
 READ = ("doublebounceto", "doublebouncehost")
 
 
@@ -138,15 +137,7 @@ def directory(home="/var/qmail", queue=None, make=False):
 
         salt '*' qmail_loaded.directory
     """
-    root = __opts__.get("qmail_kept.directory") or KEPT
-    where = root + os.path.abspath(__salt__["qmail_process.mutex"](home, queue))
-    if make:
-        try:
-            os.makedirs(root, mode=0o700, exist_ok=True)
-            os.makedirs(where, mode=0o700, exist_ok=True)
-        except OSError as err:
-            raise CommandExecutionError(f"Cannot make {where}: {err.strerror}. Run Salt as root.") from err
-    return where
+    return __salt__["qmail_kept.directory"](os.path.abspath(__salt__["qmail_process.mutex"](home, queue)), make)
 
 
 def _changed(home, control):

@@ -10,8 +10,6 @@ from datetime import date, datetime
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-__virtualname__ = "qmail_log"
-
 log = logging.getLogger(__name__)
 
 # What count() counts: the words, and what qmail-send says before them in the same line.

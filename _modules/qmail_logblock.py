@@ -15,8 +15,6 @@ import zlib
 
 from salt.exceptions import CommandExecutionError
 
-__virtualname__ = "qmail_logblock"
-
 BLOCK = 2**20
 # glibc gives freed memory back, and takes it anew for each block, which takes longer than reading it. Once a block of
 # this size has been freed, it keeps as much.

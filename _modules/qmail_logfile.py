@@ -17,8 +17,6 @@ import zlib
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-__virtualname__ = "qmail_logfile"
-
 # Where qmail's own documentation, its successors, the distributions and Plesk have the log.
 DIRECTORIES = ("/var/log/qmail/send", "/var/log/qmail/qmail-send", "/var/log/qmail")
 FILES = ("/var/log/maillog", "/var/log/mail.log", "/var/log/mail/info", "/usr/local/psa/var/log/maillog")

@@ -15,8 +15,6 @@ import zlib
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-__virtualname__ = "qmail_logfollow"
-
 JOURNALD = "journald"
 # There are times in the first bytes of a log: no two files of it begin alike.
 HEAD = 256

@@ -9,8 +9,6 @@ import re
 import time
 from datetime import datetime, timedelta, timezone
 
-__virtualname__ = "qmail_logline"
-
 # splogger hands out 799 characters at a time; what is longer goes on in a line with "+" behind the same stamp.
 SPLOGGER = 799
 # No head is longer.

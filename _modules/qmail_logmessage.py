@@ -9,8 +9,6 @@ leaves blanks in addresses and reports. For other modules; people ask
 import re
 from itertools import islice
 
-__virtualname__ = "qmail_logmessage"
-
 COUNTS = (
     "double_bounces",
     "discarded",
