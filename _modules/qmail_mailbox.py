@@ -12,8 +12,9 @@ def check(address, home="/var/qmail", control=None, forbidden="002"):
     Returns a dict: ``address``, ``recipient`` (as qmail rewrites it), ``fate`` (``swallowed``, ``stored``,
     ``forwarded``, ``deferred``, ``bounced``, ``remote``, or ``unknown`` where a program decides), ``reason`` (a
     sentence; where the fate is none that a sink should have, with what to change), ``dotqmail`` (the file that
-    decides, ``None`` where there is none), ``exact`` (the address's own dot-qmail file, there or not), and ``files``,
-    ``forwards``, ``programs`` (the instructions that would be carried out).
+    decides, ``None`` where there is none), ``exact`` (the address's own dot-qmail file, there or not), ``home`` (the
+    directory that qmail-local works in), and ``files``, ``forwards``, ``programs`` (the instructions that would be
+    carried out).
 
     The rules are those of ``qmail_route.resolve`` and ``qmail_dotqmail.predict``.
 
@@ -36,8 +37,28 @@ def check(address, home="/var/qmail", control=None, forbidden="002"):
         salt '*' qmail_mailbox.check doublebounce@example.com
     """
     route = __salt__["qmail_route.resolve"](address, home, control=control)
-    found = {"address": address, "recipient": route["recipient"], "dotqmail": route.get("dotqmail")}
-    found["exact"] = route.get("exact")
+    return {"address": address, **ends(route, forbidden)}
+
+
+def ends(route, forbidden="002"):
+    """
+    Tell what would happen to a message that takes a route, and why.
+
+    Returns what ``check`` does, without ``address``.
+
+    route
+        What ``qmail_route.resolve`` or ``qmail_route.deliver`` returns.
+
+    forbidden
+        As for ``check``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox.ends '{outcome: remote, recipient: joe@example.org, reason: "It is not ours."}'
+    """
+    found = {key: route.get(key) for key in ("recipient", "dotqmail", "exact", "home")}
     nothing = {"files": [], "forwards": [], "programs": []}
     outcomes = {"bounce": "bounced", "dropped": "swallowed", "remote": "remote", "deferred": "deferred"}
     if route["outcome"] in outcomes:

@@ -11,6 +11,7 @@ import time
 from salt.exceptions import CommandExecutionError
 
 POLL = 0.1  # seconds
+GIVES_UP = 10  # seconds that qmail-send gets to give up a probe
 MOST_LINES = 50  # of the log, that an answer repeats
 MOST_HOSTS = 20  # that are tried for an address that bounces
 
@@ -284,11 +285,15 @@ def _delivered(hop, qmail):
         return "stored", f"It was stored for {hop['to']}."
     if did and int(did["forwards"]):
         return "forwarded", f"It was forwarded from {hop['to']}."
-    recipient = __salt__["qmail_control.show"](qmail["home"], qmail["control"])["recipient"]
-    checked = __salt__["qmail_mailbox.check"](recipient, qmail["home"], qmail["control"])
+    checked = _mailbox(hop, qmail)
     if did and int(did["programs"]) and checked["fate"] == "unknown":
         return "unseen", f"A program took it: {checked['reason']}. Whether it keeps the mail, only it knows."
     return "swallowed", f"It was delivered to {hop['to']}, and nothing is left of it."
+
+
+def _mailbox(hop, qmail):
+    """Look at the mailbox that it really went to: a qmail-send with old settings sends elsewhere than the files say."""
+    return __salt__["qmail_mailbox.ends"](__salt__["qmail_route.deliver"](hop["to"], qmail["home"]))
 
 
 def _unseen(probe):
@@ -309,34 +314,30 @@ def _clean(probe, qmail):
         return "A copy of it went where it was forwarded to."
     if probe["end"] not in ("deferred", "unseen"):
         return ""
-    waiting = __salt__["qmail_leftover.waits"](probe["token"], probe["since"], *places)
-    for msg in waiting:
-        if not __salt__["qmail_leftover.expire"](msg, probe["token"], *places):
-            return f"It is in the queue as message {msg}, not preprocessed yet, and will go its way."
-    stuck = [msg for msg in waiting if not __salt__["qmail_leftover.gone"](msg, probe["token"], *places)]
-    if stuck:
-        return f"It is in the queue as message {stuck[0]}, and qmail-send gives it up at its next try."
-    if not waiting:
+    given_up = []
+    deadline = time.monotonic() + GIVES_UP
+    while True:
+        # In rounds: what is given up on its first hop comes back as a double bounce.
+        waiting = __salt__["qmail_leftover.waits"](probe["token"], probe["since"], *places)
+        if not waiting:
+            break
+        if time.monotonic() >= deadline:
+            return f"It is in the queue as message {waiting[0]}, and will go its way."
+        for msg in waiting:
+            given_up.append(msg)
+            __salt__["qmail_leftover.expire"](msg, probe["token"], *places)
+            __salt__["qmail_leftover.gone"](msg, probe["token"], *places, timeout=1)
+    if not given_up:
         return "It is not in the queue."
-    return _second_time(probe, waiting, qmail)
-
-
-def _second_time(probe, waiting, qmail):
-    """What was given up may have bounced once more: then that is given up, too."""
-    again = __salt__["qmail_leftover.waits"](probe["token"], probe["since"], qmail["home"], qmail["queue"])
-    for msg in again:
-        __salt__["qmail_leftover.expire"](msg, probe["token"], qmail["home"], qmail["queue"])
-    numbers = ", ".join(str(msg) for msg in [*waiting, *again])
+    numbers = ", ".join(str(msg) for msg in dict.fromkeys(given_up))
     return f"It waited in the queue as message {numbers}, and qmail-send was made to give it up."
 
 
 def _unstored(probe, qmail):
-    recipient = __salt__["qmail_control.show"](qmail["home"], qmail["control"])["recipient"]
-    checked = __salt__["qmail_mailbox.check"](recipient, qmail["home"], qmail["control"])
-    home = __salt__["qmail_route.resolve"](recipient, qmail["home"], control=qmail["control"]).get("home")
+    checked = _mailbox(probe["hops"][-1], qmail)
     removed, others = 0, []
     for file in checked["files"]:
-        place = os.path.normpath(os.path.join(home or "/", file))
+        place = os.path.normpath(os.path.join(checked["home"], file))
         if file.endswith("/"):
             removed += __salt__["qmail_leftover.unstore"](probe["token"], place)
         else:

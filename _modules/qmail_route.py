@@ -10,6 +10,9 @@ import stat
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
+# What is told of a local address, where qmail comes that far.
+FIELDS = ("user", "uid", "gid", "home", "dash", "ext", "source", "exact", "dotqmail", "default")
+
 
 def resolve(address, home="/var/qmail", root=None, control=None):
     """
@@ -61,8 +64,31 @@ def resolve(address, home="/var/qmail", root=None, control=None):
     if domain == "remote":
         host = _text(recipient.rpartition(b"@")[2])
         return {**found, "outcome": "remote", "reason": f"{host} is neither in locals nor in virtualdomains."}
-    fields = ("user", "uid", "gid", "home", "dash", "ext", "source", "exact", "dotqmail", "default")
-    return {**found, **dict.fromkeys(fields), **_local(recipient, home, root)}
+    return {**found, **dict.fromkeys(FIELDS), **_local(recipient, home, root)}
+
+
+def deliver(recipient, home="/var/qmail", root=None):
+    """
+    Return where a recipient is delivered that qmail-send has rewritten already, as its log shows it.
+
+    Returns a dict as ``resolve`` does for a local address, without ``domain``.
+
+    Raises CommandExecutionError where a file cannot be read.
+
+    recipient
+        The recipient behind ``to local`` in the log.
+
+    home, root
+        As for ``resolve``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_route.deliver 1-doublebounce@example.com
+    """
+    found = {"channel": "local", "recipient": recipient, **dict.fromkeys(FIELDS)}
+    return {**found, **_local(os.fsencode(recipient), home, root)}
 
 
 def catches_all(path):

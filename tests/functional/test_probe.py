@@ -99,6 +99,16 @@ def test_a_mailbox_that_stores_is_told_and_the_copy_is_taken_out(home, server, p
     assert [path.name for path in (home.mailbox() / "Maildir/new").iterdir()] == ["real"]
 
 
+def test_the_copy_is_taken_out_where_it_really_went_and_not_where_the_files_say(home, server, probe):
+    to_the_sink(home, "./Maildir/\n")
+    server()
+    home.add_mailbox("other", "|exit 0\n")
+    home.write_control("doublebounceto", "other\n")
+    found = probe()
+    assert found["end"] == "stored"
+    assert list((home.mailbox() / "Maildir/new").iterdir()) == []
+
+
 def test_an_mbox_keeps_its_copy_and_that_is_told(home, server, probe):
     to_the_sink(home, "./mbox\n")
     server()

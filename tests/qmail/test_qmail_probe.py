@@ -112,6 +112,7 @@ def test_a_qmail_send_that_was_not_restarted_uses_the_old_files(server, look):
     assert "does not know yet" in status["verdict"]
     assert probe["end"] == "stored"
     assert probe["hops"][-1]["to"] == f"postmaster@{server.HOST}"
+    assert server.stored("postmaster") == []  # the copy was taken out where it really went
 
 
 def test_where_a_catch_all_receives_everything_only_the_last_hop_is_tried(server, look, modules):

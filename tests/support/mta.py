@@ -43,7 +43,9 @@ class Mta:
 
     def wait_until_it_runs(self):
         deadline = time.monotonic() + 10
-        while self.modules.qmail_process.find(str(self.home.path)) != self.pid:
+        log = self.log / "current" if self.log.is_dir() else self.log
+        # It holds the lock before it has logged its first line: only then does it touch no file of its own accord.
+        while self.modules.qmail_process.find(str(self.home.path)) != self.pid or "status:" not in log.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
