@@ -117,5 +117,9 @@ def _restart(ret, pid, start, arguments):
     if __opts__["test"]:
         changes = {"pid": {"old": pid, "new": "another"}}
         return {**ret, "result": None, "changes": changes, "comment": f"qmail-send would be {done}."}
-    pids = __salt__["qmail_service.restart"](**arguments)
+    # One that comes up by itself after we have looked has read the files as they are: start leaves it alone.
+    pids = __salt__["qmail_service.start" if pid is None else "qmail_service.restart"](**arguments)
+    if not pids:
+        comment = "qmail-send has come up by itself, with the control files as they are."
+        return {**ret, "comment": comment, "skip_watch": True}
     return {**ret, "changes": {"pid": pids}, "comment": f"qmail-send was {done}, and {pids['new']} runs now."}

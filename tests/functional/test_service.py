@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import shutil
+import signal
 import subprocess
 import time
 
@@ -259,6 +261,28 @@ def test_a_run_script_that_waits_for_qmail_send_is_no_obstacle(supervisor, conve
     assert converge("sink").changes == {"pid": {"old": old, "new": supervisor.holder()}}
     assert modules.qmail_service.stop(**direct)["old"] != old
     assert supervisor.holder() is None
+
+
+@on(*TREES)
+def test_one_that_comes_up_by_itself_after_the_look_is_left_alone(supervisor, converge, monkeypatch, tmp_path):
+    late = tmp_path / "late"
+    supervisor.lay_out(f"sh -c 'while test -e {late}; do sleep 0.02; done; exec {supervisor.command}'")
+    old = supervisor.boot()
+    late.touch()
+    os.kill(old, signal.SIGTERM)
+    wait_until(lambda: supervisor.holder() is None)
+    # The first that a run asks, after it has seen that none runs, is the tool of the supervisor.
+    tool = supervisor.tools[3]
+    wait = f"while test $(wc -l <{supervisor.home.path}/starts) -lt 2; do sleep 0.02; done"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / tool).write_text(f'#!/bin/sh\nrm -f {late}\n{wait}\nexec {shutil.which(tool)} "$@"\n')
+    (tmp_path / "bin" / tool).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    ret = converge("sink")
+    assert (ret.result, ret.changes) == (True, {})
+    assert "has come up by itself" in ret.comment
+    assert supervisor.home.wait_until_loaded(SINK)
+    assert starts(supervisor.home) == [str(old), str(supervisor.holder())]
 
 
 @on(*TREES)

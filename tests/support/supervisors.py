@@ -153,7 +153,7 @@ class Daemontools(Tree):
 
 class Runit(Tree):
     kind = "runit"
-    tools = ("runsvdir", "runsv", "sv", "svlogd")
+    tools = ("runsvdir", "runsv", "svlogd", "sv")
     scanner = ("runsvdir",)
     take_down = ("sv", "down")
     logger = "sh -c 'mkdir -p main && exec svlogd -tt ./main'"
