@@ -143,6 +143,9 @@ def start(home="/var/qmail", control=None, queue=None, provider="auto", name="au
         old = _pid(service)
         if old and not service["found"]["down"] and not _told_to_end(service, old):
             return {}
+        if old and service["found"]["down"] and service["found"]["alone"]:
+            _tell(service, "start")  # from here on it comes back by itself, however long the old one takes to end
+            service["found"]["returns"] = True
         return {"old": old, "new": _renew(service, old)}
 
 
@@ -153,7 +156,7 @@ def stop(home="/var/qmail", control=None, queue=None, provider="auto", name="aut
     It is gone when this returns, and stays down until it is started, or until the next boot. Mail in flight is
     waited for.
 
-    Raises CommandExecutionError where it has not ended within the timeout; it is not started again then, either.
+    Raises CommandExecutionError where it has not ended within the timeout; the message tells what happens when it has.
 
     home, control, queue, provider, name
         As for ``restart``.
@@ -181,7 +184,9 @@ def stop(home="/var/qmail", control=None, queue=None, provider="auto", name="aut
         if old:
             if not (found["alone"] and found["pid"] == old):
                 _end(old)
-            _wait_for_the_end(service, old, "It is not started again when it has ended.")
+            stays = found["alone"] or not found["returns"]
+            then = "it stays down" if stays else f"{found['provider']} starts it again by itself"
+            _wait_for_the_end(service, old, f"When it has ended, {then}.")
         if not found["alone"] and (old or found["provider"] == "systemd"):
             _tell(service, "stop")  # nothing is left that this could end halfway
         _wait_for_silence(service)

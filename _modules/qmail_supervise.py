@@ -5,9 +5,13 @@ The three work alike. A program of theirs (``supervise``, ``runsv``, ``s6-superv
 ``./run`` there, and starts it again whenever it has ended. A file ``down`` in the directory keeps it from the first.
 """
 
+import fcntl
 import glob
 import os
 import re
+import sys
+import termios
+import time
 
 from salt.exceptions import CommandExecutionError
 
@@ -21,6 +25,8 @@ PLACES = ("/service", "/etc/service", "/run/service", "/var/service")
 NAMES = ("qmail-send", "qmail-send.*", "send")  # the usual one; indimail's; QmailToaster's
 LOGS = ("log/main", "log")  # beside what log/run names
 TAIL = 8192  # bytes
+DEAF = 3  # seconds
+PAUSE = 0.01  # seconds between two looks
 
 _STATE = re.compile(r"(?:up|run:) \(pid ([0-9]+)|down[ :]|finish:")
 
@@ -232,6 +238,31 @@ def log(kind, directory, lines=3):
 def _tell(kind, command, directory, timeout):
     status(kind, directory)  # svc itself exits with 0 where nothing listens
     __salt__["qmail_tool.must"]([*command, directory], timeout)
+    _wait_until_heard(directory)
+
+
+def _wait_until_heard(directory):
+    """
+    Wait until what was told has been read.
+
+    supervise sleeps for a second after each start. What it is told meanwhile lies in a FIFO, and would end a
+    qmail-send that was started in between.
+    """
+    try:
+        control = os.open(os.path.join(directory, "supervise/control"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        deadline = time.monotonic() + DEAF
+        while _waiting(control) and time.monotonic() < deadline:
+            time.sleep(PAUSE)
+    finally:
+        os.close(control)
+
+
+def _waiting(fifo):
+    """Return how many bytes wait in a FIFO; nothing is read."""
+    return int.from_bytes(fcntl.ioctl(fifo, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def _named(directory):

@@ -53,9 +53,8 @@ def settings(supervisor):
 
 @pytest.fixture
 def direct(supervisor, settings):
-    """The same for the execution module. That a service of daemontools stays down is certain only after a second."""
-    given = {"name" if key == "service" else key: value for key, value in settings.items()}
-    return {**given, "settle": 1} if supervisor.kind == "daemontools" else given
+    """The same for the execution module."""
+    return {"name" if key == "service" else key: value for key, value in settings.items()}
 
 
 @pytest.fixture
@@ -211,6 +210,23 @@ def test_a_start_after_a_stop_that_gave_up_waits_for_the_drain(supervisor, modul
     new = modules.qmail_service.start(**direct).get("new")
     new = new or wait_until(lambda: supervisor.holder() not in (None, old) and supervisor.holder())
     assert new == supervisor.holder() != old
+    assert deliveries(supervisor.home) == ["begin slow", "end slow"]
+
+
+@on(*TREES, "systemd")
+def test_a_start_that_cannot_wait_for_the_drain_leaves_the_rest_to_the_supervisor(supervisor, modules, direct):
+    old = supervisor.boot()
+    hold = supervisor.home.path / "hold"
+    hold.touch()
+    deliver(supervisor.home, "slow", 0)
+    stays = isinstance(supervisor, Tree)
+    then = "it stays down" if stays else "systemd starts it again by itself"
+    with pytest.raises(CommandExecutionError, match=f"When it has ended, {then}"):
+        modules.qmail_service.stop(**{**direct, "timeout": 0.5})
+    with pytest.raises(CommandExecutionError, match=f"{supervisor.kind} starts it again by itself"):
+        modules.qmail_service.start(**{**direct, "timeout": 0.5})
+    hold.unlink()
+    wait_until(lambda: supervisor.holder() not in (None, old))
     assert deliveries(supervisor.home) == ["begin slow", "end slow"]
 
 
