@@ -2,12 +2,10 @@
 Replace one small file safely, keep what it replaced, and put it back.
 
 A reader of the file sees the old one or the new one, whole. What somebody else had written there is kept: see
-``qmail_kept``. Directories are walked by descriptor, and a symbolic link is followed only where nobody but root (or
-the user Salt runs as) could have made it.
+``qmail_kept``. Its directory is opened by ``qmail_walk``, which follows no link that others could have made.
 """
 
 import contextlib
-import errno
 import os
 import secrets
 import stat
@@ -15,7 +13,6 @@ import stat
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 LARGEST = 1 << 20  # bytes; control files and dot-qmail files are far smaller
-LINKS = 40  # as many symbolic links as Linux follows in one path
 
 
 def read(path):
@@ -196,7 +193,7 @@ def _directory(path):
         raise SaltInvocationError(f"{path!r} is no absolute path without '.', '..' and doubled slashes.")
     parent, name = os.path.split(path)
     try:
-        descriptor = _walk(parent, path)
+        descriptor = __salt__["qmail_walk.directory"](parent, path)
     except FileNotFoundError:
         yield None, name
         return
@@ -204,49 +201,6 @@ def _directory(path):
         yield descriptor, name
     finally:
         os.close(descriptor)
-
-
-def _walk(parent, path):
-    """Open a directory, one component after the other, following only links that can be trusted."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    todo = [part for part in parent.split("/") if part]
-    links = 0
-    here = os.open("/", flags)
-    try:
-        while todo:
-            part = todo.pop(0)
-            try:
-                below = os.open(part, flags | os.O_NOFOLLOW, dir_fd=here)
-            except OSError as err:
-                if err.errno not in (errno.ELOOP, errno.ENOTDIR) or not _is_link(here, part):
-                    raise
-                links += 1
-                target = _target(here, part, path, links)
-                todo[:0] = [piece for piece in target.split("/") if piece and piece != "."]
-                below = os.open("/" if target.startswith("/") else ".", flags, dir_fd=here)
-            os.close(here)
-            here = below
-    except BaseException:
-        os.close(here)
-        raise
-    return here
-
-
-def _is_link(directory, name):
-    return stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
-
-
-def _target(directory, name, path, links):
-    """Return where a link points, if only root or this very user could have made it."""
-    found = os.fstat(directory)
-    if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
-        raise CommandExecutionError(
-            f"{path} leads through the symbolic link {name}, in a directory that others can write to. "
-            "Links are not followed there: replace it by a directory, or name the real path."
-        )
-    if links > LINKS:
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-    return os.readlink(name, dir_fd=directory)
 
 
 def _read(directory, name, path):
