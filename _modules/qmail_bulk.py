@@ -44,18 +44,18 @@ def progress(what):
         salt '*' qmail_queue.summary
     """
     began = last = time.monotonic()
-    heard = True
+    send = __salt__.get("event.send")
 
     def tell(done, size):
-        nonlocal last, heard
+        nonlocal last, send
         now = time.monotonic()
         if now - last < SECONDS:
             return
         last = now
         log.info("%s: %d messages, %d bytes after %d seconds", what, done, size, now - began)
-        if heard:
-            # A master that does not answer costs seconds, and qmail-send may be down meanwhile: ask it once only.
-            heard = _send({"what": what, "messages": done, "bytes": size, "seconds": round(now - began)})
+        # A master that does not answer costs seconds, and qmail-send may be down meanwhile: ask it once only.
+        if send and not _sent(send, {"what": what, "messages": done, "bytes": size, "seconds": round(now - began)}):
+            send = None
 
     return tell
 
@@ -200,11 +200,8 @@ def _all(reading):
     return b"".join(parts)
 
 
-def _send(data):
+def _sent(send, data):
     """Send the progress event; return whether it went out."""
-    send = __salt__.get("event.send")
-    if send is None:
-        return False
     try:
         return bool(send(EVENT, data))
     except (SaltException, OSError) as err:

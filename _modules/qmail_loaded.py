@@ -137,7 +137,7 @@ def directory(home="/var/qmail", queue=None, make=False):
 
         salt '*' qmail_loaded.directory
     """
-    return __salt__["qmail_kept.directory"](os.path.abspath(__salt__["qmail_process.mutex"](home, queue)), make)
+    return __salt__["qmail_kept.directory"](os.path.realpath(__salt__["qmail_process.mutex"](home, queue)), make)
 
 
 def _changed(home, control):

@@ -1,5 +1,6 @@
 """
-The sink: the dot-qmail file at the end of an address's route, and what qmail-local does with mail there.
+The sink: the dot-qmail file at the end of an address's route, what qmail-local does with mail there, and what it has
+stored there before.
 """
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -280,6 +281,48 @@ def history(address=None):
         salt '*' qmail_mailbox.history doublebounce@example.com
     """
     return {path: __salt__["qmail_file.kept"](path) for path in _sinks(address, False)}
+
+
+def purge(maildir, older_than=None, home="/var/qmail", control=None, test=False):
+    """
+    Delete the double bounces that a mailbox has stored, and nothing else, and return what that came to.
+
+    Only files in ``new`` and ``cur`` of a Maildir are looked at, and only those whose first line is
+    ``Return-Path: <#@[]>``, as qmail-local writes it, are deleted. Messages that come and go meanwhile are no error,
+    and it can be interrupted and run again. How far it is, the minion's log and the event
+    ``qmail-doublebounce/progress`` tell every five seconds.
+
+    Returns a dict: ``deleted`` and ``kept`` (how many messages), ``bytes`` (the size of those deleted), ``seconds``,
+    and ``maildirs`` (the paths).
+
+    Raises SaltInvocationError for what is neither a path nor an address, CommandExecutionError where there is no such
+    Maildir. An mbox is refused: it is one file with all messages, and mail programs may be writing to it.
+
+    maildir
+        The Maildir, an absolute path; or an address, for the Maildirs that ``qmail_maildir.of`` lists.
+
+    older_than
+        Only those that were delivered more than so many seconds ago.
+
+    home, control
+        As for ``check``.
+
+    test
+        Delete nothing; the counts tell what would be deleted.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox.purge doublebounce@example.com older_than=86400 test=True
+    """
+    paths = [maildir]
+    if not str(maildir).startswith("/"):
+        __salt__["qmail_address.split"](maildir)
+        paths = __salt__["qmail_maildir.of"](maildir, home, control)
+    done = [__salt__["qmail_maildir.purge"](path, older_than, test) for path in paths]
+    sums = {key: sum(one[key] for one in done) for key in ("deleted", "kept", "bytes", "seconds")}
+    return {**sums, "maildirs": paths}
 
 
 def _sinks(address, now):

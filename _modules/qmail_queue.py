@@ -1,5 +1,5 @@
 """
-Double bounces that wait in qmail's queue: count them, list them.
+Double bounces that wait in qmail's queue: count them, list them, expire them, remove them.
 
 Only the envelope sender tells a double bounce, never the text of the message: the record in its file in ``info/``
 is ``F#@[]`` and nothing else. A single bounce has ``F`` alone. Where no queue is given, it is ``HOME/queue``.
@@ -8,9 +8,14 @@ is ``F#@[]`` and nothing else. A single bounce has ``F`` alone. Where no queue i
 import contextlib
 import itertools
 import math
+import os
+import signal
 import time
 
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+# When a message came that expire has aged, in seconds since the epoch: older than any queuelifetime.
+AGED = 1
 
 
 def summary(queue=None, home="/var/qmail"):
@@ -121,18 +126,133 @@ def each_double_bounce(queue=None, home="/var/qmail", older_than=None):
     )
 
 
+def expire(queue=None, home="/var/qmail", older_than=None, single=False, timeout=300, test=False):
+    """
+    Have the running qmail-send try each double bounce one last time and then drop it.
+
+    Makes their files in ``info/`` older than any ``queuelifetime``, sends qmail-send a SIGALRM, and watches them go.
+    Those that cannot be delivered end as triple bounces, which qmail discards; nothing else is lost. But SIGALRM has
+    qmail-send try **everything** in the queue now.
+
+    Returns a dict with ``expired``: how many are gone; ``left``: how many are still there when the timeout is over,
+    qmail-send goes on with them; ``bytes``: the size of those gone; and ``seconds``. Can be interrupted and run
+    again. Raises CommandExecutionError where qmail-send does not run: use ``remove`` then.
+
+    queue, home
+        As for ``summary``.
+
+    older_than
+        Only those older than so many seconds.
+
+    single
+        Expire single bounces, too. **Each one that cannot be delivered becomes a new double bounce**, and is sent
+        to where those go; its sender will not hear of it again.
+
+    timeout
+        How many seconds to watch.
+
+    test
+        Touch nothing; ``expired`` and ``bytes`` tell what there is to expire.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_queue.expire older_than=3600 test=True
+    """
+    began = time.monotonic()
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise SaltInvocationError(f"timeout is a number of seconds, not {timeout!r}")
+    with _plain_errors():
+        senders = [] if test else [_qmail_send(home, path) for path in _queues(queue, home)]
+        aged = []
+        for part, _, bounce in _bounces(queue, home, older_than, single):
+            if not test:
+                os.utime(bounce.fd, (AGED, AGED))
+            aged.append((part, bounce.name, bounce.size))
+        left = [] if test else _last_try(aged, senders, began + timeout)
+    return {
+        "expired": len(aged) - len(left),
+        "left": len(left),
+        "bytes": sum(size for _, _, size in aged) - sum(size for _, _, size in left),
+        "seconds": round(time.monotonic() - began, 3),
+    }
+
+
+def remove(
+    queue=None,
+    home="/var/qmail",
+    older_than=None,
+    single=False,
+    provider="auto",
+    name="auto",
+    timeout=60,
+    settle=1,
+    test=False,
+):
+    """
+    Delete the double bounces from the queue while qmail-send is stopped.
+
+    Stops qmail-send as ``qmail_service.stop`` does, holds its lock so that nobody starts it, deletes, and starts it
+    again: also after an error, an interrupt, or when this process is killed. Where it did not run, it is not started,
+    and where there is nothing to delete, it is not stopped. New messages may come in meanwhile.
+
+    Returns a dict with ``deleted`` and ``kept``: how many messages; ``bytes``: the size of those deleted; and
+    ``seconds``. Can be interrupted and run again. Raises CommandExecutionError where there is no queue, where
+    qmail-send cannot be stopped or started, or where another one holds the lock.
+
+    queue, home
+        As for ``summary``.
+
+    older_than
+        Only those older than so many seconds.
+
+    single
+        Delete single bounces, too. **Each is the notice to a sender that a message was not delivered**: nobody
+        will hear of that then.
+
+    provider, name
+        What runs qmail-send: see ``qmail_supervisor.find``.
+
+    timeout
+        Seconds to wait for its end, and then for its start.
+
+    settle
+        Seconds that it must stay down, and then up.
+
+    test
+        Stop and touch nothing; ``deleted``, ``kept`` and ``bytes`` tell what would come of it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_queue.remove test=True
+    """
+    began = time.monotonic()
+    chosen = {"older_than": older_than, "single": single}
+    service = {"provider": provider, "name": name, "timeout": timeout, "settle": settle}
+    with _plain_errors():
+        removed = [_remove(path, home, chosen, service, test) for path in _queues(queue, home)]
+    sums = {key: sum(one[key] for one in removed) for key in ("deleted", "kept", "bytes")}
+    return {**sums, "seconds": round(time.monotonic() - began, 3)}
+
+
 @contextlib.contextmanager
 def _plain_errors():
     try:
         yield
     except OSError as err:
-        raise CommandExecutionError(f"can't work on the queue: {err}") from err
+        raise CommandExecutionError(f"Cannot work on the queue: {err}.") from err
 
 
 def _parts(queue, home):
     """Return the split directories of all queues."""
-    paths = __salt__["qmail_envelope.queues"](queue, home)
-    return list(itertools.chain.from_iterable(map(__salt__["qmail_envelope.parts"], paths)))
+    return list(itertools.chain.from_iterable(map(__salt__["qmail_envelope.parts"], _queues(queue, home))))
+
+
+def _queues(queue, home):
+    return __salt__["qmail_envelope.queues"](queue, home)
 
 
 def _bounces(queue, home, older_than, single=False):
@@ -150,3 +270,54 @@ def _bounces(queue, home, older_than, single=False):
                         yield part, fds, bounce
 
     return through()
+
+
+def _remove(queue, home, chosen, service, test):
+    """Delete from one queue, and return the counts."""
+    delete = __salt__["qmail_delete.bounces"]
+    if not test and any(True for _ in _bounces(queue, home, **chosen)):
+        return __salt__["qmail_pause.during"](lambda: delete(queue, **chosen), home, queue, service)
+    if not test:
+        __salt__["qmail_pause.recover"](home, queue, service)
+    return delete(queue, **chosen, test=True)
+
+
+def _qmail_send(home, queue):
+    """Return the process id of the qmail-send that runs a queue."""
+    pid = __salt__["qmail_process.find"](home, queue)
+    if not pid:
+        raise CommandExecutionError(
+            f"No qmail-send runs {queue}, so nothing expires there. Start it, or use qmail_queue.remove."
+        )
+    return pid
+
+
+def _last_try(aged, senders, deadline):
+    """Have qmail-send try everything now; return those of the aged ones that are still there at the deadline."""
+    tell = __salt__["qmail_bulk.progress"]("qmail_queue.expire")
+    for pid in senders if aged else ():
+        # One that has ended meanwhile tries everything when it is started.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGALRM)
+    left, pause = aged, 0.1
+    while left:
+        left = [item for part, items in itertools.groupby(left, lambda item: item[0]) for item in _still(part, items)]
+        tell(len(aged) - len(left), sum(size for _, _, size in aged) - sum(size for _, _, size in left))
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(max(0, min(pause, deadline - time.monotonic())))
+        pause = min(2, pause * 1.5)
+    return left
+
+
+def _still(part, items):
+    """Return those aged messages of one split directory that are still there, not just another of that number."""
+    with __salt__["qmail_envelope.opened"](part) as fds:
+        return [item for item in items if _is_aged(item[1], fds["info"])]
+
+
+def _is_aged(name, info):
+    try:
+        return os.stat(name, dir_fd=info, follow_symlinks=False).st_mtime == AGED
+    except FileNotFoundError:
+        return False

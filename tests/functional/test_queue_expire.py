@@ -1,0 +1,108 @@
+"""Expiring makes a running qmail-send drop double bounces, and touches nothing else."""
+
+import os
+import time
+
+import pytest
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+from tests.support.queue_on_disk import Queue
+
+
+@pytest.fixture
+def queue(home):
+    """Ten double bounces, five single bounces, and six others."""
+    queue = Queue(home.path / "queue")
+    for number in range(100, 110):
+        queue.put(number, message=b"x" * 10)
+    for number in range(200, 205):
+        queue.put(number, sender=b"F\0")
+    for number in range(300, 305):
+        queue.put(number, sender=b"Fyou@example.com\0", channel="remote")
+    queue.arrive(400)
+    return queue
+
+
+@pytest.fixture
+def expire(modules, home):
+    def expire(**options):
+        ret = modules["qmail_queue.expire"](home=str(home.path), **options)
+        assert ret.pop("seconds") >= 0
+        return ret
+
+    return expire
+
+
+def times(queue):
+    return [(path.stat().st_mtime_ns, path.stat().st_ctime_ns) for path in queue.path.rglob("*")]
+
+
+def test_double_bounces_go_and_nothing_else(queue, running, expire):
+    (running.path / "starts").touch()
+    assert expire() == {"expired": 10, "left": 0, "bytes": 100}
+    assert queue.numbers("mess") == [*range(200, 205), *range(300, 305), 400]
+    assert queue.numbers("info") == [*range(200, 205), *range(300, 305)]
+    assert (running.path / "starts").read_text() == ""
+
+
+def test_single_bounces_go_when_asked_for(queue, running, expire):
+    assert expire(single=True)["expired"] == 15
+    assert queue.numbers("mess") == [*range(300, 305), 400]
+
+
+def test_only_old_ones_go(queue, running, expire):
+    queue.put(500, age=1000)
+    assert expire(older_than=500)["expired"] == 1
+    assert 500 not in queue.numbers("mess")
+    assert 100 in queue.numbers("mess")
+
+
+def test_test_mode_counts_and_touches_nothing(queue, running, expire):
+    before = times(queue)
+    assert expire(test=True) == {"expired": 10, "left": 0, "bytes": 100}
+    assert times(queue) == before
+
+
+def test_what_stays_is_told_at_the_timeout_and_goes_in_the_next_run(queue, running, expire):
+    (running.path / "stuck").touch()
+    began = time.monotonic()
+    assert expire(timeout=0.3) == {"expired": 0, "left": 10, "bytes": 0}
+    assert time.monotonic() - began < 20
+    (running.path / "stuck").unlink()
+    assert expire(older_than=3600)["expired"] == 10
+
+
+def test_another_message_of_the_same_number_counts_as_gone(queue, running, expire):
+    (running.path / "stuck").touch()
+    watcher = os.fork()
+    if not watcher:
+        try:
+            info = queue.file("info", 100)
+            while info.stat().st_mtime != 1:
+                time.sleep(0.005)
+            queue.put(100, sender=b"Fyou@example.com\0")
+        finally:
+            os._exit(0)
+    ret = expire(timeout=2)
+    os.waitpid(watcher, 0)
+    assert (ret["expired"], ret["left"]) == (1, 9)
+
+
+def test_without_a_running_qmail_send_nothing_is_aged(queue, home, expire):
+    before = times(queue)
+    with pytest.raises(CommandExecutionError, match=r"No qmail-send runs .* use qmail_queue\.remove"):
+        expire()
+    assert times(queue) == before
+
+
+def test_an_empty_queue_is_no_reason_to_wait_or_to_disturb(home, running, expire):
+    Queue(home.path / "queue")
+    began = time.monotonic()
+    assert expire() == {"expired": 0, "left": 0, "bytes": 0}
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("timeout", (None, "1m", True))
+def test_a_timeout_that_is_none_is_an_error(queue, expire, timeout):
+    with pytest.raises(SaltInvocationError, match="timeout"):
+        expire(timeout=timeout)

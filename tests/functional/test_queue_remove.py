@@ -1,0 +1,433 @@
+"""Removing deletes double bounces while qmail-send is stopped, and qmail-send comes back whatever happens."""
+
+import fcntl
+import os
+import re
+import select
+import signal
+import subprocess
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from salt.exceptions import CommandExecutionError
+
+from tests.support.queue_on_disk import Queue, until
+from tests.support.supervisors import Qmailctl, wait_until
+
+
+class Server(Qmailctl):
+    """A qmail home with a queue, whose qmail-send is started and stopped by a qmailctl."""
+
+    def __init__(self, home, modules):
+        super().__init__(home, None)
+        self.modules, self.queue = modules, Queue(home.path / "queue")
+        for name in ("starts", "delivered"):
+            (home.path / name).touch()
+        (home.path / "deliver").mkdir()
+
+    def remove(self, **options):
+        # These starts take some hundredths of a second; the real ones are given their second.
+        given = {"home": str(self.home.path), "settle": 0.1, "timeout": 20, **options}
+        ret = self.modules["qmail_queue.remove"](**given)
+        assert ret.pop("seconds") >= 0
+        return ret
+
+    def starts(self):
+        return len((self.home.path / "starts").read_text().split())
+
+
+@pytest.fixture
+def server(home, modules):
+    """Ten double bounces, some with a file in bounce/, and others of every kind."""
+    server = Server(home, modules)
+    for number in range(100, 110):
+        server.queue.put(number, message=b"x" * 10, channel="local" if number % 2 else "remote")
+    for number in range(100, 103):
+        server.queue.file("bounce", number).write_bytes(b"<sink@example.com>:\n")
+    for number in range(200, 205):
+        server.queue.put(number, sender=b"F\0")
+    for number in range(300, 305):
+        server.queue.put(number, sender=b"Fyou@example.com\0", channel="remote")
+    server.queue.file("bounce", 300).write_bytes(b"<you@example.com>:\n")
+    for number in (400, 401):
+        server.queue.arrive(number)
+    (server.queue.path / "pid" / "77.5").write_bytes(b"a message that is being received")
+    yield server
+    server.close()
+
+
+def others(files):
+    """Return the files that are not of the ten double bounces, nor of the four hundred."""
+    return {name: contents for name, contents in files.items() if not re.search(r"/(10\d|1[0-3]\d\d)$", name)}
+
+
+def test_double_bounces_go_and_nothing_else(server):
+    old = server.boot()
+    before = server.queue.files()
+    assert server.remove() == {"deleted": 10, "kept": 12, "bytes": 100}
+    assert server.queue.files() == others(before)
+    assert server.holder() not in (None, old)
+    assert server.starts() == 2
+
+
+def test_a_second_run_finds_nothing_and_does_not_stop_qmail_send(server):
+    server.boot()
+    server.remove()
+    assert server.remove() == {"deleted": 0, "kept": 12, "bytes": 0}
+    assert server.starts() == 2
+
+
+def test_what_did_not_run_is_not_started(server):
+    assert server.remove()["deleted"] == 10
+    assert server.starts() == 0
+
+
+def test_test_mode_counts_and_touches_nothing(server, minion_opts):
+    server.boot()
+    before = server.queue.files()
+    assert server.remove(test=True) == {"deleted": 10, "kept": 12, "bytes": 100}
+    assert server.queue.files() == before
+    assert server.starts() == 1
+    assert not os.path.exists(minion_opts["qmail_kept.directory"])
+
+
+def test_single_bounces_go_when_asked_for(server):
+    assert server.remove(single=True)["deleted"] == 15
+    assert server.queue.numbers("mess") == [*range(300, 305), 400, 401]
+
+
+def test_only_old_ones_go(server):
+    server.queue.put(500, age=1000)
+    assert server.remove(older_than=500)["deleted"] == 1
+    assert 100 in server.queue.numbers("mess")
+
+
+def test_all_queues_and_channels_are_cleared(server, tmp_path):
+    queues = [Queue(tmp_path / name, split=151, bigtodo=True, channels=("local", "remote", "suppl0")) for name in "ab"]
+    for queue in queues:
+        for number in range(1000, 1010):
+            queue.put(number, channel="suppl0", sender=b"F#@[]\0eX=1\0")
+    assert server.remove(queue=[str(queue.path) for queue in queues])["deleted"] == 20
+    assert [queue.files() for queue in queues] == [{}, {}]
+
+
+def test_a_lock_that_somebody_else_holds_is_an_error(server):
+    before = server.queue.files()
+    with open(server.queue.path / "lock" / "sendmutex", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(CommandExecutionError, match="somebody works on the queue"):
+            server.remove()
+    assert server.queue.files() == before
+
+
+def deliver(server, name, seconds):
+    (server.home.path / "deliver" / f".{name}").write_text(str(seconds))
+    (server.home.path / "deliver" / f".{name}").rename(server.home.path / "deliver" / name)
+    wait_until(lambda: f"begin {name}" in delivered(server))
+
+
+def delivered(server):
+    return (server.home.path / "delivered").read_text().splitlines()
+
+
+def test_mail_in_flight_is_waited_for(server):
+    server.boot()
+    deliver(server, "slow", 1)
+    assert server.remove()["deleted"] == 10
+    assert delivered(server) == ["begin slow", "end slow"]
+
+
+def test_a_drain_beyond_the_timeout_deletes_nothing_and_qmail_send_comes_back_by_itself(server):
+    old = server.boot()
+    before = server.queue.files()
+    (server.home.path / "hold").touch()
+    deliver(server, "slow", 0)
+    with pytest.raises(CommandExecutionError, match=f"qmail-send {old} still runs"):
+        server.remove(timeout=0.2)
+    with pytest.raises(CommandExecutionError, match="Another run works on this queue, or is bringing"):
+        server.remove()
+    assert server.queue.files() == before
+    (server.home.path / "hold").unlink()
+    wait_until(lambda: server.holder() not in (None, old))
+    assert delivered(server) == ["begin slow", "end slow"]
+    wait_until(lambda: _is_free(server))
+    assert server.remove()["deleted"] == 10
+
+
+def _is_free(server):
+    try:
+        return server.modules["qmail_pause.recover"](home=str(server.home.path)) is False
+    except CommandExecutionError:
+        return False
+
+
+def test_a_start_that_fails_is_an_error_and_is_tried_again(server):
+    server.boot()
+    blocked = server.home.control / "concurrencylocal"
+
+    def run():
+        with pytest.raises(CommandExecutionError, match="does not stay up"):
+            server.modules["qmail_pause.during"](
+                blocked.mkdir, home=str(server.home.path), service={"timeout": 1, "settle": 0.1}
+            )
+        blocked.rmdir()
+
+    assert ended(run) == 0
+    assert server.holder()
+
+
+@pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM))
+def test_an_interrupt_leaves_the_rest_for_the_next_run(server, number):
+    server.boot()
+    before = server.queue.files()
+    assert interrupted(server, number, at=6) == number
+    assert server.holder()
+    assert others(server.queue.files()) == others(before)
+    server.remove()
+    assert server.queue.files() == others(before)
+
+
+def interrupted(server, number, at):
+    """
+    Run remove in a child that sends itself a signal at some unlink; return what ended it, 0 where that never came.
+
+    Returns only when the guardian has ended, too.
+    """
+    calls = iter(range(at))
+    real = os.unlink
+
+    def counted(*args, **kwargs):
+        if "dir_fd" in kwargs and next(calls, None) is None:
+            os.kill(os.getpid(), number)
+        return real(*args, **kwargs)
+
+    def run():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.unlink = counted
+        try:
+            server.remove()
+        except KeyboardInterrupt:
+            os._exit(number)
+
+    return ended(run)
+
+
+def started(run):
+    """Run something in a child; return its process id, and what can be read to its end when all of it is over."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.close(reading)
+            # The guardian watches for a while whether qmail-send stays up. The stand-in does.
+            sleep = time.sleep
+            time.sleep = lambda seconds: sleep(min(seconds, 0.1))
+            run()
+            os._exit(0)
+        finally:
+            os._exit(99)
+    os.close(writing)
+    return child, reading
+
+
+def over(child, reading):
+    """Wait for a child and its guardian, which has a copy of the writing end; programs that it starts have none."""
+    status = os.waitpid(child, 0)[1]
+    assert select.select([reading], [], [], 60)[0], "the guardian is still there"
+    os.close(reading)
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def ended(run):
+    """Run something in a child; return the signal or the exit status that ended it, when all of it is over."""
+    return over(*started(run))
+
+
+def legal(queue, number):
+    """Return whether a message is in a state that qmail's INTERNALS know, or has only what qmail-send clears up."""
+    kinds = ("mess", "info", "local", "remote", "bounce", "todo")
+    there = {kind for kind in kinds if queue.file(kind, number).exists()}
+    return there in (set(), {"mess"}) or {"mess", "info"} <= there
+
+
+def check_what_a_kill_has_left(server, before):
+    left = server.queue.files()
+    assert others(left) == others(before)
+    assert all(before[name] == contents for name, contents in left.items())
+    assert all(legal(server.queue, number) for number in (*range(100, 110), *range(1000, 1400)))
+
+
+@pytest.mark.parametrize("at", range(42))
+def test_killed_at_any_file_the_queue_is_sound(server, at):
+    before = server.queue.files()
+    assert interrupted(server, signal.SIGKILL, at) in (0, signal.SIGKILL)
+    check_what_a_kill_has_left(server, before)
+    server.remove()
+    # What was killed between info and mess has no sender any more, one for each half: qmail-send clears that up.
+    rest = {name for name in server.queue.files() if name not in others(before)}
+    assert all(name.startswith("mess/") for name in rest) and len(rest) <= 2
+
+
+@pytest.mark.parametrize("at", (0, 5, 15))
+def test_killed_while_it_deletes_qmail_send_comes_back(server, at):
+    old = server.boot()
+    before = server.queue.files()
+    assert interrupted(server, signal.SIGKILL, at) == signal.SIGKILL
+    assert server.holder() not in (None, old)
+    check_what_a_kill_has_left(server, before)
+
+
+def test_killed_at_any_moment_qmail_send_comes_back(server):
+    server.boot()
+    for number in range(1000, 1400):
+        server.queue.put(number)
+    before = server.queue.files()
+    began = time.monotonic()
+    assert ended(server.remove) == 0
+    whole = time.monotonic() - began
+    for part in range(16):
+        for name, contents in before.items():
+            (server.queue.path / name).write_bytes(contents)
+        child, reading = started(server.remove)
+        time.sleep(whole * part / 15)
+        os.kill(child, signal.SIGKILL)
+        assert over(child, reading) in (0, signal.SIGKILL)
+        wait_until(server.holder, why=f"killed after {part}/15")
+        check_what_a_kill_has_left(server, before)
+
+
+def without_a_guardian(run):
+    """Run something in a child whose guardian is killed at its birth."""
+    real = os.fork
+
+    def fork():
+        guardian = real()
+        if guardian:
+            os.kill(guardian, signal.SIGKILL)
+        return guardian
+
+    def alone():
+        os.fork = fork
+        run()
+
+    assert ended(alone) == signal.SIGKILL
+
+
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_after_the_end_of_guardian_and_process_the_next_run_starts_qmail_send(server):
+    server.boot()
+    without_a_guardian(lambda: server.modules["qmail_pause.during"](killed, home=str(server.home.path)))
+    assert server.holder() is None
+    assert server.remove()["deleted"] == 10
+    assert server.holder()
+
+
+def test_with_nothing_to_remove_the_next_run_starts_qmail_send_too(server):
+    server.remove()
+    server.boot()
+    without_a_guardian(lambda: server.modules["qmail_pause.during"](killed, home=str(server.home.path)))
+    assert server.holder() is None
+    server.remove(test=True)
+    assert server.holder() is None
+    server.remove()
+    assert server.holder()
+
+
+def test_a_highstate_starts_it_as_well(server, states):
+    server.boot()
+    without_a_guardian(lambda: server.modules["qmail_pause.during"](killed, home=str(server.home.path)))
+    assert states.qmail_service.running("qmail-send", home=str(server.home.path), settle=0.1).changes
+    assert server.holder()
+
+
+def test_what_was_stopped_on_purpose_is_not_taken_for_left_behind(server):
+    server.boot()
+    server.remove()
+    server.run("stop")
+    until(lambda: not server.holder())
+    server.queue.put(700)
+    assert server.remove()["deleted"] == 1
+    assert server.holder() is None
+
+
+def test_two_runs_at_once_take_turns_or_say_so(server):
+    server.boot()
+
+    def work():
+        with pytest.raises(CommandExecutionError, match=r"somebody works on|Another run works on"):
+            server.remove()
+
+    server.modules["qmail_pause.during"](work, home=str(server.home.path), service={"settle": 0.1})
+    assert server.remove()["deleted"] == 10
+
+
+def test_a_message_that_arrives_meanwhile_survives(server):
+    server.boot()
+
+    def work():
+        server.queue.arrive(450)
+        return server.modules["qmail_delete.bounces"](str(server.queue.path))
+
+    during = server.modules["qmail_pause.during"]
+    assert during(work, home=str(server.home.path), service={"settle": 0.1})["deleted"] == 10
+    assert server.queue.numbers("todo") == [400, 401, 450]
+    assert 450 in server.queue.numbers("mess")
+
+
+def test_a_new_message_with_the_number_of_a_lost_one_survives(server):
+    server.queue.put(600)
+    server.queue.file("mess", 600).unlink()
+    server.queue.file("mess", 600).write_bytes(b"being received")
+    late = server.queue.file("info", 600).stat().st_ctime + 30
+    os.utime(server.queue.file("mess", 600), (late, late))
+    assert server.remove()["deleted"] == 10
+    assert server.queue.file("mess", 600).exists()
+
+
+def test_nothing_can_start_qmail_send_while_files_go(server):
+    """A qmailctl that is told to start one meanwhile starts one that dies at once, as it cannot have the lock."""
+    real, told = os.unlink, []
+
+    def unlink(*args, **kwargs):
+        if "dir_fd" in kwargs and not told:
+            subprocess.run([server.name, "start"], check=True, timeout=20)
+            until(lambda: "qmail-send is already running" in (server.home.path / "log").read_text())
+            told.append(True)
+        return real(*args, **kwargs)
+
+    try:
+        os.unlink = unlink
+        server.remove()
+    finally:
+        os.unlink = real
+    assert told and server.starts() == 0
+
+
+name = st.one_of(st.integers(0, 60).map(str), st.sampled_from(["x", "-1", "007", "1.tmp", "٣"]))
+contents = st.sampled_from([b"F#@[]\0", b"F#@[]\0", b"F\0", b"F#@[]", b"Fa@b\0", b"", b"F#@[]\0Fa@b\0", b"junk"])
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.tuples(st.sampled_from(["info", "mess", "local", "todo", "bounce"]), name, contents), max_size=30))
+def test_whatever_the_queue_holds_only_double_bounces_go(tmp_path_factory, modules, files):
+    home = tmp_path_factory.mktemp("any")
+    queue = Queue(home / "queue", split=3)
+    for kind, file, text in files:
+        split = str(int(file) % 3) if file.isdigit() and kind not in ("todo", "bounce") else ""
+        (queue.path / kind / split / file).write_bytes(text)
+    before = queue.files()
+    modules["qmail_queue.remove"](home=str(home))
+    doomed = {
+        path.rpartition("/")[2]
+        for path, text in before.items()
+        if path.startswith("info/") and text == b"F#@[]\0" and "mess" + path[4:] in before
+    }
+    doomed = {number for number in doomed if number.isdigit() and number[0] != "0" and f"todo/{number}" not in before}
+    gone = set(before) - set(queue.files())
+    assert {path for path in before if path.rpartition("/")[2] in doomed and "/" in path} >= gone
+    assert {path.rpartition("/")[2] for path in gone} == doomed
