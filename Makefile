@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test qmail-test lint matrix clean
+.PHONY: demo test qmail-test bench lint matrix clean
 
 demo: .venv/salt
 	$(BIN)/python -m demo
@@ -14,6 +14,15 @@ test: .venv/tests
 # Against a real qmail at /var/qmail, as root; skipped with the reason where there is none.
 qmail-test: .venv/tests
 	$(BIN)/python -m pytest tests/qmail $(ARGS)
+
+# Beside what people use today; takes half an hour, and wants a machine that does nothing else. See benchmarks/README.md.
+bench: .venv/tests
+	$(BIN)/python benchmarks/bench_formula.py
+	$(BIN)/python benchmarks/bench_log.py
+	$(BIN)/python benchmarks/bench_maildir.py
+	$(BIN)/python benchmarks/bench_queue.py
+	$(BIN)/python benchmarks/bench_maildir.py --growth --rounds 1
+	$(BIN)/python benchmarks/bench_queue.py --growth --rounds 1
 
 lint: .venv/lint
 	$(BIN)/ruff check .

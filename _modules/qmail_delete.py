@@ -63,7 +63,7 @@ def _lock(stack, queue):
     deadline = time.monotonic() + PATIENCE
     while not _locked(fd):
         if time.monotonic() > deadline:
-            raise CommandExecutionError(f"A qmail-send works on {queue}: it holds {path}. Nothing was deleted.")
+            raise CommandExecutionError(f"A qmail-send works on {queue}: it holds {path}. Stop it, and run this again.")
         time.sleep(0.05)
 
 

@@ -78,7 +78,7 @@ def settings(
 
 def split(address):
     """
-    Split an address into what qmail wants in its two control files; see ``qmail_address.split``.
+    Split an address into what qmail wants in its two control files; see ``qmail_sink.split``.
 
     Returns a dict with ``local`` (for ``doublebounceto``) and ``host`` (for ``doublebouncehost``).
 
@@ -91,7 +91,7 @@ def split(address):
 
         salt '*' qmail_doublebounce.split doublebounce@example.com
     """
-    return __salt__["qmail_address.split"](address)
+    return __salt__["qmail_sink.split"](address)
 
 
 def status(pillar=None, mode=None, address=None, instruction=None, home=None, control=None, queue=None):

@@ -2,10 +2,12 @@
 Replace one small file safely, keep what it replaced, and put it back.
 
 A reader of the file sees the old one or the new one, whole. What somebody else had written there is kept: see
-``qmail_kept``. Its directory is opened by ``qmail_walk``, which follows no link that others could have made.
+``qmail_kept``. Directories are walked by descriptor, and a symbolic link is followed only where nobody but root (or
+the user Salt runs as) could have made it.
 """
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -13,6 +15,8 @@ import stat
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 LARGEST = 1 << 20  # bytes; control files and dot-qmail files are far smaller
+LINKS = 40  # as many symbolic links as Linux follows in one path
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def read(path):
@@ -175,6 +179,51 @@ def changed(path):
             return __salt__["qmail_kept.ended"](path)
 
 
+def directory(path, wanted=None):
+    """
+    Open a directory that somebody else may be changing at this moment, and return its descriptor.
+
+    For the other modules of this formula; the caller closes it. The path is walked by descriptor, one name after the
+    other, so to put something else into its place gains nothing.
+
+    Raises CommandExecutionError where the path leads through a link that others could have made, and what the system
+    says (OSError) where there is no such directory, or it cannot be opened.
+
+    path
+        Absolute path of the directory.
+
+    wanted
+        What the error names, where that is more than the directory: the path of a file in it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_file.directory /var/qmail/control
+    """
+    todo = [part for part in path.split("/") if part]
+    links = 0
+    here = os.open("/", DIRECTORY)
+    try:
+        while todo:
+            part = todo.pop(0)
+            try:
+                below = os.open(part, DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            except OSError as err:
+                if err.errno not in (errno.ELOOP, errno.ENOTDIR) or not _is_link(here, part):
+                    raise
+                links += 1
+                target = _target(here, part, wanted or path, links)
+                todo[:0] = [piece for piece in target.split("/") if piece and piece != "."]
+                below = os.open("/" if target.startswith("/") else ".", DIRECTORY, dir_fd=here)
+            os.close(here)
+            here = below
+    except BaseException:
+        os.close(here)
+        raise
+    return here
+
+
 @contextlib.contextmanager
 def _explained(verb, path):
     """Turn what the system refuses into an error that a person can act on."""
@@ -193,7 +242,7 @@ def _directory(path):
         raise SaltInvocationError(f"{path!r} is no absolute path without '.', '..' and doubled slashes.")
     parent, name = os.path.split(path)
     try:
-        descriptor = __salt__["qmail_walk.directory"](parent, path)
+        descriptor = directory(parent, path)
     except FileNotFoundError:
         yield None, name
         return
@@ -201,6 +250,23 @@ def _directory(path):
         yield descriptor, name
     finally:
         os.close(descriptor)
+
+
+def _is_link(parent, name):
+    return stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+
+
+def _target(parent, name, path, links):
+    """Return where a link points, if only root or this very user could have made it."""
+    found = os.fstat(parent)
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+        raise CommandExecutionError(
+            f"{path} leads through the symbolic link {name}, in a directory that others can write to. "
+            "Links are not followed there: replace it by a directory, or name the real path."
+        )
+    if links > LINKS:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return os.readlink(name, dir_fd=parent)
 
 
 def _read(directory, name, path):

@@ -155,7 +155,7 @@ def make(address, home="/var/qmail", control=None, mailbox="auto", test=False):
 
         salt '*' qmail_mailbox.make doublebounce@example.com test=True
     """
-    __salt__["qmail_address.split"](address)
+    __salt__["qmail_sink.split"](address)
     route = __salt__["qmail_route.resolve"](address, home, control=control)
     if not __salt__["qmail_sink.is_plesks"](address, route, home, mailbox):
         return {}
@@ -210,7 +210,7 @@ def write(address, instruction="|exit 0", home="/var/qmail", control=None, mailb
         salt '*' qmail_mailbox.write doublebounce@example.com test=True
     """
     wanted = __salt__["qmail_sink.contents"](instruction)
-    __salt__["qmail_address.split"](address)
+    __salt__["qmail_sink.split"](address)
     route = __salt__["qmail_route.resolve"](address, home, control=control)
     if test and __salt__["qmail_sink.is_plesks"](address, route, home, mailbox):
         return {"instruction": {"old": None, "new": _lines(wanted)}}  # in the mailbox that "make" would have made
@@ -318,7 +318,7 @@ def purge(maildir, older_than=None, home="/var/qmail", control=None, test=False)
     """
     paths = [maildir]
     if not str(maildir).startswith("/"):
-        __salt__["qmail_address.split"](maildir)
+        __salt__["qmail_sink.split"](maildir)
         paths = __salt__["qmail_maildir.of"](maildir, home, control)
     done = [__salt__["qmail_maildir.purge"](path, older_than, test) for path in paths]
     sums = {key: sum(one[key] for one in done) for key in ("deleted", "kept", "bytes", "seconds")}

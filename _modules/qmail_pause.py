@@ -54,9 +54,31 @@ def during(work, home="/var/qmail", queue=None, service=None):
     arguments = {**where, **(service or {})}
     with _turn(where) as note:
         _recover(note, arguments, where)
-        if not __salt__["qmail_service.status"](**where)["running"]:
+        if not check(home, queue, service):
             return work()
         return _work(work, note, arguments)
+
+
+def check(home="/var/qmail", queue=None, service=None):
+    """
+    Return whether qmail-send runs, so that ``during`` would stop it.
+
+    Raises CommandExecutionError where it runs, and nothing is found here that could start it again.
+
+    home, queue, service
+        As for ``during``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_pause.check
+    """
+    if not __salt__["qmail_service.status"](home, queue=queue)["running"]:
+        return False
+    given = service or {}
+    __salt__["qmail_supervisor.find"](home, queue, given.get("provider", "auto"), given.get("name", "auto"))
+    return True
 
 
 def recover(home="/var/qmail", queue=None, service=None):
@@ -175,17 +197,19 @@ def _wait_for_the_end_of(parent):
 
 def _bring_back(note, arguments):
     """Start qmail-send, and again until it runs: the killed parent may have been in the middle of stopping it."""
-    deadline = time.monotonic() + TRYING
+    deadline, told = time.monotonic() + TRYING, None
     while time.monotonic() < deadline:
+        os.pwrite(note, _boot(), 0)  # a start takes it back, and may not last
         try:
             _start(note, arguments)
             time.sleep(WATCHING)
             if __salt__["qmail_service.status"](arguments["home"], queue=arguments["queue"])["running"]:
                 return
         except (CommandExecutionError, OSError) as err:
-            syslog.syslog(syslog.LOG_MAIL | syslog.LOG_ERR, f"qmail-send does not start again after a pause: {err}")
+            if str(err) != told:
+                told = str(err)
+                syslog.syslog(syslog.LOG_MAIL | syslog.LOG_ERR, f"qmail-send does not start again yet: {told}")
             time.sleep(WATCHING)
-    os.pwrite(note, _boot(), 0)
 
 
 @contextlib.contextmanager

@@ -279,7 +279,10 @@ def _remove(queue, home, chosen, service, test):
         return __salt__["qmail_pause.during"](lambda: delete(queue, **chosen), home, queue, service)
     if not test:
         __salt__["qmail_pause.recover"](home, queue, service)
-    return delete(queue, **chosen, test=True)
+    counts = delete(queue, **chosen, test=True)
+    if counts["deleted"]:
+        __salt__["qmail_pause.check"](home, queue, service)  # what would fail then, fails now
+    return counts
 
 
 def _qmail_send(home, queue):

@@ -64,7 +64,7 @@ def get(pillar=None, given=None):
         merged["qmail"][name] = merged["qmail"][name] or os.path.join(home, name)
     halves = {"local": None, "host": None}
     if merged["mode"] == "sink" and merged["address"] is not None:
-        halves = __salt__["qmail_address.split"](merged["address"])
+        halves = __salt__["qmail_sink.split"](merged["address"])
     return {**merged, **halves, "problems": problems}
 
 
@@ -137,7 +137,7 @@ def _problems(merged, given):
 
 def _address_problems(merged, given):
     if merged["address"] is not None:
-        return _called("address", __salt__["qmail_address.split"], merged["address"])
+        return _called("address", __salt__["qmail_sink.split"], merged["address"])
     if merged["mode"] == "sink" and given:
         return [f"{_path('address')} is missing; the mode sink needs a whole address, as in doublebounce@example.com."]
     return []

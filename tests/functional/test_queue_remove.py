@@ -93,6 +93,17 @@ def test_test_mode_counts_and_touches_nothing(server, minion_opts):
     assert not os.path.exists(minion_opts["qmail_kept.directory"])
 
 
+@pytest.mark.parametrize("test", (True, False))
+def test_one_that_nothing_here_could_start_again_is_not_stopped(server, test):
+    old = server.boot()
+    server.path.rename(server.path.with_name("hidden"))
+    before = server.queue.files()
+    with pytest.raises(CommandExecutionError, match="Nothing was found that runs qmail-send"):
+        server.remove(test=test)
+    assert server.queue.files() == before
+    assert server.holder() == old
+
+
 def test_single_bounces_go_when_asked_for(server):
     assert server.remove(single=True)["deleted"] == 15
     assert server.queue.numbers("mess") == [*range(300, 305), 400, 401]

@@ -1,0 +1,124 @@
+"""
+What the benchmarks share: this formula's execution modules, and two ways of one job side by side.
+
+Every round does the job once in each way, in turn, each time over data of its own made in the same manner, after a
+sync. A row is the two medians and their ratio; it is met when the ratio is at most the aim.
+"""
+
+import argparse
+import atexit
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+
+import salt.config
+import salt.loader
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))  # for tests.support, wherever this is run from
+SIZES = (10_000, 100_000, 250_000)
+
+
+def minion():
+    """Return the options of a masterless minion that has this repository for its modules and its files."""
+    root = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    opts = salt.config.DEFAULT_MINION_OPTS.copy()
+    opts.update(
+        {
+            "id": "benchmark",
+            "root_dir": root,
+            "cachedir": f"{root}/cache",
+            "extension_modules": f"{root}/extmods",
+            "file_client": "local",
+            "file_roots": {"base": [str(REPOSITORY)]},
+            "module_dirs": [str(REPOSITORY)],
+            "qmail_kept.directory": f"{root}/kept",
+            "grains": salt.loader.grains(opts),
+        }
+    )
+    return opts
+
+
+def modules():
+    """Return the execution modules."""
+    opts = minion()
+    return salt.loader.minion_mods(opts, utils=salt.loader.utils(opts))
+
+
+def double_bounce():
+    """Return a double bounce as qmail-send wrote it, bytes."""
+    with tarfile.open(REPOSITORY / "tests/data/queue/queue.tar.gz") as archive:
+        for member in filter(tarfile.TarInfo.isfile, archive.getmembers()):
+            if member.name.startswith("queue/info/") and archive.extractfile(member).read() == b"F#@[]\0":
+                return archive.extractfile(member.name.replace("info", "mess", 1)).read()
+    raise LookupError("the recorded queue holds no double bounce")
+
+
+def arguments(what):
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("--messages", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--directory", type=os.path.abspath, help="where the data goes: on a disk, not in memory")
+    parser.add_argument("--growth", action="store_true", help="only 10,000, 100,000 and 250,000 messages, ours alone")
+    return parser.parse_args()
+
+
+class Place(tempfile.TemporaryDirectory):
+    """A directory for the data, which is gone afterwards."""
+
+    def __enter__(self):
+        return pathlib.Path(super().__enter__())
+
+
+def shell(command, *words):
+    """Run a shell command with the words as $1 and so on, and return what it prints."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    return subprocess.run(["sh", "-c", command, "sh", *map(str, words)], check=True, env=environment, stdout=-1).stdout
+
+
+def timed(work, words=()):
+    os.sync()
+    began = time.perf_counter()
+    work(*words)
+    return time.perf_counter() - began
+
+
+def row(title, mine, other, aim):
+    """Print what the two ways took, in seconds, and their ratio."""
+    verdict = "met" if mine <= aim * other else "MISSED"
+    print(f"{title}: {mine:.3f} s beside {other:.3f} s, ratio {mine / other:.2f}, aim {aim} ({verdict})", flush=True)
+
+
+def beside(title, rounds, ours, others, make):
+    """
+    Do a job in our way and in others, in turn, and print a row for each other way.
+
+    ``others`` is by name: the work, and the aim. ``make`` makes the data, and returns the words for all of them.
+    """
+    ways = [ours, *(work for work, _ in others.values())]
+    seconds = {way: [] for way in ways}
+    for number in range(rounds):
+        for way in ways if number % 2 else reversed(ways):
+            seconds[way].append(timed(way, make()))
+    for name, (work, aim) in others.items():
+        row(f"{title}, beside {name}", statistics.median(seconds[ours]), statistics.median(seconds[work]), aim)
+
+
+def growth(title, rounds, ours, make, sizes=SIZES):
+    """Print how long a job takes by size, and how long for each message."""
+    for messages in sizes:
+        median = statistics.median(timed(ours, make(messages)) for _ in range(rounds))
+        print(f"{title}, {messages} messages: {median:.3f} s, {median / messages * 1e6:.1f} us each", flush=True)
+
+
+def emptied(path):
+    """Return the path, with nothing there any more."""
+    shutil.rmtree(path, ignore_errors=True)
+    return path
