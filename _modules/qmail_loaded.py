@@ -84,6 +84,25 @@ def recall(home="/var/qmail", queue=None):
     return record if isinstance(record, dict) and set(record) == {"process", "values"} else {}
 
 
+def expected(home="/var/qmail", queue=None):
+    """
+    Return the id of the process that was last written down, if it is still there; ``None`` otherwise.
+
+    home, queue
+        As for ``qmail_process.find``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_loaded.expected
+    """
+    process = str(recall(home, queue).get("process"))
+    pid = process.split()[1] if process.count(" ") == 2 else ""
+    known = pid.isdecimal() and __salt__["qmail_process.identity"](pid) == process
+    return int(pid) if known else None
+
+
 def remember(process, values, home="/var/qmail", queue=None):
     """
     Write down what a process has loaded; ``None`` for the process means that nothing is known any more.

@@ -46,7 +46,7 @@ def status(home="/var/qmail", control=None, queue=None):
     """
     if not __salt__["qmail_process.shown"]():
         return dict.fromkeys(("running", "pid", "since", "loaded"))
-    pid = __salt__["qmail_process.find"](home, queue)
+    pid = __salt__["qmail_process.find"](home, queue, __salt__["qmail_loaded.expected"](home, queue))
     since = pid and __salt__["qmail_process.since"](pid)
     loaded = since and __salt__["qmail_loaded.current"](pid, home, control, queue)
     if loaded is None:  # none runs, or it has ended at this moment

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.support.home import Home
 from tests.support.supervisors import wait_until
 
 
@@ -131,3 +132,11 @@ def test_a_damaged_record_is_none(running, status, restart, modules):
     for damaged in ("", "[]", '{"process": 1}', "\0"):
         record.write_text(damaged)
         assert status()["loaded"] is True
+
+
+def test_a_process_that_is_expected_counts_only_if_it_holds_the_lock(running, modules):
+    find = modules.qmail_process.find
+    pid = running.pid()
+    assert [find(str(running.path), expected=expected) for expected in (None, pid, os.getpid(), 1, 2**30)] == [pid] * 5
+    other = Home(running.path.parent / "other")
+    assert find(str(other.path), expected=pid) is None
