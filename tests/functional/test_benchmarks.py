@@ -13,7 +13,7 @@ BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
 @pytest.mark.parametrize(
     ("name", "options", "rows"),
     (
-        ("bench_log", ["--size", "500K"], 4),
+        ("bench_log", ["--size", "5M"], 4),
         ("bench_maildir", ["--messages", "300"], 2),
         ("bench_queue", ["--messages", "300"], 3),
     ),
