@@ -81,8 +81,8 @@ def summary(modules):
     return modules.qmail_queue.summary()
 
 
-def remove(server, modules):
-    return modules.qmail_queue.remove(provider="qmailctl", name=str(server.ctl), settle=0.2)
+def remove(server, modules, **options):
+    return modules.qmail_queue.remove(provider="qmailctl", name=str(server.ctl), settle=0.2, **options)
 
 
 def check_that_only_double_bounces_went(server, modules, load):
@@ -107,7 +107,7 @@ def test_expired_they_end_as_triple_bounces_and_nothing_else_is_lost(flood, modu
 def test_removed_they_are_gone_without_a_trace_and_nothing_else_is_lost(flood, modules):
     pid = modules.qmail_process.find()
     with Load(flood) as load:
-        assert modules.qmail_queue.remove(test=True)["deleted"] == DOUBLES
+        assert remove(flood, modules, test=True)["deleted"] == DOUBLES
         assert remove(flood, modules)["deleted"] == DOUBLES
         assert modules.qmail_process.find() not in (None, pid)
         assert remove(flood, modules)["deleted"] == 0
