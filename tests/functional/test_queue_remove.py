@@ -215,6 +215,8 @@ def interrupted(server, number, at):
         return real(*args, **kwargs)
 
     def run():
+        # Whoever started the tests in the background of a script has had them ignore SIGINT.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.unlink = counted
         try:
