@@ -91,7 +91,7 @@ def down(kind, name, timeout=60):
 def _do(verb, kind, name, timeout):
     path = name if kind == "qmailctl" else _path(name)
     if path:
-        __salt__["qmail_tool.must"]([path, verb], timeout)
+        __salt__["qmail_tool.must"]([path, verb], timeout, leaves=True)
     elif not __salt__[f"service.{verb}"](name):
         raise CommandExecutionError(f"The service {name} did not {verb}; its own log tells why.")
 

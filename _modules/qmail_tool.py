@@ -3,6 +3,7 @@ Run the tools of supervisors: svc, sv, s6-svc, systemctl, qmailctl.
 """
 
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -19,6 +20,9 @@ PLACES = (
     "/package/admin/s6/command",
 )
 LONGEST = 4000  # bytes of output that are worth reading
+BLOCK = 65536
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - nothing has a name there
+PAUSE = 0.05  # seconds between two looks, at the most
 
 
 def which(name):
@@ -46,7 +50,7 @@ def which(name):
     return found
 
 
-def run(command, timeout=10):
+def run(command, timeout=10, leaves=False):
     """
     Run a command, and return a dict with ``exit`` (its exit status) and ``output`` (of both kinds, one text).
 
@@ -61,6 +65,9 @@ def run(command, timeout=10):
     timeout
         Seconds to wait for the command.
 
+    leaves
+        Whether it leaves something running, as a script does that starts qmail: that keeps the command's output.
+
     CLI Example:
 
     .. code-block:: bash
@@ -68,26 +75,18 @@ def run(command, timeout=10):
         salt '*' qmail_tool.run '[svstat, /service/qmail-send]'
     """
     command = [which(command[0]), *command[1:]]
-    # Into a file: where the command leaves a daemon behind, that would hold a pipe open.
-    with tempfile.TemporaryFile() as output:
-        try:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
-        except OSError as err:
-            raise CommandExecutionError(f"Cannot run {' '.join(command)}: {err.strerror}.") from err
-        _wait(process, timeout)
-        said = os.pread(output.fileno(), LONGEST, 0)  # not seek: one that still runs writes at the same place
-    return {"exit": process.returncode, "output": said.decode(errors="backslashreplace").strip()}
+    deadline = time.monotonic() + timeout
+    exit_status, said = (_into_a_file if leaves else _through_a_pipe)(command, deadline)
+    return {"exit": exit_status, "output": said.decode(errors="backslashreplace").strip()}
 
 
-def must(command, timeout=10):
+def must(command, timeout=10, leaves=False):
     """
     Run a command as ``run`` does, and return its output.
 
     Raises CommandExecutionError where it exits with anything but 0, with what it said.
 
-    command, timeout
+    command, timeout, leaves
         As for ``run``.
 
     CLI Example:
@@ -96,14 +95,76 @@ def must(command, timeout=10):
 
         salt '*' qmail_tool.must '[svc, -u, /service/qmail-send]'
     """
-    done = run(command, timeout)
+    done = run(command, timeout, leaves)
     if done["exit"]:
         raise CommandExecutionError(f"{' '.join(command)} failed with exit {done['exit']}: {done['output']}")
     return done["output"]
 
 
-def _wait(process, timeout):
-    deadline, pause = time.monotonic() + timeout, 0.001
+def _through_a_pipe(command, deadline):
+    """Run what leaves nothing behind; no disk is needed for that, which may be full just when qmail is down."""
+    reading, writing = os.pipe()
+    try:
+        try:
+            process = _started(command, writing)
+        finally:
+            os.close(writing)
+        return _read(process, reading, deadline)
+    finally:
+        os.close(reading)
+
+
+def _read(process, reading, deadline):
+    """Return how a process exited, and what it said until then."""
+    said = b""
+    while time.monotonic() < deadline:
+        ended = process.poll() is not None
+        if select.select([reading], [], [], 0 if ended else PAUSE)[0]:
+            part = os.read(reading, BLOCK)
+            said = (said + part)[:LONGEST]
+            if part:
+                continue
+            _wait(process, deadline)
+            break
+        if ended:
+            break  # something that it has started holds the pipe open
+    return process.poll(), said
+
+
+def _into_a_file(command, deadline):
+    """Run what leaves something running: with a pipe, that would be killed at the first word it says later."""
+    with _file() as output:
+        process = _started(command, output.fileno())
+        _wait(process, deadline)
+        # Not seek: what still runs writes at the same place.
+        return process.poll(), os.pread(output.fileno(), LONGEST, 0).partition(b"\0")[0]
+
+
+def _file():
+    """Return a file with room for what is worth reading; where no disk has any, what is said is lost."""
+    for place in (None, SHARED_MEMORY):
+        file = None
+        try:
+            file = tempfile.TemporaryFile(dir=place)  # noqa: SIM115 - the caller closes it
+            os.posix_fallocate(file.fileno(), 0, LONGEST)
+            return file
+        except OSError:
+            if file:
+                file.close()
+    return open(os.devnull, "r+b", buffering=0)
+
+
+def _started(command, output):
+    try:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot run {' '.join(command)}: {err.strerror}.") from err
+
+
+def _wait(process, deadline):
+    pause = 0.001
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(pause)
-        pause = min(pause * 2, 0.05)
+        pause = min(pause * 2, PAUSE)
