@@ -10,16 +10,19 @@ import errno
 import json
 import logging
 import math
+import mmap
 import os
 import signal
+import struct
 import time
 
-from salt.exceptions import SaltException, SaltInvocationError
+from salt.exceptions import SaltException
 
 log = logging.getLogger(__name__)
 
 EVENT = "qmail-doublebounce/progress"
 SECONDS = 5
+TOLD = struct.Struct("QQ")  # how many files the child is done with, and their size
 
 # No link is followed, and opening a pipe that somebody left there does not wait for its other end.
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -75,11 +78,8 @@ def cutoff(older_than):
 
         salt '*' qmail_bulk.cutoff 3600
     """
-    if older_than is None:
-        return math.inf
-    if isinstance(older_than, bool) or not isinstance(older_than, (int, float)) or not 0 <= older_than < math.inf:
-        raise SaltInvocationError(f"older_than is a number of seconds, not {older_than!r}")
-    return time.time() - older_than
+    __salt__["qmail_check.arguments"](older_than=older_than)
+    return math.inf if older_than is None else time.time() - older_than
 
 
 def reader():
@@ -96,7 +96,7 @@ def reader():
     return _opened
 
 
-def halves(work, what):
+def halves(work, what, again=None):
     """
     Return ``[work(0, tell), work(1, tell)]``, worked out at the same time: half 1 by a child process.
 
@@ -104,10 +104,15 @@ def halves(work, what):
     to nothing, its half is done here, and what is wrong raises here.
 
     work
-        A function of the half (0 or 1) and ``tell(done, size)``, which it calls every few hundred files.
+        A function of the half (0 or 1) and ``tell(done, size)``, which it calls behind each file that it is done with,
+        or every few hundred.
 
     what
         The function that works, for :py:func:`progress`. What it tells is twice the own half.
+
+    again
+        A function of what the child told last, before it came to nothing: its result is one more in the list, for
+        work that is not there to be done, and counted, a second time.
 
     CLI Example:
 
@@ -115,26 +120,31 @@ def halves(work, what):
 
         salt '*' qmail_queue.summary
     """
+    __salt__["qmail_process.settle"]()
     told = progress(what)
 
     def tell(done, size):
         told(2 * done, 2 * size)
 
-    child, reading = _child(work)
-    if not child:
-        return [work(half, tell) for half in (0, 1)]
-    try:
-        mine = work(0, tell)
-        theirs = _all(reading)
-    except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-        raise
-    finally:
-        os.close(reading)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(child, 0)
-    return [mine, json.loads(theirs) if theirs else work(1, tell)]
+    with mmap.mmap(-1, TOLD.size) as shared:
+        child, reading = _child(work, shared)
+        if not child:
+            return [work(half, tell) for half in (0, 1)]
+        try:
+            mine = work(0, tell)
+            theirs = _all(reading)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+            raise
+        finally:
+            os.close(reading)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child, 0)
+        if theirs:
+            return [mine, json.loads(theirs)]
+        before = [again(*TOLD.unpack(shared[:]))] if again else []
+        return [mine, work(1, tell), *before]
 
 
 def _opened(name, directory, flags=FILE | NOATIME):
@@ -157,9 +167,10 @@ def _opened(name, directory, flags=FILE | NOATIME):
         raise
 
 
-def _child(work):
+def _child(work, shared):
     """
-    Start half 1 of ``work`` in a child; return its process id and the descriptor its result can be read from.
+    Start half 1 of ``work`` in a child; return its process id and the descriptor its result can be read from. How far
+    it is stands in the shared memory.
 
     The process id is 0 where there is no second processor, or no room for another process.
     """
@@ -175,16 +186,20 @@ def _child(work):
         os.close(writing)
         return 0, None
     if not child:
-        _half(work, parent, writing)
+        _half(work, parent, writing, shared)
     os.close(writing)
     return child, reading
 
 
-def _half(work, parent, writing):
+def _half(work, parent, writing, shared):
     """Do half 1 in the child and end it: never back into the caller's code, which would run twice from here."""
+
+    def tell(done, size):
+        TOLD.pack_into(shared, 0, done, size)
+        _stay_only_with(parent)
+
     try:
-        result = json.dumps(work(1, lambda done, size: _stay_only_with(parent)))
-        os.write(writing, result.encode())
+        os.write(writing, json.dumps(work(1, tell)).encode())
     finally:
         os._exit(0)
 

@@ -5,7 +5,7 @@ For the other modules of this formula; ``qmail_queue.remove`` is what the comman
 """
 
 import contextlib
-import fcntl
+import math
 import os
 import time
 
@@ -15,7 +15,7 @@ from salt.exceptions import CommandExecutionError
 PATIENCE = 2
 
 
-def bounces(queue, older_than=None, single=False, test=False):
+def bounces(queue, before=None, single=False, test=False, lock=None):
     """
     Delete the double bounces from a queue, holding its lock: qmail-send does not start meanwhile.
 
@@ -26,8 +26,8 @@ def bounces(queue, older_than=None, single=False, test=False):
     queue
         The queue directory.
 
-    older_than
-        Only those older than so many seconds.
+    before
+        Only those that came before that time, in seconds since the epoch; ``None`` for all.
 
     single
         Single bounces, too.
@@ -35,44 +35,41 @@ def bounces(queue, older_than=None, single=False, test=False):
     test
         Lock and touch nothing, only count.
 
+    lock
+        What ``qmail_lock.opened`` returned, which is the caller's to close; ``None`` to open it here.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt '*' qmail_delete.bounces /var/qmail/queue test=True
     """
-    before = __salt__["qmail_bulk.cutoff"](older_than)
+    before = math.inf if before is None else before
     with contextlib.ExitStack() as stack:
         if not test:
-            _lock(stack, queue)
+            _lock(stack, queue, lock)
         parts = __salt__["qmail_envelope.parts"](queue)
 
         def work(half, tell):
             return _delete(parts[half::2], single, before, test, tell)
 
-        halves = __salt__["qmail_bulk.halves"](work, "qmail_queue.remove")
+        again = None if test else lambda done, size: (done, 0, size)
+        halves = __salt__["qmail_bulk.halves"](work, "qmail_queue.remove", again)
     deleted, kept, size = map(sum, zip(*halves))
     return {"deleted": deleted, "kept": kept, "bytes": size}
 
 
-def _lock(stack, queue):
-    """Take the lock of the queue until the stack closes."""
-    path = __salt__["qmail_process.mutex"](queue=queue)
-    fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    stack.callback(os.close, fd)
+def _lock(stack, queue, lock):
+    """Take the lock of the queue; one that is opened here is held until the stack closes."""
+    if lock is None:
+        lock = __salt__["qmail_lock.opened"](queue=queue)
+        stack.callback(os.close, lock)
     deadline = time.monotonic() + PATIENCE
-    while not _locked(fd):
+    while not __salt__["qmail_lock.take"](lock):
         if time.monotonic() > deadline:
+            path = __salt__["qmail_process.mutex"](queue=queue)
             raise CommandExecutionError(f"A qmail-send works on {queue}: it holds {path}. Stop it, and run this again.")
         time.sleep(0.05)
-
-
-def _locked(fd):
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _delete(parts, single, before, test, tell):

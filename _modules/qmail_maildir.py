@@ -54,7 +54,8 @@ def purge(maildir, older_than=None, test=False):
             def work(half, tell):
                 return _purge(directories, before, test, half, tell)
 
-            halves = __salt__["qmail_bulk.halves"](work, "qmail_mailbox.purge")
+            again = None if test else lambda done, size: (done, 0, size)
+            halves = __salt__["qmail_bulk.halves"](work, "qmail_mailbox.purge", again)
     except OSError as err:
         raise CommandExecutionError(f"Cannot clear {maildir}: {err.strerror or err}.") from err
     deleted, kept, size = map(sum, zip(*halves))

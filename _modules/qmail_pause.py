@@ -30,11 +30,14 @@ def during(work, home="/var/qmail", queue=None, service=None):
     Stop qmail-send, call ``work``, start qmail-send again, and return what ``work`` returned.
 
     Only what ran before is started again. qmail-send comes back when ``work`` fails or is interrupted, and when this
-    process is killed. Raises CommandExecutionError where it cannot be stopped or started; then ``work`` was not
-    called, or its result is lost.
+    process is killed. What somebody else asks for meanwhile is so afterwards: one that he started is started again, as
+    it ended at once for want of the lock, and one that he told its service directory to take down stays down.
+
+    Raises SaltInvocationError where an argument is none, CommandExecutionError where qmail-send cannot be stopped or
+    started; then ``work`` was not called, or its result is lost.
 
     work
-        A function without arguments.
+        A function of one argument, the lock, as ``qmail_lock.opened`` returns it; the work takes it.
 
     home, queue
         The qmail home directory, and the queue; ``None`` for ``queue`` in the home directory.
@@ -52,10 +55,12 @@ def during(work, home="/var/qmail", queue=None, service=None):
         raise SaltInvocationError("qmail_pause.during is for other modules: work must be a function.")
     where = {"home": home, "queue": queue}
     arguments = {**where, **(service or {})}
+    __salt__["qmail_check.arguments"](**arguments)
+    __salt__["qmail_process.settle"]()  # else the guardian would lose what it has in their places
     with _turn(where) as note:
         _recover(note, arguments, where)
         if not check(home, queue, service):
-            return work()
+            return _while_down(work, note, arguments)
         return _work(work, note, arguments)
 
 
@@ -107,22 +112,39 @@ def _recover(note, arguments, where):
     if os.pread(note, 64, 0) != _boot():
         return False
     if __salt__["qmail_service.status"](**where)["running"]:
-        os.ftruncate(note, 0)
+        _forget(note)
         return False
     log.warning("qmail-send of %s was left stopped by a run that was killed: it is started", where["home"])
     _start(note, arguments)
     return True
 
 
+def _while_down(work, note, arguments):
+    meanwhile = {}
+    try:
+        with _account(arguments, meanwhile) as lock:
+            return work(lock)
+    finally:
+        if meanwhile.get("asked") == "up":
+            log.warning("somebody started qmail-send of %s meanwhile: it is started again", arguments["home"])
+            _start(note, arguments)
+
+
 def _work(work, note, arguments):
     os.pwrite(note, _boot(), 0)
     guardian, line = _guardian(note, arguments)
+    meanwhile = {}
     try:
         __salt__["qmail_service.stop"](**arguments)
-        return work()
+        with _account(arguments, meanwhile) as lock:
+            return work(lock)
     finally:
         try:
-            _start(note, arguments)
+            if meanwhile.get("asked") == "down":
+                log.warning("somebody told qmail-send of %s to stay down meanwhile: it does", arguments["home"])
+                _forget(note)
+            else:
+                _start(note, arguments)
             with contextlib.suppress(BrokenPipeError):
                 os.write(line, b".")
         finally:
@@ -132,9 +154,41 @@ def _work(work, note, arguments):
             os.waitpid(guardian, 0)
 
 
+@contextlib.contextmanager
+def _account(arguments, meanwhile):
+    """Yield the lock, and note under ``asked`` what somebody asked of qmail-send meanwhile: ``up`` or ``down``."""
+    where = {key: arguments[key] for key in ("home", "queue")}
+    before = _told(arguments)
+    lock = __salt__["qmail_lock.opened"](**where)
+    started = __salt__["qmail_lock.watch"](**where)
+    try:
+        yield lock
+    finally:
+        os.close(lock)
+        after = _told(arguments)
+        if before and after and before["when"] != after["when"]:
+            meanwhile["asked"] = "up" if after["up"] else "down"
+        elif started():
+            meanwhile["asked"] = "up"
+
+
+def _told(arguments):
+    asked = {key: arguments[key] for key in ("home", "queue", "provider", "name") if key in arguments}
+    try:
+        found = __salt__["qmail_supervisor.find"](**asked)
+        return __salt__["qmail_supervisor.told"](found["provider"], found["name"])
+    except CommandExecutionError:
+        return None
+
+
 def _start(note, arguments):
     __salt__["qmail_service.start"](**arguments)
-    os.ftruncate(note, 0)
+    _forget(note)
+
+
+def _forget(note):
+    with contextlib.suppress(OSError):  # the next run sees that qmail-send runs, or is not to
+        os.ftruncate(note, 0)
 
 
 def _guardian(note, arguments):
@@ -150,7 +204,7 @@ def _guardian(note, arguments):
     except OSError as err:
         os.close(reading)
         os.close(writing)
-        os.ftruncate(note, 0)
+        _forget(note)
         raise CommandExecutionError(
             f"qmail-send is left running: there is no room for a process that watches over its stop ({err.strerror})."
         ) from err
@@ -199,13 +253,14 @@ def _bring_back(note, arguments):
     """Start qmail-send, and again until it runs: the killed parent may have been in the middle of stopping it."""
     deadline, told = time.monotonic() + TRYING, None
     while time.monotonic() < deadline:
-        os.pwrite(note, _boot(), 0)  # a start takes it back, and may not last
         try:
+            with contextlib.suppress(OSError):  # a full disk
+                os.pwrite(note, _boot(), 0)  # a start takes it back, and may not last
             _start(note, arguments)
             time.sleep(WATCHING)
             if __salt__["qmail_service.status"](arguments["home"], queue=arguments["queue"])["running"]:
                 return
-        except (CommandExecutionError, OSError) as err:
+        except Exception as err:  # whatever it is: nobody else is left to try again
             if str(err) != told:
                 told = str(err)
                 syslog.syslog(syslog.LOG_MAIL | syslog.LOG_ERR, f"qmail-send does not start again yet: {told}")

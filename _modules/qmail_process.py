@@ -2,7 +2,8 @@
 The running qmail-send, as the system sees it: which process it is, since when, and what it has in flight.
 
 qmail-send holds a lock on ``queue/lock/sendmutex`` exactly as long as it lives. So the process that holds it is the one
-qmail-send of that queue, whatever else on the machine has that name.
+qmail-send of that queue, whatever else on the machine has that name. It is a lock of one of two kinds: see
+``qmail_lock``.
 """
 
 import os
@@ -215,10 +216,29 @@ def in_flight(pid):
     return sum(parent in children for parent in parents.values())
 
 
+def settle():
+    """
+    Have descriptors 0, 1 and 2 open, as every program takes for granted; those that are closed lead to ``/dev/null``.
+
+    A process may have been started without them. The next files that it opens get their numbers, and what is said to
+    the standard output goes there.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_process.settle
+    """
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= 2:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
+
+
 def _holder(locks, found):
     device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
     for fields in locks:
-        # 7: FLOCK ADVISORY WRITE 1234 fe:00:2362 0 EOF; a waiting one has "->" in second place.
+        # 7: FLOCK ADVISORY WRITE 1234 fe:00:2362 0 EOF; or POSIX; a waiting one has "->" in second place.
         if len(fields) < 8 or fields[3] != "WRITE" or not fields[5].endswith(f":{found.st_ino}"):
             continue
         pid = int(fields[4])
@@ -244,8 +264,8 @@ def _holds(pid, found):
     except OSError:
         return False
     locks = [line.split() for name in names for line in _text(f"{pid}/fdinfo/{name}").split("\n")]
-    # lock:	1: FLOCK ADVISORY WRITE 1234 fe:00:2362 0 EOF
-    return any(fields[:1] == ["lock:"] and fields[2:6] == ["FLOCK", "ADVISORY", "WRITE", str(pid)] for fields in locks)
+    # lock:	1: FLOCK ADVISORY WRITE 1234 fe:00:2362 0 EOF; or POSIX instead of FLOCK.
+    return any(fields[:1] == ["lock:"] and fields[4:6] == ["WRITE", str(pid)] for fields in locks)
 
 
 def _directory(pid):

@@ -12,7 +12,7 @@ import os
 import signal
 import time
 
-from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.exceptions import CommandExecutionError
 
 # When a message came that expire has aged, in seconds since the epoch: older than any queuelifetime.
 AGED = 1
@@ -95,6 +95,7 @@ def double_bounces(queue=None, home="/var/qmail", older_than=None, limit=None):
 
         salt '*' qmail_queue.double_bounces older_than=86400 limit=10
     """
+    __salt__["qmail_check.arguments"](limit=limit)
     return list(itertools.islice(each_double_bounce(queue, home, older_than), limit))
 
 
@@ -111,7 +112,7 @@ def each_double_bounce(queue=None, home="/var/qmail", older_than=None):
 
         salt '*' qmail_queue.double_bounces
     """
-    bounces = _bounces(queue, home, older_than)
+    bounces = _bounces(queue, home, _before(home, older_than=older_than))
     recipient = __salt__["qmail_envelope.recipient"]
     now = time.time()
     return (
@@ -161,16 +162,18 @@ def expire(queue=None, home="/var/qmail", older_than=None, single=False, timeout
         salt '*' qmail_queue.expire older_than=3600 test=True
     """
     began = time.monotonic()
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise SaltInvocationError(f"timeout is a number of seconds, not {timeout!r}")
+    before = _before(home, older_than=older_than, single=single, timeout=timeout, test=test)
     with _plain_errors():
-        senders = [] if test else [_qmail_send(home, path) for path in _queues(queue, home)]
+        queues = _queues(queue, home)
+        if not test:
+            for path in queues:
+                _qmail_send(home, path)
         aged = []
-        for part, _, bounce in _bounces(queue, home, older_than, single):
+        for part, _, bounce in _bounces(queue, home, before, single):
             if not test:
                 os.utime(bounce.fd, (AGED, AGED))
             aged.append((part, bounce.name, bounce.size))
-        left = [] if test else _last_try(aged, senders, began + timeout)
+        left = [] if test else _last_try(aged, home, queues, began + timeout)
     return {
         "expired": len(aged) - len(left),
         "left": len(left),
@@ -205,7 +208,7 @@ def remove(
         As for ``summary``.
 
     older_than
-        Only those older than so many seconds.
+        Only those that are older than so many seconds now: the drain that follows makes none older.
 
     single
         Delete single bounces, too. **Each is the notice to a sender that a message was not delivered**: nobody
@@ -230,8 +233,9 @@ def remove(
         salt '*' qmail_queue.remove test=True
     """
     began = time.monotonic()
-    chosen = {"older_than": older_than, "single": single}
     service = {"provider": provider, "name": name, "timeout": timeout, "settle": settle}
+    before = _before(home, older_than=older_than, single=single, test=test, **service)
+    chosen = {"before": before, "single": single}
     with _plain_errors():
         removed = [_remove(path, home, chosen, service, test) for path in _queues(queue, home)]
     sums = {key: sum(one[key] for one in removed) for key in ("deleted", "kept", "bytes")}
@@ -255,9 +259,14 @@ def _queues(queue, home):
     return __salt__["qmail_envelope.queues"](queue, home)
 
 
-def _bounces(queue, home, older_than, single=False):
+def _before(home, older_than=None, **given):
+    """Check all arguments, and return the time before which a message must have come, as it is at the call."""
+    __salt__["qmail_check.arguments"](home=home, older_than=older_than, **given)
+    return __salt__["qmail_bulk.cutoff"](older_than)
+
+
+def _bounces(queue, home, before, single=False):
     """Return an iterator over the double bounces: the split directory, its descriptors, the bounce."""
-    before = __salt__["qmail_bulk.cutoff"](older_than)
     parts = _parts(queue, home)
     opened, bounces = __salt__["qmail_envelope.opened"], __salt__["qmail_envelope.bounces"]
 
@@ -276,7 +285,7 @@ def _remove(queue, home, chosen, service, test):
     """Delete from one queue, and return the counts."""
     delete = __salt__["qmail_delete.bounces"]
     if not test and any(True for _ in _bounces(queue, home, **chosen)):
-        return __salt__["qmail_pause.during"](lambda: delete(queue, **chosen), home, queue, service)
+        return __salt__["qmail_pause.during"](lambda lock: delete(queue, **chosen, lock=lock), home, queue, service)
     if not test:
         __salt__["qmail_pause.recover"](home, queue, service)
     counts = delete(queue, **chosen, test=True)
@@ -295,13 +304,16 @@ def _qmail_send(home, queue):
     return pid
 
 
-def _last_try(aged, senders, deadline):
+def _last_try(aged, home, queues, deadline):
     """Have qmail-send try everything now; return those of the aged ones that are still there at the deadline."""
     tell = __salt__["qmail_bulk.progress"]("qmail_queue.expire")
-    for pid in senders if aged else ():
-        # One that has ended meanwhile tries everything when it is started.
+    for queue in queues if aged else ():
+        # Looked for anew: to age many takes long, and its process id may be somebody else's by now. One that has ended
+        # tries everything when it is started.
+        pid = __salt__["qmail_process.find"](home, queue)
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGALRM)
+            if pid:
+                os.kill(pid, signal.SIGALRM)
     left, pause = aged, 0.1
     while left:
         left = [item for part, items in itertools.groupby(left, lambda item: item[0]) for item in _still(part, items)]

@@ -1,12 +1,14 @@
 """Expiring makes a running qmail-send drop double bounces, and touches nothing else."""
 
 import os
+import subprocess
 import time
 
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 from tests.support.queue_on_disk import Queue
+from tests.support.supervisors import wait_until
 
 
 @pytest.fixture
@@ -70,6 +72,22 @@ def test_what_stays_is_told_at_the_timeout_and_goes_in_the_next_run(queue, runni
     assert time.monotonic() - began < 20
     (running.path / "stuck").unlink()
     assert expire(older_than=3600)["expired"] == 10
+
+
+def test_the_qmail_send_is_told_that_runs_when_all_are_aged(queue, running, expire, modules, monkeypatch):
+    old, utime, kill, told = running.pid(), os.utime, os.kill, []
+
+    def restart_first(*args, **kwargs):
+        if running.pid() == old:
+            subprocess.run([running.path / "bin/qmailctl", "restart"], check=True, timeout=20)
+            wait_until(lambda: modules["qmail_process.find"](str(running.path)))
+        utime(*args, **kwargs)
+
+    monkeypatch.setattr(os, "utime", restart_first)
+    monkeypatch.setattr(os, "kill", lambda pid, number: (told.append(pid), kill(pid, number)))
+    assert expire()["expired"] == 10
+    assert told == [running.pid()]
+    assert told != [old]
 
 
 def test_another_message_of_the_same_number_counts_as_gone(queue, running, expire):

@@ -11,7 +11,7 @@ import time
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 from tests.support.queue_on_disk import Queue, until
 from tests.support.supervisors import Qmailctl, wait_until
@@ -181,7 +181,7 @@ def test_a_start_that_fails_is_an_error_and_is_tried_again(server):
     def run():
         with pytest.raises(CommandExecutionError, match="does not stay up"):
             server.modules["qmail_pause.during"](
-                blocked.mkdir, home=str(server.home.path), service={"timeout": 1, "settle": 0.1}
+                lambda lock: blocked.mkdir(), home=str(server.home.path), service={"timeout": 1, "settle": 0.1}
             )
         blocked.rmdir()
 
@@ -328,7 +328,7 @@ def without_a_guardian(run):
     assert ended(alone) == signal.SIGKILL
 
 
-def killed():
+def killed(lock):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -371,7 +371,7 @@ def test_what_was_stopped_on_purpose_is_not_taken_for_left_behind(server):
 def test_two_runs_at_once_take_turns_or_say_so(server):
     server.boot()
 
-    def work():
+    def work(lock):
         with pytest.raises(CommandExecutionError, match=r"somebody works on|Another run works on"):
             server.remove()
 
@@ -382,9 +382,9 @@ def test_two_runs_at_once_take_turns_or_say_so(server):
 def test_a_message_that_arrives_meanwhile_survives(server):
     server.boot()
 
-    def work():
+    def work(lock):
         server.queue.arrive(450)
-        return server.modules["qmail_delete.bounces"](str(server.queue.path))
+        return server.modules["qmail_delete.bounces"](str(server.queue.path), lock=lock)
 
     during = server.modules["qmail_pause.during"]
     assert during(work, home=str(server.home.path), service={"settle": 0.1})["deleted"] == 10
@@ -418,7 +418,119 @@ def test_nothing_can_start_qmail_send_while_files_go(server):
         server.remove()
     finally:
         os.unlink = real
-    assert told and server.starts() == 0
+    assert told and server.starts() == 1  # it is started again when they are gone, as somebody wants it to run
+    assert server.holder()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    (
+        {"settle": "2s"},
+        {"timeout": "1m"},
+        {"timeout": None},
+        {"older_than": "1d"},
+        {"single": "some"},
+        {"test": "maybe"},
+        {"home": None},
+        {"name": 5},
+        {"provider": "supervisord"},
+    ),
+    ids=str,
+)
+def test_a_wrong_argument_is_told_before_qmail_send_is_stopped(server, wrong):
+    old = server.boot()
+    before = server.queue.files()
+    with pytest.raises(SaltInvocationError, match=next(iter(wrong))):
+        server.remove(**wrong)
+    assert (server.holder(), server.queue.files()) == (old, before)
+
+
+def test_the_guardian_tries_on_whatever_is_wrong(server):
+    server.boot()
+    pause = server.modules["qmail_pause.during"].func.__globals__
+    start, failures = pause["_start"], [TypeError("wrong"), KeyError("missing"), OSError("full")]
+
+    def failing(*arguments):
+        if failures:
+            raise failures.pop()
+        start(*arguments)
+
+    def run():
+        pause["_start"] = failing
+        server.modules["qmail_pause.during"](killed, home=str(server.home.path))
+
+    assert ended(run) == signal.SIGKILL
+    assert server.holder()
+
+
+def test_with_all_standard_descriptors_closed_it_works_as_well(server, tmp_path):
+    server.boot()
+
+    def run():
+        for number in (0, 1, 2):
+            os.close(number)
+        (tmp_path / "done").write_text(str(server.remove()["deleted"]))
+
+    assert ended(run) == 0
+    assert (tmp_path / "done").read_text() == "10"
+    assert server.holder()
+
+
+@pytest.mark.parametrize("at", range(13))
+def test_what_a_killed_half_had_done_is_counted(server, monkeypatch, at):
+    here, real, calls = os.getpid(), os.unlink, iter(range(at))
+
+    def counted(*args, **kwargs):
+        if os.getpid() != here and "dir_fd" in kwargs and next(calls, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(os, "unlink", counted)
+    done = server.remove()
+    left = server.queue.numbers("mess")
+    assert done["deleted"] == 22 - len(left)
+    assert (done["kept"], done["bytes"]) == (len(left), 10 * done["deleted"])
+
+
+def test_how_old_is_counted_from_the_call_and_not_from_the_end_of_the_drain(server, monkeypatch):
+    server.boot()
+    server.queue.put(500, age=1000)
+    real, kill, shift = time.time, os.kill, [0]
+
+    def drain(pid, number):
+        kill(pid, number)
+        shift[0] = 3600
+
+    monkeypatch.setattr(time, "time", lambda: real() + shift[0])
+    monkeypatch.setattr(os, "kill", drain)
+    assert server.remove(older_than=900)["deleted"] == 1
+    assert shift == [3600]
+    assert 100 in server.queue.numbers("mess")
+
+
+class TestOtherKindOfLock:
+    """A qmail-send that was built with fehQlibs locks by lockf, which flock does not exclude."""
+
+    @pytest.fixture(autouse=True)
+    def lockf(self, server):
+        (server.home.path / "lockf").touch()
+
+    def test_under_a_running_one_nothing_is_deleted(self, server):
+        server.boot()
+        before = server.queue.files()
+        with pytest.raises(CommandExecutionError, match="A qmail-send works on"):
+            server.modules["qmail_delete.bounces"](str(server.queue.path))
+        assert server.queue.files() == before
+
+    def test_it_is_found_stopped_and_started_again(self, server):
+        old = server.boot()
+        assert server.modules["qmail_process.find"](str(server.home.path)) == old
+        assert server.modules["qmail_process.find"](str(server.home.path), expected=old) == old
+        assert server.remove()["deleted"] == 10
+        assert server.holder() not in (None, old)
+
+    def test_nothing_can_start_it_while_files_go(self, server):
+        test_nothing_can_start_qmail_send_while_files_go(server)
 
 
 name = st.one_of(st.integers(0, 60).map(str), st.sampled_from(["x", "-1", "007", "1.tmp", "٣"]))
