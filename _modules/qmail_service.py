@@ -7,6 +7,7 @@ exactly when the running one has read something else than what they say now.
 
 import contextlib
 import fcntl
+import math
 import os
 import re
 import signal
@@ -17,6 +18,8 @@ from salt.exceptions import CommandExecutionError
 RETURNS_WITHIN = 3  # seconds: supervisors start a service again after one
 STAMP = re.compile(r"^@[0-9a-f]{24} ")  # multilog's
 PAUSE = 0.02  # seconds between two looks
+AGAIN = 0.5  # seconds until one that is just being started is asked for again
+QUICK = 0.001  # seconds; systemd takes longer to start a qmail-send again
 
 
 def status(home="/var/qmail", control=None, queue=None):
@@ -181,21 +184,19 @@ def stop(home="/var/qmail", control=None, queue=None, provider="auto", name="aut
             _remember(service, old, None)  # so that start waits for it, where we do not wait long enough
         if found["alone"]:
             _tell(service, "stop")
-        if old:
-            if not (found["alone"] and found["pid"] == old):
-                _end(old)
-            stays = found["alone"] or not found["returns"]
-            then = "it stays down" if stays else f"{found['provider']} starts it again by itself"
-            _wait_for_the_end(service, old, f"When it has ended, {then}.")
-        if not found["alone"] and (old or found["provider"] == "systemd"):
-            _tell(service, "stop")  # nothing is left that this could end halfway
+        if old or found["provider"] == "systemd":
+            with _locked_out(service, old):
+                if not found["alone"]:
+                    _tell(service, "stop")  # nothing is left that this could end halfway, and nothing can begin
         _wait_for_silence(service)
         _remember(service, None, None)
     return {"old": old, "new": None} if old else {}
 
 
 def _service(home, control, queue, provider, name, timeout, settle):
-    """Return what the steps of a restart share."""
+    """Return what the steps of a restart share. All arguments are checked here, before the first step."""
+    asked = {"provider": provider, "name": name, "timeout": timeout, "settle": settle}
+    __salt__["qmail_check.arguments"](home=home, control=control, queue=queue, **asked)
     found = __salt__["qmail_supervisor.find"](home, queue, provider, name)
     shown = __salt__["qmail_process.shown"]()
     if not shown and found["provider"] in ("sysv", "qmailctl"):
@@ -283,7 +284,7 @@ def _told_to_end(service, pid):
 def _tell(service, verb):
     found = service["found"]
     left = max(service["deadline"] - time.monotonic(), RETURNS_WITHIN)
-    __salt__[f"qmail_supervisor.{verb}"](found["provider"], found["name"], left)
+    return __salt__[f"qmail_supervisor.{verb}"](found["provider"], found["name"], left)
 
 
 def _wait_for_the_end(service, old, then):
@@ -292,6 +293,37 @@ def _wait_for_the_end(service, old, then):
         if time.monotonic() >= service["deadline"]:
             raise CommandExecutionError(_drains(service, old, then))
         time.sleep(PAUSE)
+
+
+@contextlib.contextmanager
+def _locked_out(service, old):
+    """
+    End qmail-send, and hold its lock from that moment on: one that is started meanwhile ends before it has begun.
+
+    A supervisor may be quicker, and start another one first: then that has to end, too.
+    """
+    found = service["found"]
+    told = old if found["alone"] and found["pid"] == old else None  # by what runs it
+    stays = found["alone"] or not found["returns"]
+    then = "it stays down" if stays else f"{found['provider']} starts it again by itself"
+    lock = __salt__["qmail_lock.opened"](**service["queue"])
+    try:
+        looked, pid = -math.inf, old
+        while not __salt__["qmail_lock.take"](lock):
+            if time.monotonic() - looked > PAUSE:
+                looked, pid = time.monotonic(), _pid(service)
+            if pid and pid != told:
+                _end(pid)
+                told = pid
+            if time.monotonic() >= service["deadline"]:
+                raise CommandExecutionError(_drains(service, pid or old, f"When it has ended, {then}."))
+            time.sleep(QUICK)
+        # The lock goes a little earlier than the process, and scripts may look for that.
+        while told and __salt__["qmail_process.ended"](told) is False and time.monotonic() < service["deadline"]:
+            time.sleep(QUICK)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _wait_for_another(service, patience):
@@ -307,8 +339,8 @@ def _wait_for_another(service, patience):
         if pid and now - seen >= service["settle"]:
             return pid
         if not pid and not started and now - begun >= patience:
-            _tell(service, "start")
-            started = True
+            started = _tell(service, "start")
+            begun, patience = now, AGAIN
         if now >= limit + (service["settle"] if pid else 0):
             raise CommandExecutionError(_does_not_come_up(service))
         time.sleep(PAUSE)

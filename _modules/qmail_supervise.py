@@ -152,21 +152,43 @@ def status(kind, directory):
 
         salt '*' qmail_supervise.status daemontools /service/qmail-send
     """
-    program, tell, *_ = KINDS[kind]
-    said = __salt__["qmail_tool.run"]([*tell, directory])["output"]
-    told = said.replace(f"{directory}: ", "", 1).partition("; ")[0]  # what follows is about the log
-    state = _STATE.match(told)
-    if not state:
-        raise CommandExecutionError(f"no {program} works there ({said})")
+    words, state = _asked(kind, directory)
     pid = int(state[1]) if state[1] else None
     if pid and __salt__["qmail_process.ended"](pid):
         pid = None  # supervise looks only once a second
     down = None
-    if pid and "want down" in told:
+    if pid and "want down" in words:
         down = f"{kind} was told to take {directory} down"
     elif not pid and os.path.exists(os.path.join(directory, "down")):
         down = f"there is a file {os.path.join(directory, 'down')}"
     return {"pid": pid, "returns": down is None, "alone": True, "down": down, "file": os.path.join(directory, "run")}
+
+
+def told(kind, directory):
+    """
+    Return what a service was last told: see ``qmail_supervisor.told``.
+
+    What supervises it writes ``supervise/status`` anew whenever it is told something, and whenever the service starts
+    or ends.
+
+    Raises CommandExecutionError where nothing supervises the directory.
+
+    kind, directory
+        As for ``status``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_supervise.told daemontools /service/qmail-send
+    """
+    words, state = _asked(kind, directory)
+    try:
+        found = os.stat(os.path.join(directory, "supervise/status"))
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot look at {err.filename}: {err.strerror}.") from err
+    is_up = state[1] is not None and "want down" not in words
+    return {"when": f"{found.st_ino} {found.st_mtime_ns}", "up": is_up or "want up" in words}
 
 
 def up(kind, directory, timeout=10):
@@ -233,6 +255,17 @@ def log(kind, directory, lines=3):
         except OSError:
             continue
     return []
+
+
+def _asked(kind, directory):
+    """Return what the tool of a supervisor says of a service, and the match that tells its process id."""
+    program, tell, *_ = KINDS[kind]
+    said = __salt__["qmail_tool.run"]([*tell, directory])["output"]
+    words = said.replace(f"{directory}: ", "", 1).partition("; ")[0]  # what follows is about the log
+    state = _STATE.match(words)
+    if not state:
+        raise CommandExecutionError(f"no {program} works there ({said})")
+    return words, state
 
 
 def _tell(kind, command, directory, timeout):

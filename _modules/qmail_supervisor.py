@@ -76,7 +76,8 @@ def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
 
 def start(provider, name, timeout=60):
     """
-    Tell what runs qmail-send to start it. Nobody waits here for that to happen.
+    Tell what runs qmail-send to start it, and return whether that was due: systemd may just be starting it by itself.
+    Nobody waits here for that to happen.
 
     Raises CommandExecutionError where the command for it fails or is missing.
 
@@ -92,7 +93,7 @@ def start(provider, name, timeout=60):
 
         salt '*' qmail_supervisor.start daemontools /service/qmail-send
     """
-    _call("up", provider, name, timeout)
+    return _call("up", provider, name, timeout) is not False
 
 
 def stop(provider, name, timeout=60):
@@ -111,6 +112,25 @@ def stop(provider, name, timeout=60):
         salt '*' qmail_supervisor.stop daemontools /service/qmail-send
     """
     _call("down", provider, name, timeout)
+
+
+def told(provider, name):
+    """
+    Return what was last told to what runs qmail-send: a dict with ``when``, a text that is another one after each time
+    that anybody tells it anything, and ``up``, whether it was told to run it. ``None`` where it keeps no account.
+
+    Service directories do; systemd, scripts and qmailctl forget what they are told.
+
+    provider, name
+        As ``find`` returns them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_supervisor.told daemontools /service/qmail-send
+    """
+    return __salt__["qmail_supervise.told"](provider, name) if provider in TREES else None
 
 
 def log(provider, name, lines=3):

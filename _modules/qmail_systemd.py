@@ -3,6 +3,7 @@ The systemd unit of qmail-send.
 """
 
 import os
+import time
 
 from salt.exceptions import CommandExecutionError
 
@@ -11,6 +12,7 @@ UNITS = ("qmail-send", "notqmail", "qmail")
 # qmail-send ends with exit 0 when it is told to. So Restart=on-failure and the like do not bring it back.
 RETURNS = ("always", "on-success")
 OFF = ("disabled", "masked", "masked-runtime")
+YOUNG = 3  # seconds: a qmail-send that comes up at all has come up by then
 PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "MainPID", "Restart", "FragmentPath", "SourcePath")
 
 
@@ -80,9 +82,7 @@ def status(name):
 
         salt '*' qmail_systemd.status qmail-send
     """
-    asked = [f"--property={wanted}" for wanted in PROPERTIES]
-    said = __salt__["qmail_tool.must"](["systemctl", "show", *asked, full(name)])
-    unit = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    unit = _shown(name)
     if unit.get("LoadState") not in ("loaded", "masked"):
         raise CommandExecutionError(f"systemd has no unit {full(name)} ({unit.get('LoadState')}).")
     down = _down(full(name), unit)
@@ -97,7 +97,11 @@ def status(name):
 
 def up(name, timeout=10):
     """
-    Start a unit in which qmail-send does not run, whatever state its last run has left it in.
+    Start a unit in which qmail-send does not run, whatever state its last run has left it in; return whether it was
+    told to.
+
+    One that systemd itself has started a moment ago is left to come up: to start it again would end it, and with it
+    the deliveries that it may have begun.
 
     Raises CommandExecutionError where systemctl says that it failed.
 
@@ -113,10 +117,15 @@ def up(name, timeout=10):
 
         salt '*' qmail_systemd.up qmail-send
     """
+    unit = _shown(name)
+    active = unit.get("ActiveState") in ("active", "reloading")
+    if active and _is_young(int(unit.get("MainPID") or 0)):
+        return False
     # One that failed too often is not started for a while, unless its failures are forgotten.
     __salt__["qmail_tool.run"](["systemctl", "reset-failed", full(name)])
-    # Not start: systemd may take a unit for active whose qmail-send has ended (RemainAfterExit, forking).
-    __salt__["qmail_tool.must"](["systemctl", "restart", full(name)], timeout)
+    # systemd may take a unit for active whose qmail-send has ended (RemainAfterExit, forking, a script that goes on).
+    __salt__["qmail_tool.must"](["systemctl", "restart" if active else "start", full(name)], timeout)
+    return True
 
 
 def down(name, timeout=10):
@@ -176,6 +185,17 @@ def full(name):
         salt '*' qmail_systemd.full qmail-send
     """
     return name if "." in name else f"{name}.service"
+
+
+def _shown(name):
+    asked = [f"--property={wanted}" for wanted in PROPERTIES]
+    said = __salt__["qmail_tool.must"](["systemctl", "show", *asked, full(name)])
+    return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+
+
+def _is_young(pid):
+    since = __salt__["qmail_process.since"](pid) if pid else None
+    return since is not None and time.time() - since < YOUNG
 
 
 def _down(name, unit):

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from tests.support.home import BIN
 
 PYTHON = f"{sys.executable} -IS"  # starts faster than env python3
@@ -73,7 +75,7 @@ class Supervisor:
         about = (self.home.path / "queue/lock/sendmutex").stat()
         for line in pathlib.Path("/proc/locks").read_text().splitlines():
             fields = line.split()
-            if fields[1] == "FLOCK" and fields[5].endswith(f":{about.st_ino}"):
+            if fields[1] in ("FLOCK", "POSIX") and fields[5].endswith(f":{about.st_ino}"):
                 return int(fields[4])
         return None
 
@@ -305,6 +307,20 @@ ALL = {
     "sysv": Sysv,
     "qmailctl": Qmailctl,
 }
+
+
+TREES = [kind for kind, made in ALL.items() if issubclass(made, Tree)]
+
+
+def on(*kinds):
+    """Run a test on these supervisors only."""
+    return pytest.mark.parametrize("supervisor", kinds, indirect=True)
+
+
+def booted(monkeypatch, whether):
+    """Have the modules think that systemd runs this system, or that it does not. Each state run loads them anew."""
+    isdir = os.path.isdir
+    monkeypatch.setattr(os.path, "isdir", lambda path: whether if path == "/run/systemd/system" else isdir(path))
 
 
 def missing(kind):

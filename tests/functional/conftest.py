@@ -1,0 +1,37 @@
+"""What the tests of qmail-send's supervisors share: the stand-in qmail-send under each of them."""
+
+import os
+
+import pytest
+
+from tests.support.supervisors import ALL, booted, missing
+
+
+@pytest.fixture(params=ALL)
+def supervisor(request, home, tmp_path, monkeypatch):
+    why = missing(request.param)
+    if why and os.environ.get("CI"):
+        pytest.fail(why)
+    if why:
+        pytest.skip(why)
+    for name in ("starts", "delivered"):
+        (home.path / name).touch()
+    (home.path / "deliver").mkdir()
+    made = ALL[request.param](home, tmp_path)
+    booted(monkeypatch, made.kind == "systemd")
+    for name, value in getattr(made, "environment", {}).items():
+        monkeypatch.setenv(name, value)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def settings(supervisor):
+    # Named, since one that is down could not be found in a place of the test's.
+    return {"home": str(supervisor.home.path), "service": supervisor.name, "timeout": 15, "settle": 0.2}
+
+
+@pytest.fixture
+def direct(supervisor, settings):
+    """The same for the execution module."""
+    return {"name" if key == "service" else key: value for key, value in settings.items()}

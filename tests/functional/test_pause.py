@@ -1,0 +1,140 @@
+"""While something works on the queue, what people ask of qmail-send is not lost: it is so afterwards."""
+
+import os
+import subprocess
+
+from salt.exceptions import CommandExecutionError
+
+from tests.support.queue_on_disk import until
+from tests.support.supervisors import TREES, lives, on, wait_until
+
+MAIL = 45
+
+
+def during(modules, direct, work):
+    """Call work while qmail-send is held still, and return what the work saw."""
+    given = dict(direct)
+    home = given.pop("home")
+    return modules.qmail_pause.during(work, home=home, service=given)
+
+
+def taken(modules, lock):
+    """Take the lock as the work does."""
+    until(lambda: modules.qmail_lock.take(lock))
+
+
+def is_up(supervisor):
+    return bool(supervisor.holder()) and lives(supervisor.holder())
+
+
+@on(*TREES)
+def test_one_that_was_told_to_stay_down_meanwhile_stays_down(supervisor, modules, direct):
+    supervisor.boot()
+
+    def work(lock):
+        taken(modules, lock)
+        before = modules.qmail_supervise.told(supervisor.kind, supervisor.name)
+        subprocess.run([*supervisor.take_down, supervisor.name], check=True)
+        wait_until(lambda: modules.qmail_supervise.told(supervisor.kind, supervisor.name) != before)
+
+    during(modules, direct, work)
+    assert supervisor.holder() is None
+    assert modules.qmail_pause.recover(direct["home"], service={"name": direct["name"]}) is False
+    assert supervisor.holder() is None
+
+
+@on(*TREES)
+def test_one_that_was_told_to_run_meanwhile_runs(supervisor, modules, direct):
+    supervisor.boot()
+    supervisor.down_on_purpose()
+    start = {"daemontools": ["svc", "-u"], "runit": ["sv", "up"], "s6": ["s6-svc", "-u"]}[supervisor.kind]
+
+    def work(lock):
+        taken(modules, lock)
+        subprocess.run([*start, supervisor.name], check=True)
+        wait_until(lambda: modules.qmail_supervise.told(supervisor.kind, supervisor.name)["up"])
+
+    during(modules, direct, work)
+    wait_until(lambda: is_up(supervisor))
+
+
+@on("systemd-once", "sysv", "qmailctl")
+def test_one_that_was_started_in_vain_meanwhile_is_started_again(supervisor, modules, direct):
+    supervisor.boot()
+    (supervisor.systemctl if supervisor.kind == "systemd" else supervisor.run)("stop")
+    wait_until(lambda: supervisor.holder() is None)
+
+    def work(lock):
+        taken(modules, lock)
+        said = supervisor.here / "journal" if supervisor.kind == "systemd" else supervisor.home.path / "log"
+        # systemctl says 0 only where it has seen the process; what is asked for does not hang on that.
+        if supervisor.kind == "systemd":
+            asked = subprocess.Popen(
+                [supervisor.bin / "systemctl", "start", "qmail-send.service"],
+                env={**os.environ, **supervisor.environment},
+            )
+        else:
+            asked = None
+            supervisor.run("start")
+        wait_until(lambda: "qmail-send is already running" in said.read_text())
+        if asked:
+            asked.wait(100)
+
+    during(modules, direct, work)
+    assert is_up(supervisor)
+
+
+@on(*TREES, "systemd", "qmailctl")
+def test_where_nobody_asks_for_anything_it_is_as_before(supervisor, modules, direct):
+    def work(lock):
+        taken(modules, lock)
+        return "done"
+
+    old = supervisor.boot()
+    assert during(modules, direct, work) == "done"
+    assert supervisor.holder() not in (None, old)
+    modules.qmail_service.stop(**direct)
+    assert during(modules, direct, work) == "done"
+    assert supervisor.holder() is None
+
+
+@on("systemd")
+def test_a_unit_that_systemd_starts_again_at_once_loses_and_doubles_nothing(supervisor, modules, direct):
+    """Between the end of qmail-send and systemctl stop, systemd starts another one, which must not begin a delivery."""
+    supervisor.write(RestartSec=0)
+    supervisor.boot()
+    for number in range(MAIL):  # more than one qmail-send has in flight
+        (supervisor.home.path / "deliver" / f"mail{number}").write_text("0.3")
+    delivered = supervisor.home.path / "delivered"
+    for _ in range(3):
+        wait_until(lambda: "begin" in delivered.read_text())
+        modules.qmail_service.stop(**direct)
+        assert supervisor.holder() is None
+        modules.qmail_service.start(**direct)
+    wait_until(lambda: not list((supervisor.home.path / "deliver").iterdir()))
+    words = sorted(delivered.read_text().splitlines())
+    assert words == sorted(f"{word} mail{number}" for word in ("begin", "end") for number in range(MAIL))
+
+
+@on("systemd")
+def test_a_stop_that_cannot_have_the_lock_does_not_stop_the_unit(supervisor, modules, direct):
+    old = supervisor.boot()
+    (supervisor.home.path / "hold").touch()
+    (supervisor.home.path / "deliver" / "slow").write_text("0")
+    wait_until(lambda: "begin slow" in (supervisor.home.path / "delivered").read_text())
+    try:
+        modules.qmail_service.stop(**{**direct, "timeout": 0.3})
+        raise AssertionError("it did not wait")
+    except CommandExecutionError as err:
+        assert f"qmail-send {old} still runs" in str(err)
+    assert "stop qmail-send.service" not in supervisor.calls()
+
+
+@on("systemd")
+def test_a_unit_that_systemd_has_just_started_is_left_to_come_up(supervisor, modules, direct):
+    """Where it takes as long to come back as we wait before we start it: starting it again would end it."""
+    supervisor.write(Command=["sh", "-c", f"sleep 1; exec {supervisor.command}"], RestartSec=2.7)
+    old = supervisor.boot()
+    before = len(supervisor.calls())
+    assert modules.qmail_service.restart(**direct) == {"old": old, "new": supervisor.holder()}
+    assert not [call for call in supervisor.calls()[before:] if call.split()[0] in ("restart", "stop")]
