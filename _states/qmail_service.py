@@ -11,6 +11,7 @@ Keep qmail-send running with the control files as they are now, and restart it o
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
+CURRENT = "qmail-send {pid} runs with the control files as they are."
 UNSEEN = (
     "This system does not show which qmail-send runs (no /proc/locks), so nobody can tell whether a restart is due: it "
     "is restarted only when something changes that this state watches."
@@ -27,6 +28,7 @@ def running(
     timeout=60,
     settle=1,
     start=False,
+    always=False,
 ):
     """
     Ensure that qmail-send runs, and that it has read its control files as they are now.
@@ -56,6 +58,10 @@ def running(
 
     start
         Start qmail-send also where it is down on purpose.
+
+    always
+        Restart it after every change that this state watches, also of what it does not read when it starts. With
+        ``listen`` that is one restart more at the end of the run.
     """
     arguments = {"home": home, "control": control, "queue": queue}
     ret = {"name": name, "result": True, "comment": "", "changes": {}}
@@ -64,7 +70,7 @@ def running(
         if found["running"] is None:
             return {**ret, "comment": UNSEEN}
         if found["running"] and found["loaded"]:
-            return {**ret, "comment": f"qmail-send {found['pid']} runs with the control files as they are."}
+            return {**ret, "comment": CURRENT.format(**found)}
         arguments.update({"provider": supervisor, "name": service, "timeout": timeout, "settle": settle})
         return _restart(ret, found["pid"], start, arguments)
     except (CommandExecutionError, SaltInvocationError) as err:
@@ -82,12 +88,13 @@ def mod_watch(
     timeout=60,
     settle=1,
     start=False,
+    always=False,
     **kwargs,  # Salt itself adds to what the state was given
 ):
     """
-    Restart qmail-send because something that ``running`` watches has changed.
+    Restart qmail-send because something that ``running`` watches has changed, where that makes a restart due.
 
-    name, home, control, queue, supervisor, service, timeout, settle, start
+    name, home, control, queue, supervisor, service, timeout, settle, start, always
         As for ``running``.
 
     sfun
@@ -101,6 +108,8 @@ def mod_watch(
         found = __salt__["qmail_service.status"](**arguments)
         if found["running"] is None:
             found = __salt__["qmail_supervisor.find"](home, queue, supervisor, service)
+        elif found["loaded"] and not always and not __opts__["test"]:  # in test mode nothing has changed yet
+            return {**ret, "comment": CURRENT.format(**found)}
         arguments.update({"provider": supervisor, "name": service, "timeout": timeout, "settle": settle})
         return _restart(ret, found["pid"], start, arguments)
     except (CommandExecutionError, SaltInvocationError) as err:

@@ -70,6 +70,37 @@ def test_auto_finds_what_runs_it(supervisor, modules):
     assert found["down"] is None
 
 
+@on("daemontools", "qmailctl")
+def test_who_listens_makes_one_restart_too(supervisor, loaders, settings):
+    supervisor.boot()
+    service = ["running", *({key: value} for key, value in settings.items())]
+    listening = {"listen": [{"qmail_control": "doublebounceto"}]}
+    high = {
+        "doublebounceto": {"qmail_control": ["managed", {"value": "sink"}, {"home": settings["home"]}]},
+        "qmail-send": {"qmail_service": [*service, listening]},
+    }
+    returned = loaders.modules.state.high(high)
+    assert all(ret.result is True for ret in returned)
+    assert len(starts(supervisor.home)) == 2
+    assert supervisor.home.wait_until_loaded(SINK)
+
+
+@on("daemontools", "qmailctl")
+@pytest.mark.parametrize("always", (False, True))
+def test_a_change_of_something_else_restarts_it_only_where_that_is_asked_for(supervisor, loaders, settings, always):
+    old = supervisor.boot()
+    service = ["running", *({key: value} for key, value in {**settings, "always": always}.items())]
+    watching = {"watch": [{"file": "else"}]}
+    high = {
+        "else": {"file": ["managed", {"name": f"{settings['home']}/else"}, {"contents": "changed"}]},
+        "qmail-send": {"qmail_service": [*service, watching]},
+    }
+    returned = {ret.name: ret for ret in loaders.modules.state.high(high)}
+    assert returned["qmail-send"].result is True
+    assert bool(returned["qmail-send"].changes) is always
+    assert (supervisor.holder() == old) is not always
+
+
 @on(*TREES, "qmailctl")
 def test_two_changed_files_make_one_restart(supervisor, apply):
     supervisor.boot()
