@@ -30,7 +30,10 @@ CHANNEL = re.compile(r"local|remote|suppl[0-9]+")
 
 # One of the `split` directories of a queue. `waiting`: when each message in todo/ came, by name.
 Part = namedtuple("Part", "queue number split channels waiting")
-Bounce = namedtuple("Bounce", "name mtime size fd")
+Bounce = namedtuple("Bounce", "name came size fd")
+
+# What gives up a message sets the mtime of its sender file to this or less, seconds since the epoch.
+AGED = 1
 
 
 def queues(queue=None, home="/var/qmail"):
@@ -137,17 +140,18 @@ def count(part, fds):
             messages += 1
             size += status.st_size
     names.difference_update(part.waiting)
-    for _, sender, status, _ in _senders(fds["info"], names, __salt__["qmail_bulk.reader"]()):
+    for name, sender, status, _ in _senders(fds["info"], names, __salt__["qmail_bulk.reader"]()):
         double += sender == DOUBLE
         single += sender == SINGLE
-        oldest = min(oldest, status.st_mtime)
+        message = _status(name, fds["mess"]) if status.st_mtime <= AGED else None
+        oldest = min(oldest, _came(status, message))
     return messages, double, single, size, oldest
 
 
 def bounces(part, fds, single=False, before=math.inf):
     """
-    Go through the double bounces in one split directory: tuples of name, mtime of the sender file (when the message
-    came), size of the message, and a descriptor of the sender file, which is open until the next one.
+    Go through the double bounces in one split directory: tuples of name, when the message came (mtime of the sender
+    file), size of the message, and a descriptor of the sender file, which is open until the next one.
 
     What is not certain is left out: a message that is in ``todo``, too, and one younger than its sender file, which
     another message of the same number has left behind then.
@@ -171,11 +175,12 @@ def bounces(part, fds, single=False, before=math.inf):
     names = {name for name in os.listdir(fds["mess"]) if name not in part.waiting and _belongs(name, part)}
     senders = _senders(fds["info"], names, __salt__["qmail_bulk.reader"]())
     return (
-        Bounce(name, status.st_mtime, message.st_size, fd)
+        Bounce(name, _came(status, message), message.st_size, fd)
         for name, sender, status, fd in senders
         if sender in wanted and status.st_mtime < before and stat.S_ISREG(status.st_mode)
         for message in [_status(name, fds["mess"])]
         if message and stat.S_ISREG(message.st_mode) and message.st_mtime <= _written(status)
+        if _came(status, message) < before
     )
 
 
@@ -260,6 +265,15 @@ def _status(name, directory):
         return os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return None
+
+
+def _came(status, message):
+    """
+    Return when a message came, by its sender file and itself.
+
+    Of one that was made to be given up, the sender file does not tell it any more; the message was written then, too.
+    """
+    return message.st_mtime if message and status.st_mtime <= AGED else status.st_mtime
 
 
 def _written(status):

@@ -119,7 +119,7 @@ def each_double_bounce(queue=None, home="/var/qmail", older_than=None):
         {
             "id": int(bounce.name),
             "recipient": recipient(part, fds, bounce.name),
-            "age": max(0, int(now - bounce.mtime)),
+            "age": max(0, int(now - bounce.came)),
             "bytes": bounce.size,
             "queue": part.queue,
         }

@@ -71,7 +71,20 @@ def test_what_stays_is_told_at_the_timeout_and_goes_in_the_next_run(queue, runni
     assert expire(timeout=0.3) == {"expired": 0, "left": 10, "bytes": 0}
     assert time.monotonic() - began < 20
     (running.path / "stuck").unlink()
-    assert expire(older_than=3600)["expired"] == 10
+    assert expire(older_than=3600)["expired"] == 0  # as old as they are, not as old as they were made
+    assert expire()["expired"] == 10
+
+
+def test_one_that_is_being_given_up_is_as_old_as_it_is(queue, running, expire, modules):
+    queue.put(600, age=1000)
+    (running.path / "stuck").touch()
+    assert expire(timeout=0)["left"] == 11
+    home = str(running.path)
+    assert abs(time.time() - 1000 - modules.qmail_queue.summary(home=home)["oldest"]) < 100
+    ages = {row["id"]: row["age"] for row in modules.qmail_queue.double_bounces(home=home)}
+    assert 1000 <= ages.pop(600) < 1100
+    assert max(ages.values()) < 100
+    assert [row["id"] for row in modules.qmail_queue.double_bounces(home=home, older_than=500)] == [600]
 
 
 def test_the_qmail_send_is_told_that_runs_when_all_are_aged(queue, running, expire, modules, monkeypatch):

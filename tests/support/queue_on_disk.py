@@ -28,7 +28,8 @@ class Queue:
         self.file(channel, number).write_bytes(recipient)
         self.file("info", number).write_bytes(sender)
         came = time.time() - age
-        os.utime(self.file("info", number), (came, came))
+        for kind in ("mess", "info"):
+            os.utime(self.file(kind, number), (came, came))
 
     def arrive(self, number, sender=b"F#@[]\0"):
         """Queue a message as qmail-queue does; qmail-send has not seen it."""
