@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import subprocess
 
 import pytest
 
@@ -95,15 +96,19 @@ def test_clean_undoes_nothing_that_it_did_not_do(apply, running, pillar):
     assert not (running.control / "doublebouncehost").exists()
 
 
-def test_drift_is_put_right_with_one_restart(apply, running, pillar):
+@pytest.mark.parametrize("loaded", (False, True))
+def test_drift_is_put_right_with_a_restart_only_where_qmail_send_has_read_it(apply, running, pillar, loaded):
     apply("qmail-doublebounce", pillar)
     (running.mailbox() / ".qmail").write_text("./Maildir/\n")
     running.write_control("doublebounceto", "dummy@example.com\n")
+    if loaded:
+        subprocess.run([running.path / "bin/qmailctl", "restart"], check=True, timeout=20)
+        assert running.wait_until_loaded("dummy@example.com@example.com")
     pid = running.pid()
     results = apply("qmail-doublebounce", pillar)
     assert succeeded(results)
-    assert changed(results) == [ADDRESS, "doublebounceto", "qmail-send"]
-    assert running.pid() != pid
+    assert changed(results) == [ADDRESS, "doublebounceto", *(["qmail-send"] if loaded else [])]
+    assert (running.pid() != pid) is loaded
     assert running.wait_until_loaded(ADDRESS)
 
 
