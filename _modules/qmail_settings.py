@@ -125,7 +125,7 @@ def _problems(merged, given):
     problems += _address_problems(merged, given)
     problems += _called("instruction", __salt__["qmail_sink.contents"], merged["instruction"])
     problems += _home_problems(qmail)
-    if not _is_name(qmail["log"]):
+    if not _is_log(qmail["log"]):
         problems.append(f"{_path('qmail:log')} is {qmail['log']!r}; allowed: auto, journald, or an absolute path.")
     if not _is_name(service["name"]):
         problems.append(f"{_path('service:name')} is {service['name']!r}; allowed: auto, or the name of a service.")
@@ -163,10 +163,17 @@ def _home_problems(qmail):
             problems.append(f"{_path('qmail:' + name)} is {value}, where no directory is. Say where qmail lives.")
     if problems:
         return problems
+    lock = os.path.join(qmail["queue"] or "/", "lock/sendmutex")
+    if qmail["queue"] and not os.path.exists(lock):
+        problems.append(f"{_path('qmail:queue')} is {qmail['queue']}, which is no queue: there is no {lock}.")
     control = qmail["control"] or os.path.join(qmail["home"], "control")
     if not os.path.isdir(control):
         problems.append(f"{_path('qmail:home')} is {qmail['home']}, which is no qmail: it has no directory control.")
     return problems
+
+
+def _is_log(value):
+    return _is_name(value) and (value == "auto" or value.partition(":")[0] == "journald" or value.startswith("/"))
 
 
 def _is_name(value):

@@ -11,6 +11,7 @@ import shutil
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 HOME = "/var/qmail"
+PILLAR = "qmail_doublebounce:service"
 TREES = ("daemontools", "runit", "s6")
 PROVIDERS = ("service", *TREES, "qmailctl")  # as in pillar; service is systemd or sysv, whichever runs the system
 SCRIPTS = ("qmail-send", "qmail")
@@ -49,7 +50,7 @@ def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
         salt '*' qmail_supervisor.find
     """
     if provider not in ("auto", *PROVIDERS):
-        raise SaltInvocationError(f"service:provider {provider!r} is none of auto, {', '.join(PROVIDERS)}.")
+        raise SaltInvocationError(f"{PILLAR}:provider {provider!r} is none of auto, {', '.join(PROVIDERS)}.")
     pid = __salt__["qmail_process.find"](home, queue) if __salt__["qmail_process.shown"]() else None
     looked = []
     for kind, candidate in _usual(provider, home, pid) if name == "auto" else _named(provider, name):
@@ -69,8 +70,9 @@ def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
     if provider in ("auto", *TREES) and name == "auto" and not pid:
         looked.append(f"service directories {', '.join(__salt__['qmail_supervise.patterns'](home))}")
     raise CommandExecutionError(
-        f"Nothing was found that runs qmail-send{f' (process {pid})' if pid else ''}. Looked for: {'; '.join(looked)}. "
-        "Set service:provider and service:name to what starts it here."
+        f"Nothing was found that runs qmail-send{f' (process {pid})' if pid else ''} with {PILLAR}:provider {provider} "
+        f"and {PILLAR}:name {name}. Looked for: {'; '.join(looked) or f'what runs it, which is not {provider}'}. "
+        f"{_remedy(home, queue, provider, name)}"
     )
 
 
@@ -157,6 +159,18 @@ def _call(function, kind, name, *arguments):
         return __salt__[f"qmail_systemd.{function}"](name, *arguments)
     module = "qmail_supervise" if kind in TREES else "qmail_script"
     return __salt__[f"{module}.{function}"](kind, name, *arguments)
+
+
+def _remedy(home, queue, provider, name):
+    """Say what runs qmail-send here, where something else was asked for."""
+    if (provider, name) != ("auto", "auto"):
+        try:
+            found = find(home, queue)
+            kind = "service" if found["provider"] in ("systemd", "sysv") else found["provider"]
+            return f"Here it is {kind}, {found['name']}: set them to these, or to auto."
+        except CommandExecutionError:
+            pass
+    return f"Set {PILLAR}:provider and {PILLAR}:name to what starts it here."
 
 
 def _usual(provider, home, pid):

@@ -418,3 +418,13 @@ def test_a_lock_that_somebody_else_holds_is_left_alone(supervisor, converge):
     finally:
         end(below(holder.pid))
         holder.wait()
+
+
+@on("daemontools", "runit", "qmailctl")
+def test_a_wrong_provider_is_told_with_the_setting_and_what_there_is(supervisor, modules):
+    supervisor.boot()
+    with pytest.raises(CommandExecutionError) as failure:
+        modules.qmail_supervisor.find(home=str(supervisor.home.path), provider="s6")
+    told = str(failure.value)
+    assert "qmail_doublebounce:service:provider s6" in told
+    assert f"Here it is {supervisor.kind}, {supervisor.name}: set them to these, or to auto." in told

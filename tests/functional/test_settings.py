@@ -136,3 +136,16 @@ def test_a_setting_given_by_hand_wins_over_pillar_and_is_checked(modules, home):
 
 def test_split_gives_the_two_halves(modules):
     assert modules.qmail_doublebounce.split("Dummy@Example.com") == {"local": "Dummy", "host": "Example.com"}
+
+
+@pytest.mark.parametrize("log", ("maillog", "var/log/qmail", "./x", "journalctl", 5, ""))
+def test_a_log_that_is_no_absolute_path_is_told(settings, log):
+    assert f"qmail_doublebounce:qmail:log is {log!r}" in problem(settings, address="a@example.com", qmail={"log": log})
+
+
+def test_a_queue_that_is_none_is_told(settings, home):
+    there = str(home.path / "mailnames")
+    for queue in ("/nonexistent", there):
+        told = problem(settings, address="a@example.com", qmail={"queue": queue})
+        assert f"qmail_doublebounce:qmail:queue is {queue}, which is no queue" in told
+    assert settings(address="a@example.com", qmail={"queue": f"{home.path}/queue"})
