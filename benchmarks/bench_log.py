@@ -8,19 +8,17 @@ by the hour; it runs first once, so that the log is in memory for both.
 """
 
 import argparse
-import atexit
 import os
 import pathlib
 import re
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
-import salt.config
+import beside
 import salt.loader
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
@@ -63,12 +61,7 @@ def make(form, size, path):
 
 
 def loaded():
-    root = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
-    opts = salt.config.DEFAULT_MINION_OPTS.copy()
-    opts.update(root_dir=root, cachedir=root, extension_modules=root, file_client="local")
-    opts.update(module_dirs=[str(REPOSITORY)], grains={})
-    return salt.loader.minion_mods(opts, whitelist=MODULES)
+    return salt.loader.minion_mods({**beside.options(), "grains": {}}, whitelist=MODULES)
 
 
 def call(function, path):

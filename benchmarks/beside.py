@@ -17,38 +17,27 @@ import tarfile
 import tempfile
 import time
 
-import salt.config
 import salt.loader
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # for tests.support, wherever this is run from
+
+from tests.support import minion  # noqa: E402
+
 SIZES = (10_000, 100_000, 250_000)
 
 
-def minion():
+def options():
     """Return the options of a masterless minion that has this repository for its modules and its files."""
     root = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, root, ignore_errors=True)
-    opts = salt.config.DEFAULT_MINION_OPTS.copy()
-    opts.update(
-        {
-            "id": "benchmark",
-            "root_dir": root,
-            "cachedir": f"{root}/cache",
-            "extension_modules": f"{root}/extmods",
-            "file_client": "local",
-            "file_roots": {"base": [str(REPOSITORY)]},
-            "module_dirs": [str(REPOSITORY)],
-            "qmail_kept.directory": f"{root}/kept",
-            "grains": salt.loader.grains(opts),
-        }
-    )
-    return opts
+    return minion.options(root, id="benchmark")
 
 
 def modules():
     """Return the execution modules."""
-    opts = minion()
+    opts = options()
+    opts["grains"] = salt.loader.grains(opts)
     return salt.loader.minion_mods(opts, utils=salt.loader.utils(opts))
 
 

@@ -7,35 +7,25 @@ import tempfile
 
 import pytest
 import salt._logging
-import salt.config
 from saltfactories.utils.functional import Loaders
 
+from tests.support import minion
 from tests.support.home import Home
 
 # Salt keeps its early log lines for a handler that nobody sets up here, and would write them to a closed stream.
 salt._logging.shutdown_temp_handler()
 
-REPOSITORY = pathlib.Path(__file__).parent.parent
+
+def pytest_configure(config):
+    """Leave nothing behind, unless a directory for it is named: pytest itself keeps the last three runs."""
+    if config.option.basetemp is None:
+        config.option.basetemp = tempfile.mkdtemp(prefix="qmail-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")
 def minion_opts(tmp_path_factory):
-    root = tmp_path_factory.mktemp("minion")
-    opts = salt.config.minion_config(None)
-    opts.update(
-        {
-            "id": "test",
-            "root_dir": str(root),
-            "cachedir": str(root / "cache"),
-            "extension_modules": str(root / "extmods"),
-            "file_client": "local",
-            "file_roots": {"base": [str(REPOSITORY)]},
-            "module_dirs": [str(REPOSITORY)],
-            "qmail_kept.directory": str(root / "kept"),
-            "test": False,
-        }
-    )
-    return opts
+    return minion.options(tmp_path_factory.mktemp("minion"), test=False)
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +35,19 @@ def nothing_kept(request):
     if "minion_opts" in request.fixturenames:
         opts = request.getfixturevalue("minion_opts")
         shutil.rmtree(opts["qmail_kept.directory"], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def no_plesk(monkeypatch):
+    """The Plesk of this machine, if it has one, is not there: it would be asked for mailboxes, and make them."""
+    which = shutil.which
+    psa = ("plesk", "/usr/local/psa/bin/mail", "/opt/psa/bin/mail")
+
+    def own(name, *arguments, **named):
+        found = which(name, *arguments, **named)
+        return None if name in psa and found and not found.startswith(tempfile.gettempdir()) else found
+
+    monkeypatch.setattr(shutil, "which", own)
 
 
 @pytest.fixture(scope="session")

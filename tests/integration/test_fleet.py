@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from tests.support import minion
 from tests.support.fleet import FORMULA, SINKS, Fleet, Server, all_are, each, quiet, told
 
 
@@ -17,7 +18,7 @@ def master(salt_factories, master_config):
 
 @pytest.fixture(scope="module")
 def minions(master, place):
-    overrides = {name: {**quiet("minion"), "qmail_kept.directory": str(place / f"kept-{name}")} for name in SINKS}
+    overrides = {name: {**quiet("minion"), **minion.roots(place / name)} for name in SINKS}
     minions = [master.salt_minion_daemon(name, overrides=overrides[name]) for name in SINKS]
     with minions[0].started(), minions[1].started():
         yield minions
@@ -41,8 +42,8 @@ def without_modules(fleet, minions, seconds=30):
     deadline = time.monotonic() + seconds
     while any("is not available" not in str(said) for said in fleet.run("qmail_sink.split", "a@b.c").values()):
         assert time.monotonic() < deadline, "The minions still have the modules."
-        for minion in minions:
-            shutil.rmtree(minion.config["extension_modules"], ignore_errors=True)
+        for daemon in minions:
+            shutil.rmtree(daemon.config["extension_modules"], ignore_errors=True)
         fleet.run("saltutil.refresh_modules")
 
 

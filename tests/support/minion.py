@@ -1,0 +1,54 @@
+"""A minion of the tests' own: what it reads and writes lies below one directory, whatever Salt this machine has."""
+
+import json
+import pathlib
+
+import salt.config
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+
+
+def configure(place, **more):
+    """
+    Write the configuration of a masterless minion that serves this repository, and return its path.
+
+    Salt takes the directory of this file for minion.d and grains, and puts ``root_dir`` in front of its cache, keys,
+    sockets and logs. What it does neither with is named here: its defaults are /srv and /var/cache.
+    """
+    place = pathlib.Path(place)
+    options = {
+        "id": "test",
+        "root_dir": str(place),
+        "file_client": "local",
+        "module_dirs": [str(REPOSITORY)],
+        "log_level": "error",
+        **roots(place),
+        "file_roots": {"base": [str(REPOSITORY)]},
+        "extension_modules": str(place / "extmods"),
+        "utils_dirs": [str(place / "extmods/utils")],
+    }
+    return write(place / "etc/minion", {**options, **more})
+
+
+def roots(place):
+    """Return what every minion needs to read nothing of /srv, and to keep nothing in /var/lib."""
+    return {
+        "file_roots": {"base": [str(place / "states")]},
+        "pillar_roots": {"base": [str(place / "pillar")]},
+        "thorium_roots": {"base": [str(place / "thorium")]},
+        "winrepo_dir": str(place / "winrepo"),
+        "winrepo_dir_ng": str(place / "winrepo-ng"),
+        "qmail_kept.directory": str(place / "kept"),
+    }
+
+
+def options(place, **more):
+    """Return the options of such a minion, as Salt's loaders take them."""
+    return dict(salt.config.minion_config(str(configure(place, **more))))
+
+
+def write(path, value):
+    """Write a file as Salt reads it: JSON is YAML. Return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n")
+    return path

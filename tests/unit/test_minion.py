@@ -1,0 +1,25 @@
+"""The minion of the tests, the demo and the benchmarks is its own: no option of it names a place of this machine."""
+
+import pytest
+
+from tests.support import minion
+
+
+def paths(value):
+    """List the absolute paths in a value, however deep."""
+    if isinstance(value, dict):
+        value = [*value.values()]
+    if isinstance(value, (list, tuple)):
+        return [path for one in value for path in paths(one)]
+    return [value] if isinstance(value, str) and value.startswith(("/", "~")) else []
+
+
+@pytest.mark.parametrize(
+    "environment", [{}, {"SALT_MINION_CONFIG": "/etc/salt/minion"}, {"SALT_CONFIG_DIR": "/etc/salt"}]
+)
+def test_every_path_is_in_its_own_directory_or_in_the_repository(tmp_path, monkeypatch, environment):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = paths(minion.options(tmp_path))
+    assert str(tmp_path / "etc/minion") in found
+    assert [path for path in found if not path.startswith((str(tmp_path), str(minion.REPOSITORY)))] == []
