@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from tests.support import minion, mounts
 from tests.support.fleet import FORMULA, SINKS, Fleet, Server, all_are, each
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
@@ -19,14 +20,11 @@ SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 @pytest.fixture(scope="module")
 def sshd(place, request):
     """An sshd on a free port of 127.0.0.1, with keys of its own."""
-    if os.geteuid() != 0:
-        pytest.skip("sshd lets root in only if root runs it")
-    if not SSHD:
-        if os.environ.get("CI"):
-            pytest.fail("no sshd: in CI its tests must run")
-        pytest.skip("no sshd")
-    # sshd insists on this directory, wherever its configuration lies. It stays: another sshd may be using it by now.
-    pathlib.Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    why = mounts.denied() or (None if SSHD else "no sshd")  # root: sshd lets root in only if root runs it
+    if why and os.environ.get("CI"):
+        pytest.fail(f"{why}: in CI these tests must run")
+    if why:
+        pytest.skip(why)
     directory = place / "sshd"
     directory.mkdir()
     sshd = request.getfixturevalue("salt_factories").get_sshd_daemon(
@@ -39,8 +37,11 @@ def sshd(place, request):
             "UsePAM": "no",
         },
     )
-    with sshd.started():
-        yield sshd
+    with mounts.covered("/run"):
+        # sshd insists on this directory, wherever its configuration lies.
+        pathlib.Path("/run/sshd").mkdir(mode=0o755)
+        with sshd.started():
+            yield sshd
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def fleet(sshd, salt_factories, master_config, place, kept, thin):
             "thin_dir": str(thin[name]),
             # The Python that this environment is made of is sure to be one that its Salt runs on.
             "set_path": f"{sys.base_prefix}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "minion_opts": {"qmail_kept.directory": str(kept[name])},
+            "minion_opts": {**minion.roots(place / name), "qmail_kept.directory": str(kept[name])},
         }
         for name in SINKS
     }

@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from tests.support import mounts
 from tests.support.home import BIN
 
 PYTHON = f"{sys.executable} -IS"  # starts faster than env python3
@@ -264,13 +265,16 @@ class Qmailctl(Script):
 
 
 class Sysv(Script):
-    """A real init script, in the real place."""
+    """A real init script, in the real place: a directory that only this process and its children see there."""
 
     kind = "sysv"
     tools = ("service",)
 
     def __init__(self, home, place):
         super().__init__(home, place)
+        self.covers = contextlib.ExitStack()
+        for directory in ("/etc/init.d", "/etc/rc2.d"):
+            self.covers.enter_context(mounts.covered(directory))
         # Not a digit in it: Salt on Debian takes the name of an enabled one for what follows the last digit.
         self.name = "qmail-test-" + "".join(chr(ord("a") + int(digit)) for digit in str(os.getpid()))
         self.path = pathlib.Path("/etc/init.d") / self.name
@@ -293,9 +297,7 @@ class Sysv(Script):
 
     def close(self):
         super().close()
-        for path in (self.link, self.path):
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+        self.covers.close()
 
 
 ALL = {
@@ -328,8 +330,8 @@ def missing(kind):
     gone = [tool for tool in ALL[kind].tools if not shutil.which(tool)]
     if gone:
         return f"{kind} is not installed: no {', '.join(gone)}"
-    if kind == "sysv" and os.geteuid() != 0:
-        return "only root may put an init script in its place"
+    if kind == "sysv" and mounts.denied():
+        return f"an init script needs a place of its own: {mounts.denied()}"
     if kind == "sysv" and os.path.isdir("/run/systemd/system"):
         return "systemd runs this system, and takes init scripts for units"
     return None
