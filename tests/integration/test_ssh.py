@@ -32,6 +32,7 @@ def sshd(place, request):
         script_name=SSHD,
         sshd_config_dict={
             "PermitUserRC": "no",
+            "SetEnv": f"HOME={directory}",  # where no .bashrc is, which bash reads for sshd
             "StrictModes": "no",  # everybody may write to /tmp, above the keys
             "Subsystem": "sftp internal-sftp",
             "UsePAM": "no",
