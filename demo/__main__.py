@@ -22,6 +22,12 @@ SALT_CALL = pathlib.Path(sys.executable).with_name("salt-call")
 
 
 def main():
+    closed = [parent for parent in PLACE.parents if not parent.stat().st_mode & 0o001]
+    if os.geteuid() == 0 and closed:
+        sys.exit(
+            f"Run by root, the mailbox shown here belongs to another user, as on a server, and {closed[-1]} is closed "
+            "to others. Put this repository elsewhere, say in /srv, or run this as another user."
+        )
     for pid_file in PLACE.glob("qmail/qmail-send.pid"):
         Home.stop_pid(pid_file)  # one that an interrupted demo left behind
     shutil.rmtree(PLACE, ignore_errors=True)
