@@ -11,8 +11,7 @@ import tempfile
 import pytest
 
 from tests.support.fleet import FORMULA, SINKS, Server, quiet
-
-REPOSITORY = pathlib.Path(__file__).parent.parent.parent
+from tests.support.minion import linked
 
 
 @pytest.fixture(scope="session")
@@ -47,11 +46,7 @@ def salt_factories_config(place):
 @pytest.fixture(scope="session")
 def master_config(place):
     """A master's file_roots and pillar_roots; each server has a pillar file of its own."""
-    states, pillar = place / "states", place / "pillar"
-    # Links rather than the repository itself: a file server walks all of it at each run, .tox and .venv included.
-    states.mkdir()
-    for name in ("_modules", "_states", FORMULA):
-        (states / name).symlink_to(REPOSITORY / name)
+    states, pillar = linked(place / "states"), place / "pillar"
     (states / "top.sls").write_text(json.dumps({"base": {"*": [FORMULA]}}))
     pillar.mkdir()
     for name in SINKS:

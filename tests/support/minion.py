@@ -5,6 +5,7 @@ import pathlib
 
 import salt.config
 
+SERVED = ("_modules", "_states", "qmail-doublebounce")
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -23,11 +24,24 @@ def configure(place, **more):
         "module_dirs": [str(REPOSITORY)],
         "log_level": "error",
         **roots(place),
-        "file_roots": {"base": [str(REPOSITORY)]},
+        "file_roots": {"base": [str(linked(place / "states"))]},
         "extension_modules": str(place / "extmods"),
         "utils_dirs": [str(place / "extmods/utils")],
     }
     return write(place / "etc/minion", {**options, **more})
+
+
+def linked(states):
+    """
+    Lay out what a file server serves of this repository, and return the directory.
+
+    Links, rather than the repository itself: a file server walks all of it at each run, .tox and .venv included.
+    """
+    states.mkdir(parents=True, exist_ok=True)
+    for name in SERVED:
+        if not (states / name).is_symlink():
+            (states / name).symlink_to(REPOSITORY / name)
+    return states
 
 
 def roots(place):
