@@ -47,8 +47,7 @@ def get(name, home="/var/qmail", control=None):
 
         salt '*' qmail_control.get doublebounceto
     """
-    contents = _contents(name, home, control)
-    return None if contents is None else _text(_stripped(contents.split(b"\n", 1)[0]))
+    return _first(_contents(name, home, control))
 
 
 def value(name, home="/var/qmail", control=None):
@@ -162,24 +161,25 @@ def put(name, value, home="/var/qmail", control=None, test=False):
 
         salt '*' qmail_control.put doublebounceto dummy test=True
     """
+    __salt__["qmail_check.arguments"](home=home, control=control, test=test)
     _check(name, value)
     if name == "doublebounceto" and not value:
         _refuse_blank(home, control)
     where = path(name, home, control)
     old = __salt__["qmail_file.read"](where)
-    before = get(name, home, control)
+    before = _first(old and old["contents"])
     # A file that says the value already keeps its bytes: a comment below the first line harms nobody.
     contents = old["contents"] if old and before == value else f"{value}\n".encode()
     changes = __salt__["qmail_file.replace"](where, contents, uid=os.geteuid(), mode="0644", test=test)
-    return _told(changes, before, value)
+    return _told(changes)
 
 
 def restore(name, home="/var/qmail", control=None, test=False):
     """
     Put a control file back as it was before ``put`` first wrote it, and return what that changed.
 
-    Returns the same kind of dict as ``put``; ``{}`` where there is nothing to undo, or somebody has changed the file
-    since (it is left as it is then).
+    Returns the same kind of dict as ``put``; ``{}`` where there is nothing to undo, and ``{"left": …}`` with a sentence
+    where somebody has changed the file since: it is left as it is then, and is theirs.
 
     name, home, control, test
         As for ``put``.
@@ -190,12 +190,9 @@ def restore(name, home="/var/qmail", control=None, test=False):
 
         salt '*' qmail_control.restore doublebounceto
     """
+    __salt__["qmail_check.arguments"](home=home, control=control, test=test)
     _check(name, "")
-    where = path(name, home, control)
-    before = get(name, home, control)
-    changes = __salt__["qmail_file.restore"](where, test=test)
-    contents = changes.get("contents", {}).get("new")
-    return _told(changes, before, None if contents is None else _text(_stripped(contents.split(b"\n", 1)[0])))
+    return _told(__salt__["qmail_file.restore"](path(name, home, control), test=test))
 
 
 def discards(home="/var/qmail", control=None):
@@ -246,7 +243,7 @@ def _has_discard_feature(binary):
     except FileNotFoundError:
         return False
     except OSError as err:
-        raise CommandExecutionError(f"Cannot read {binary}: {err.strerror}. Run Salt as root.") from err
+        raise CommandExecutionError(f"Cannot read {binary}: {__salt__['qmail_refusal.told'](err)}") from err
 
 
 def _refuse_blank(home, control):
@@ -279,6 +276,11 @@ def _remedy(err):
     return "qmail-send would not start with it: mend that first."
 
 
+def _first(contents):
+    """Return the value that is in the contents of a file: its first line, as qmail strips it."""
+    return None if contents is None else _text(_stripped(contents.split(b"\n", 1)[0]))
+
+
 def _stripped(line):
     return line.rstrip(b" \t\n")
 
@@ -306,9 +308,9 @@ def _check(name, value):
         )
 
 
-def _told(changes, before, after):
+def _told(changes):
     """Tell a change of a control file by its value rather than by its bytes."""
     told = {field: change for field, change in changes.items() if field != "contents"}
     if "contents" not in changes:
         return told
-    return {"value": {"old": before, "new": after}, **told}
+    return {"value": {when: _first(contents) for when, contents in changes["contents"].items()}, **told}

@@ -2,21 +2,16 @@
 Replace one small file safely, keep what it replaced, and put it back.
 
 A reader of the file sees the old one or the new one, whole. What somebody else had written there is kept: see
-``qmail_kept``. Directories are walked by descriptor, and a symbolic link is followed only where nobody but root (or
-the user Salt runs as) could have made it.
+``qmail_kept``. Of several runs that write or restore one file at the same time, each is done before the next begins.
+``qmail_entry`` reads and writes where others can be at work.
 """
 
 import contextlib
-import errno
 import os
-import secrets
-import stat
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-LARGEST = 1 << 20  # bytes; control files and dot-qmail files are far smaller
-LINKS = 40  # as many symbolic links as Linux follows in one path
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+TRIES = 3  # as often is a file looked at anew that somebody else changes under our hands
 
 
 def read(path):
@@ -38,10 +33,10 @@ def read(path):
         salt '*' qmail_file.read /var/qmail/control/doublebounceto
     """
     with _explained("read", path), _directory(path) as (directory, name):
-        return None if directory is None else _read(directory, name, path)
+        return None if directory is None else __salt__["qmail_entry.read"](directory, name, path)
 
 
-def replace(path, contents, uid=None, gid=None, mode="0644", note=None, test=False):
+def replace(path, contents, uid=None, gid=None, mode="0644", note=None, home=None, refused=None, test=False):
     """
     Make a file hold exactly these contents, with this owner and mode, and return what that changed.
 
@@ -49,8 +44,8 @@ def replace(path, contents, uid=None, gid=None, mode="0644", note=None, test=Fal
     changed; of a new file only the contents), each ``{"old": …, "new": …}``. What somebody else had written there is
     kept first: see ``kept``.
 
-    Raises CommandExecutionError where the directory is missing or cannot be written to, or the path is anything but
-    a regular file. The file is then as it was.
+    Raises CommandExecutionError where the directory is missing or cannot be written to, the path is anything but a
+    regular file, or ``refused`` says so; the message tells where the file is not as it was.
 
     path
         Absolute path of the file. Its directory must exist.
@@ -64,8 +59,12 @@ def replace(path, contents, uid=None, gid=None, mode="0644", note=None, test=Fal
     mode
         Permission bits as octal text. ``None`` keeps those of the file; a new file gets ``0644``.
 
-    note
-        A line to remember with it, for example the address that the file is for; ``qmail_kept.files`` tells it.
+    note, home
+        What to remember with it, for ``qmail_ledger.files``: the address that the file is for, and the qmail home.
+
+    refused
+        A function that is called once the file is in place, also where it was before, and returns why it cannot stay,
+        or ``None``. Where it cannot, the file is put back exactly as it was. For modules, not for a command line.
 
     test
         Only return what would change.
@@ -76,25 +75,33 @@ def replace(path, contents, uid=None, gid=None, mode="0644", note=None, test=Fal
 
         salt '*' qmail_file.replace /var/qmail/control/doublebounceto "$(printf 'dummy\\n')" test=True
     """
+    test = __salt__["qmail_check.arguments"](test=test)["test"]
     contents = contents.encode() if isinstance(contents, str) else contents
+    wanted = {"contents": contents, "uid": uid, "gid": gid, "mode": _octal(mode)}
     with _explained("write", path), _directory(path) as (directory, name):
         if directory is None:
             raise CommandExecutionError(f"Cannot write {path}: its directory is missing. Make it first.")
-        old = _read(directory, name, path)
-        new = {
-            "contents": contents,
-            "uid": _first(uid, old and old["uid"], os.geteuid()),
-            "gid": _first(gid, old and old["gid"], os.getegid()),
-            "mode": _octal(_first(mode, old and old["mode"], "0644")),
-        }
-        changes = _difference(old, new)
-        if test or not changes:
+        changes = _difference(*_step(directory, name, path, wanted))
+        if test and changes:
             return changes
-        # Both before the file itself: a crash in between must neither lose theirs nor make ours look like theirs.
-        __salt__["qmail_kept.keep"](path, old)
-        __salt__["qmail_kept.claim"](path, contents, note)
-        _put(directory, name, new)
-    return changes
+        reason = None if changes else _reason(refused)
+        if test and reason:
+            raise CommandExecutionError(reason)
+        if not changes and not reason:
+            return {}
+        with _turn(path):
+            for _ in range(TRIES):
+                old, new = _step(directory, name, path, wanted)
+                if not _difference(old, new):
+                    return _unchanged(refused)
+                # Both before the file itself: a crash in between must neither lose theirs nor make ours look like
+                # theirs.
+                _keep(path, old)
+                __salt__["qmail_ledger.claim"](path, old, contents, note, home)
+                if __salt__["qmail_entry.put"](directory, name, new, old, path):
+                    _stay(directory, name, path, old, new, refused)
+                    return _difference(old, new)
+    raise _contended(path)
 
 
 def restore(path, version=None, test=False):
@@ -102,10 +109,11 @@ def restore(path, version=None, test=False):
     Put the newest kept version of a file back, or remove the file if there was none, and return what that changed.
 
     Only what this module wrote is undone: where the file is no longer as ``replace`` left it, somebody else has
-    changed it since, and it is left alone. A version asked for by name is put back whatever is there now, which is
-    then kept itself.
+    changed it since. It is left alone, and is theirs from then on. A version asked for by name is put back whatever is
+    there now, which is then kept itself.
 
-    Returns the same kind of dict as ``replace``; ``{}`` where there was nothing to undo.
+    Returns the same kind of dict as ``replace``; ``{}`` where there was nothing to undo, and ``{"left": …}`` with a
+    sentence where somebody has changed the file.
 
     Raises SaltInvocationError for a version that is not kept, CommandExecutionError where it cannot be put back.
 
@@ -124,20 +132,33 @@ def restore(path, version=None, test=False):
 
         salt '*' qmail_file.restore /var/qmail/control/doublebounceto test=True
     """
+    test = __salt__["qmail_check.arguments"](test=test)["test"]
     with _explained("restore", path), _directory(path) as (directory, name):
-        old = None if directory is None else _read(directory, name, path)
-        if version is None and not (old and __salt__["qmail_kept.ours"](path, old["contents"])):
+        if version:
+            __salt__["qmail_kept.version"](path, version)  # before anything is made
+        elif not __salt__["qmail_ledger.written"](path):
             return {}
-        new = __salt__["qmail_kept.version"](path, version)
-        changes = _difference(old, new)
-        if test or not changes:
-            return changes
-        if directory is None:
+        if directory is None and version:
             raise CommandExecutionError(f"Cannot restore {path}: its directory is missing. Make it first.")
-        __salt__["qmail_kept.keep"](path, old)
-        _put(directory, name, new)
-        __salt__["qmail_kept.end"](path)
-    return changes
+        if directory is None:
+            return {"left": f"{path} is not there, nor is its directory."}  # which may come back: it can be a mount
+        with contextlib.nullcontext() if test else _turn(path):
+            for _ in range(TRIES):
+                old = __salt__["qmail_entry.read"](directory, name, path)
+                if not version and not _is_ours(path, old):
+                    return _leave(path, old, test)
+                new = __salt__["qmail_kept.version"](path, version)
+                changes = _difference(old, new)
+                if test:
+                    return changes
+                if not changes:
+                    _settle(path, None)
+                    return changes
+                _keep(path, old)
+                if __salt__["qmail_entry.put"](directory, name, new, old, path):
+                    _end(path)
+                    return changes
+    raise _contended(path)
 
 
 def kept(path):
@@ -176,52 +197,7 @@ def changed(path):
         try:
             return os.stat(path).st_ctime
         except (FileNotFoundError, NotADirectoryError):
-            return __salt__["qmail_kept.ended"](path)
-
-
-def directory(path, wanted=None):
-    """
-    Open a directory that somebody else may be changing at this moment, and return its descriptor.
-
-    For the other modules of this formula; the caller closes it. The path is walked by descriptor, one name after the
-    other, so to put something else into its place gains nothing.
-
-    Raises CommandExecutionError where the path leads through a link that others could have made, and what the system
-    says (OSError) where there is no such directory, or it cannot be opened.
-
-    path
-        Absolute path of the directory.
-
-    wanted
-        What the error names, where that is more than the directory: the path of a file in it.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file.directory /var/qmail/control
-    """
-    todo = [part for part in path.split("/") if part]
-    links = 0
-    here = os.open("/", DIRECTORY)
-    try:
-        while todo:
-            part = todo.pop(0)
-            try:
-                below = os.open(part, DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
-            except OSError as err:
-                if err.errno not in (errno.ELOOP, errno.ENOTDIR) or not _is_link(here, part):
-                    raise
-                links += 1
-                target = _target(here, part, wanted or path, links)
-                todo[:0] = [piece for piece in target.split("/") if piece and piece != "."]
-                below = os.open("/" if target.startswith("/") else ".", DIRECTORY, dir_fd=here)
-            os.close(here)
-            here = below
-    except BaseException:
-        os.close(here)
-        raise
-    return here
+            return __salt__["qmail_ledger.ended"](path)
 
 
 @contextlib.contextmanager
@@ -229,10 +205,8 @@ def _explained(verb, path):
     """Turn what the system refuses into an error that a person can act on."""
     try:
         yield
-    except PermissionError as err:
-        raise CommandExecutionError(f"Cannot {verb} {path}: {err.strerror}. Run Salt as root.") from err
     except OSError as err:
-        raise CommandExecutionError(f"Cannot {verb} {path}: {err.strerror or err}.") from err
+        raise CommandExecutionError(f"Cannot {verb} {path}: {__salt__['qmail_refusal.told'](err)}") from err
 
 
 @contextlib.contextmanager
@@ -242,7 +216,7 @@ def _directory(path):
         raise SaltInvocationError(f"{path!r} is no absolute path without '.', '..' and doubled slashes.")
     parent, name = os.path.split(path)
     try:
-        descriptor = directory(parent, path)
+        descriptor = __salt__["qmail_entry.directory"](parent, path)
     except FileNotFoundError:
         yield None, name
         return
@@ -252,72 +226,96 @@ def _directory(path):
         os.close(descriptor)
 
 
-def _is_link(parent, name):
-    return stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
-
-
-def _target(parent, name, path, links):
-    """Return where a link points, if only root or this very user could have made it."""
-    found = os.fstat(parent)
-    if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
-        raise CommandExecutionError(
-            f"{path} leads through the symbolic link {name}, in a directory that others can write to. "
-            "Links are not followed there: replace it by a directory, or name the real path."
-        )
-    if links > LINKS:
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-    return os.readlink(name, dir_fd=parent)
-
-
-def _read(directory, name, path):
+@contextlib.contextmanager
+def _turn(path):
+    """One run after the other: from looking at the file to having written down what was done with it."""
+    handle = __salt__["qmail_kept.lock"](path)
     try:
-        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        if not stat.S_ISREG(found.st_mode):
-            raise CommandExecutionError(f"{path} is {_kind(found.st_mode)}, not a file. Move it out of the way first.")
-        # O_NONBLOCK: the owner of the directory may put a FIFO there at this moment.
-        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    except FileNotFoundError:
-        return None
-    with open(handle, "rb") as file:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise CommandExecutionError(f"{path} is {_kind(found.st_mode)}, not a file. Move it out of the way first.")
-        contents = file.read(LARGEST + 1)
-    if len(contents) > LARGEST:
-        raise CommandExecutionError(f"{path} is larger than {LARGEST} bytes, which no such file of qmail's is.")
-    return {
-        "contents": contents,
-        "uid": found.st_uid,
-        "gid": found.st_gid,
-        "mode": _octal(stat.S_IMODE(found.st_mode)),
-    }
+        yield
+    finally:
+        os.close(handle)
 
 
-def _put(directory, name, new):
-    """Write a file under another name, then give it its own; ``None`` removes the file."""
-    if new is None:
-        os.unlink(name, dir_fd=directory)
-        os.fsync(directory)
-        return
-    # qmail-local takes no such name for an address: they all begin with .qmail.
-    temporary = f".new-{secrets.token_hex(8)}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    handle = os.open(temporary, flags, 0o600, dir_fd=directory)
+def _step(directory, name, path, wanted):
+    """Return what a file is, and what it is to become."""
+    old = __salt__["qmail_entry.read"](directory, name, path)
+    defaults = old or {"uid": os.geteuid(), "gid": os.getegid(), "mode": "0644"}
+    return old, {field: defaults[field] if value is None else value for field, value in wanted.items()}
+
+
+def _unchanged(refused):
+    """Nothing is to be written; what another run did at the same time is no reason against the file now."""
+    reason = _reason(refused)
+    if reason:
+        raise CommandExecutionError(reason)
+    return {}
+
+
+def _stay(directory, name, path, old, new, refused):
+    """Ask whether the file in its place may stay; else put back what was there."""
+    reason = _reason(refused)
+    if reason:
+        raise CommandExecutionError(f"{reason} {_put_back(directory, name, path, old, new)}")
+    _settle(path, new)
+
+
+def _reason(refused):
     try:
-        with open(handle, "wb") as file:
-            file.write(new["contents"])
-            file.flush()
-            found = os.fstat(handle)
-            if (found.st_uid, found.st_gid) != (new["uid"], new["gid"]):
-                os.fchown(handle, new["uid"], new["gid"])
-            os.fchmod(handle, int(new["mode"], 8))
-            os.fsync(handle)
-        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary, dir_fd=directory)
-        raise
-    os.fsync(directory)
+        return refused and refused()
+    except CommandExecutionError as err:
+        return str(err)
+
+
+def _put_back(directory, name, path, old, new):
+    """Undo a write that cannot stay, and tell in a sentence whether the file is as it was."""
+    was_ours = _is_ours(path, old)
+    try:
+        if not __salt__["qmail_entry.put"](directory, name, old, new, path):
+            return f"{path} was changed by somebody else meanwhile, and is left as it is."
+    except OSError as err:
+        return f"Putting {path} back failed: {__salt__['qmail_refusal.told'](err)} Look at what it holds."
+    except CommandExecutionError as err:
+        return f"Putting {path} back failed: {err} Look at what it holds."
+    _settle(path, old if was_ours else None)
+    return f"{path} is as it was."
+
+
+def _keep(path, old):
+    if not _is_ours(path, old):
+        __salt__["qmail_kept.keep"](path, old)
+
+
+def _settle(path, found):
+    """Narrow what counts as ours to what is there. Where that fails, only a file that is not there counts as well."""
+    with contextlib.suppress(CommandExecutionError):
+        __salt__["qmail_ledger.settle"](path, found and found["contents"])
+
+
+def _end(path):
+    try:
+        __salt__["qmail_ledger.end"](path)
+    except CommandExecutionError as err:
+        raise CommandExecutionError(f"{path} is as it was before, but that cannot be written down. {err}") from err
+
+
+def _is_ours(path, old):
+    return old is not None and __salt__["qmail_ledger.ours"](path, old["contents"])
+
+
+def _leave(path, old, test):
+    """What somebody has changed since is theirs from now on, whatever they write there one day."""
+    versions = __salt__["qmail_kept.versions"](path)
+    is_back = bool(versions) and old == __salt__["qmail_kept.version"](path)
+    if not test:
+        __salt__["qmail_ledger.settle"](path, None)
+    if is_back:  # by hand, or by a run that did not get further
+        return {}
+    done = "removed" if old is None else "changed"
+    return {"left": f"{path} was {done} by hand since, and is left as it is."}
+
+
+def _contended(path):
+    return CommandExecutionError(f"{path} is being changed by somebody else at this very moment. Run this again.")
 
 
 def _difference(old, new):
@@ -331,13 +329,4 @@ def _difference(old, new):
 def _octal(mode):
     if isinstance(mode, str) and mode.strip("01234567"):
         raise SaltInvocationError(f"mode {mode!r} is no octal number such as 0644.")
-    return f"{int(mode, 8) if isinstance(mode, str) else mode:04o}"
-
-
-def _first(*values):
-    return next(value for value in values if value is not None)
-
-
-def _kind(mode):
-    kinds = {stat.S_IFDIR: "a directory", stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a FIFO"}
-    return kinds.get(stat.S_IFMT(mode), "a device or socket")
+    return None if mode is None else f"{int(mode, 8) if isinstance(mode, str) else mode:04o}"

@@ -1,24 +1,22 @@
 """
-Remember what was in a file before this project wrote there, and what it wrote itself.
+Remember what was in a file before this project wrote there.
 
 For each file there is a directory in ``/var/lib/qmail-doublebounce/kept`` (root only; ``qmail_kept.directory`` in the
 minion's configuration moves it) under the file's own path. ``v1``, ``v2`` … in it are the versions that others wrote,
-each one JSON file with contents, owner and mode; ``ledger`` holds the digests of what was written over them.
+each one JSON file with contents, owner and mode. ``qmail_ledger`` remembers beside them what was written over them.
 """
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
-import secrets
 import time
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 DIRECTORY = "/var/lib/qmail-doublebounce/kept"
-LEDGER = "ledger"
-NOTHING = {"written": [], "note": None, "ended": None}
+PATIENCE = 60  # seconds to wait for another run that works on the same file
+PAUSE = 0.01
 
 
 def versions(path):
@@ -63,54 +61,13 @@ def version(path, name=None):
         return _file(_record(path, name))
 
 
-def files(note=None):
+def lock(path):
     """
-    List the files that this project has written, in the order of their paths.
+    Return a descriptor that holds the lock of a file: whoever closes it lets the next run at the file.
 
-    Each is a dict with ``path``, ``note`` (what the file was written for, such as an address; ``None`` for a control
-    file) and ``written``: ``True`` while what was written there has not been put back.
+    Who changes what is remembered of a file holds its lock, from looking at the file until all is done.
 
-    note
-        Only files with this note.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_kept.files
-    """
-    with _explained("what was written"):
-        ledgers = {path: _ledger(path) for path in _paths()}
-    return [
-        {"path": path, "note": ledgers[path]["note"], "written": bool(ledgers[path]["written"])}
-        for path in sorted(ledgers)
-        if note in (None, ledgers[path]["note"])
-    ]
-
-
-def ours(path, contents):
-    """
-    Tell whether these contents of a file are what this project wrote there, and has not put back since.
-
-    path
-        Absolute path of the file.
-
-    contents
-        Bytes.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_kept.ours /var/qmail/control/doublebounceto dummy
-    """
-    with _explained(path):
-        return _digest(contents) in _ledger(path)["written"]
-
-
-def ended(path):
-    """
-    Return when a file was last put back, in seconds since the epoch; ``None`` where it never was.
+    Raises CommandExecutionError where another run holds it for a minute, or nothing can be kept.
 
     path
         Absolute path of the file.
@@ -119,15 +76,21 @@ def ended(path):
 
     .. code-block:: bash
 
-        salt '*' qmail_kept.ended /var/qmail/control/doublebounceto
+        salt '*' qmail_kept.lock /var/qmail/control/doublebounceto
     """
     with _explained(path):
-        return _ledger(path)["ended"]
+        handle = os.open(directory(path, make=True), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _lock(handle, path)
+        except BaseException:
+            os.close(handle)
+            raise
+        return handle
 
 
 def keep(path, found):
     """
-    Keep what is in a file, unless this project wrote it; each distinct version is kept once, as the newest.
+    Keep what is in a file, which somebody else wrote; each distinct version is kept once, as the newest.
 
     Nothing calls this from the command line; ``qmail_file.replace`` does before it writes.
 
@@ -143,9 +106,7 @@ def keep(path, found):
 
         salt '*' qmail_kept.keep /var/qmail/control/doublebounceto None
     """
-    with _locked(path):
-        if found and _digest(found["contents"]) in _ledger(path)["written"]:
-            return
+    with _explained(path):
         names = _names(path)
         same = [name for name in names if _file(_record(path, name)) == found]
         newest = int(names[0][1:]) if names else 0
@@ -157,51 +118,65 @@ def keep(path, found):
             os.unlink(os.path.join(_home(path), name))
 
 
-def claim(path, contents, note=None):
+def load(path, name):
     """
-    Write down that this project is about to write these contents.
-
-    Nothing calls this from the command line; ``qmail_file.replace`` does before it writes.
+    Return what was saved under a name beside the kept versions of a file; ``None`` where nothing was.
 
     path
         Absolute path of the file.
 
-    contents
-        Bytes.
-
-    note
-        A line that ``files`` tells, for example the address that the file is for.
+    name
+        The name.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_kept.claim /var/qmail/control/doublebounceto dummy
+        salt '*' qmail_kept.load /var/qmail/control/doublebounceto ledger
     """
-    with _locked(path):
-        ledger = _ledger(path)
-        digests = [*ledger["written"], _digest(contents)]
-        _write(os.path.join(_home(path), LEDGER), {**ledger, "written": sorted(set(digests)), "note": note})
+    with _explained(path):
+        try:
+            return _read(os.path.join(_home(path), name))
+        except FileNotFoundError:
+            return None
 
 
-def end(path):
+def save(path, name, value):
     """
-    Write down that a file was put back: what is in it now is no longer this project's.
+    Save something under a name beside the kept versions of a file. The caller holds the file's lock.
 
-    Nothing calls this from the command line; ``qmail_file.restore`` does after it has written.
+    path, name
+        As for ``load``.
 
-    path
-        Absolute path of the file.
+    value
+        What JSON can hold.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_kept.end /var/qmail/control/doublebounceto
+        salt '*' qmail_kept.save /var/qmail/control/doublebounceto note '{}'
     """
-    with _locked(path):
-        ledger = {"written": [], "note": _ledger(path)["note"], "ended": time.time()}
-        _write(os.path.join(_home(path), LEDGER), ledger)
+    with _explained(path):
+        _write(os.path.join(_home(path), name), value)
+
+
+def paths(name):
+    """
+    List the paths of the files beside whose kept versions something was saved under a name.
+
+    name
+        The name.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_kept.paths ledger
+    """
+    with _explained("what was written"):
+        found = os.walk(_root(), onerror=_unless_missing)
+        return sorted(directory[len(_root()) :] for directory, _, names in found if name in names)
 
 
 def directory(path, make=False):
@@ -230,18 +205,19 @@ def directory(path, make=False):
 
 
 def _root():
-    return __opts__.get("qmail_kept.directory") or DIRECTORY
+    root = __opts__.get("qmail_kept.directory")
+    if root is None:
+        return DIRECTORY
+    if not isinstance(root, str) or not root.startswith("/") or "\0" in root or not root.strip("/."):
+        raise SaltInvocationError(
+            f"qmail_kept.directory in the minion's configuration is {root!r}; allowed: an absolute path of a directory "
+            "that is for nothing else."
+        )
+    return "/" + os.path.normpath(root).lstrip("/")
 
 
 def _home(path):
     return _root() + path
-
-
-def _paths():
-    """Name every file that has a ledger."""
-    for directory, _, names in os.walk(_root(), onerror=_unless_missing):
-        if LEDGER in names:
-            yield directory[len(_root()) :]
 
 
 def _unless_missing(err):
@@ -281,38 +257,27 @@ def _summary(path, name):
     return {"version": name, **record, "size": size}
 
 
-def _digest(contents):
-    contents = contents.encode() if isinstance(contents, str) else contents
-    return hashlib.sha256(contents).hexdigest()
-
-
-def _ledger(path):
-    try:
-        return _read(os.path.join(_home(path), LEDGER))
-    except FileNotFoundError:
-        return NOTHING
-
-
 @contextlib.contextmanager
 def _explained(path):
     try:
         yield
     except OSError as err:
-        raise CommandExecutionError(
-            f"Cannot keep a record of {path} in {_root()}: {err.strerror}. Run Salt as root."
-        ) from err
+        told = __salt__["qmail_refusal.told"](err)
+        raise CommandExecutionError(f"Cannot keep a record of {path} in {_root()}: {told}") from err
 
 
-@contextlib.contextmanager
-def _locked(path):
-    """Two runs at once take turns."""
-    with _explained(path):
-        handle = os.open(directory(path, make=True), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _lock(handle, path):
+    deadline = time.monotonic() + PATIENCE
+    while True:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise CommandExecutionError(
+                    f"Another run has worked on {path} for {PATIENCE} seconds. See what it waits for: salt-call "
+                    "saltutil.running"
+                ) from None
+        time.sleep(PAUSE)
 
 
 def _make_root():
@@ -332,12 +297,18 @@ def _read(name):
 
 
 def _write(name, value):
-    temporary = f"{name}.{secrets.token_hex(4)}"
-    with open(temporary, "x", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(temporary, name)
+    temporary = f"{name}.new"  # one name, since the lock is held: what a kill left behind is written over
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with open(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as file:
+            json.dump(value, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, name)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
     handle = os.open(os.path.dirname(name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

@@ -3,6 +3,8 @@ The sink: the dot-qmail file at the end of an address's route, what qmail-local 
 stored there before.
 """
 
+import os
+
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 
@@ -155,6 +157,7 @@ def make(address, home="/var/qmail", control=None, mailbox="auto", test=False):
 
         salt '*' qmail_mailbox.make doublebounce@example.com test=True
     """
+    __salt__["qmail_check.arguments"](home=home, control=control, test=test)
     __salt__["qmail_sink.split"](address)
     route = __salt__["qmail_route.resolve"](address, home, control=control)
     if not __salt__["qmail_sink.is_plesks"](address, route, home, mailbox):
@@ -184,7 +187,7 @@ def write(address, instruction="|exit 0", home="/var/qmail", control=None, mailb
 
     Raises SaltInvocationError where the address or the instruction is none for a sink, CommandExecutionError where
     mail for the address would not end as the instruction means: the route ends remote, at a catch-all or nowhere, or
-    qmail-local would defer. Nothing is written then.
+    qmail-local would defer. The file is then as it was; the message tells where that could not be had.
 
     address
         The whole address.
@@ -209,11 +212,14 @@ def write(address, instruction="|exit 0", home="/var/qmail", control=None, mailb
 
         salt '*' qmail_mailbox.write doublebounce@example.com test=True
     """
+    __salt__["qmail_check.arguments"](home=home, control=control, test=test)
     wanted = __salt__["qmail_sink.contents"](instruction)
     __salt__["qmail_sink.split"](address)
     route = __salt__["qmail_route.resolve"](address, home, control=control)
     if test and __salt__["qmail_sink.is_plesks"](address, route, home, mailbox):
-        return {"instruction": {"old": None, "new": _lines(wanted)}}  # in the mailbox that "make" would have made
+        return {
+            "instruction": {"old": None, "new": __salt__["qmail_sink.lines"](wanted)}
+        }  # in the mailbox that "make" would have made
     problem = __salt__["qmail_sink.problem"](address, route, home, mailbox)
     if problem:
         raise CommandExecutionError(problem)
@@ -222,21 +228,22 @@ def write(address, instruction="|exit 0", home="/var/qmail", control=None, mailb
         raise CommandExecutionError(f"{address} cannot be a sink: {meant['reason']}.")
     _refuse_loop(address, route, meant["forwards"], home, control)
     owner = _owner(__salt__["qmail_file.read"](route["exact"]), route)
-    changes = __salt__["qmail_file.replace"](route["exact"], wanted, **owner, note=address, test=test)
-    found = meant if test else check(address, home, control)
-    if found["fate"] != meant["fate"]:
-        if changes:
-            __salt__["qmail_file.restore"](route["exact"])
-        raise CommandExecutionError(f"{address} cannot be a sink: {found['reason']}. Everything is as it was.")
-    return _told(changes)
+
+    def refused():
+        found = check(address, home, control)
+        return None if found["fate"] == meant["fate"] else f"{address} cannot be a sink: {found['reason']}."
+
+    remember = {"note": address, "home": os.path.realpath(home), "refused": refused}
+    changes = __salt__["qmail_file.replace"](route["exact"], wanted, **owner, **remember, test=test)
+    return __salt__["qmail_sink.told"](changes)
 
 
-def restore(address=None, version=None, test=False):
+def restore(address=None, version=None, test=False, home=None):
     """
     Put the dot-qmail file of an address back as it was before it became a sink, and return what that changed.
 
-    Returns ``{}`` where there is nothing to undo, or somebody has changed the file since (it is left as it is then);
-    else a dict of the paths, each with what ``write`` would return.
+    Returns ``{}`` where there is nothing to undo; else a dict of the paths, each with what ``write`` would return, or
+    with ``left``, a sentence, where somebody has changed the file since: it is left as it is then, and is theirs.
 
     Raises SaltInvocationError for a version that is not kept.
 
@@ -250,18 +257,18 @@ def restore(address=None, version=None, test=False):
     test
         Only return what would change.
 
+    home
+        Only sinks that were made for the qmail in this directory, and those of which that is not known.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt '*' qmail_mailbox.restore doublebounce@example.com
     """
-    changes = {}
-    for path in _sinks(address, version is None):
-        changed = _told(__salt__["qmail_file.restore"](path, version, test=test))
-        if changed:
-            changes[path] = changed
-    return changes
+    __salt__["qmail_check.arguments"](test=test)
+    sinks = __salt__["qmail_former.sinks"](address, home, ever=version is not None)
+    return __salt__["qmail_former.restore"]([sink["path"] for sink in sinks], version, test)
 
 
 def history(address=None):
@@ -280,7 +287,8 @@ def history(address=None):
 
         salt '*' qmail_mailbox.history doublebounce@example.com
     """
-    return {path: __salt__["qmail_file.kept"](path) for path in _sinks(address, False)}
+    sinks = __salt__["qmail_former.sinks"](address, ever=True)
+    return {sink["path"]: __salt__["qmail_file.kept"](sink["path"]) for sink in sinks}
 
 
 def purge(maildir, older_than=None, home="/var/qmail", control=None, test=False):
@@ -325,12 +333,6 @@ def purge(maildir, older_than=None, home="/var/qmail", control=None, test=False)
     return {**sums, "maildirs": paths}
 
 
-def _sinks(address, now):
-    """Name the dot-qmail files that are sinks now, or ever were, wherever the address's route went at that time."""
-    entries = __salt__["qmail_kept.files"](note=address)
-    return [entry["path"] for entry in entries if entry["note"] and (entry["written"] or not now)]
-
-
 def _refuse_loop(address, route, forwards, home, control):
     for forward in forwards:
         if __salt__["qmail_route.resolve"](forward, home, control=control).get("exact") == route["exact"]:
@@ -351,16 +353,3 @@ def _predict(route, dotqmail, wanted=None, forbidden="002"):
     return __salt__["qmail_dotqmail.predict"](
         dotqmail, route["home"], route["uid"], route["dash"], forbidden, gid=route["gid"], contents=wanted
     )
-
-
-def _told(changes):
-    """Tell a change of the file by its lines."""
-    told = {field: change for field, change in changes.items() if field != "contents"}
-    if "contents" not in changes:
-        return told
-    lines = {when: None if raw is None else _lines(raw) for when, raw in changes["contents"].items()}
-    return {"instruction": lines, **told}
-
-
-def _lines(raw):
-    return raw.decode(errors="backslashreplace").splitlines()

@@ -123,7 +123,7 @@ def _directories(stack, maildir):
             "deleted from it. Have the sink discard double bounces, then move the file away while qmail-send is "
             "stopped."
         )
-    top = _keep(stack, __salt__["qmail_file.directory"](maildir))
+    top = _keep(stack, __salt__["qmail_entry.directory"](maildir))
     found = []
     for name in ("new", "cur"):
         with contextlib.suppress(FileNotFoundError):

@@ -51,6 +51,42 @@ def contents(instruction):
     return "".join(f"{line}\n" for line in lines).encode()
 
 
+def lines(raw):
+    """
+    Return the lines of a dot-qmail file as text.
+
+    raw
+        Its contents, as bytes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_sink.lines '|exit 0'
+    """
+    return raw.decode(errors="backslashreplace").splitlines()
+
+
+def told(changes):
+    """
+    Tell a change of a dot-qmail file by its lines: as ``instruction`` rather than as ``contents``.
+
+    changes
+        What ``qmail_file.replace`` or ``restore`` returned.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_sink.told '{}'
+    """
+    others = {field: change for field, change in changes.items() if field != "contents"}
+    if "contents" not in changes:
+        return others
+    found = {when: None if raw is None else lines(raw) for when, raw in changes["contents"].items()}
+    return {"instruction": found, **others}
+
+
 def split(address):
     """
     Split an address into what qmail wants in its two control files.

@@ -47,7 +47,7 @@ def restored(name, home="/var/qmail", control=None):
     """
     Ensure that a control file is as it was before ``managed`` first wrote it, owner and mode included.
 
-    A file that was not there is removed. One that somebody has changed since is left as it is.
+    A file that was not there is removed. One that somebody has changed since is left as it is, and told.
 
     name, home, control
         As for ``managed``.
@@ -57,6 +57,8 @@ def restored(name, home="/var/qmail", control=None):
         changes = __salt__["qmail_control.restore"](name, home, control, test=__opts__["test"])
     except (CommandExecutionError, SaltInvocationError) as err:
         return {**ret, "result": False, "comment": str(err), "skip_watch": True}
+    if "left" in changes:
+        return {**ret, "comment": changes["left"]}
     if not changes:
         return ret
     if __opts__["test"]:

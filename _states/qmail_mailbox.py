@@ -49,26 +49,94 @@ def sink(name, instruction="|exit 0", home="/var/qmail", control=None, mailbox="
     return {**ret, "changes": changes, "comment": f"{name} is now the sink."}
 
 
-def restored(name, address=None):
+def restored(name, address=None, home=None):
     """
     Ensure that the dot-qmail files of sinks are as they were before, owner and mode included.
 
-    A file that was not there is removed. One that somebody has changed since is left as it is.
+    A file that was not there is removed. One that somebody has changed since is left as it is, and told.
 
     name
         The address; or, without an ``@``, your words for what is undone.
 
     address
         The address, where ``name`` is none; ``None`` for every address that was made a sink on this machine.
+
+    home
+        Only sinks that were made for the qmail in this directory, and those of which that is not known.
     """
     address = name if address is None and "@" in name else address
     ret = {"name": name, "result": True, "comment": "No mailbox holds anything of ours.", "changes": {}}
     try:
-        changes = __salt__["qmail_mailbox.restore"](address, test=__opts__["test"])
+        done = __salt__["qmail_mailbox.restore"](address, home=home, test=__opts__["test"])
     except (CommandExecutionError, SaltInvocationError) as err:
         return {**ret, "result": False, "comment": str(err), "skip_watch": True}
-    if not changes:
+    return _told(ret, done, "The mailbox")
+
+
+def given_back(name, but=None, home="/var/qmail", control=None, queue=None, supervisor="auto", service="auto"):
+    """
+    Ensure that of the mailboxes that were made sinks for a qmail only the one that is wanted is a sink now.
+
+    The others' dot-qmail files are put back as they were before, as ``restored`` does it, once qmail-send runs with
+    the control files as they are now; until then they stay sinks, and that is told. Let it require
+    ``qmail_service.running``. A mailbox that Plesk made stays: remove it in Plesk.
+
+    name
+        Your words for what is given back.
+
+    but
+        The address whose mailbox stays a sink; ``None``: none does.
+
+    home
+        The qmail home directory.
+
+    control, queue
+        The directories of the control files and of the queue; ``None`` for those in the home directory.
+
+    supervisor, service
+        What runs qmail-send, as for ``qmail_service.running``.
+    """
+    ret = {"name": name, "result": True, "comment": "No other mailbox is a sink of ours.", "changes": {}}
+    test = __opts__["test"]
+    try:
+        sinks = __salt__["qmail_former.others"](but, home, control)
+        if not sinks:
+            return ret
+        addresses = {sink["path"]: sink["address"] for sink in sinks}
+        unready = __salt__["qmail_former.unready"](home, control, queue, supervisor, service, test)
+        if unready:
+            return {**ret, "comment": f"{_words(addresses.values())} stays a sink until a later run: {unready}."}
+        done = __salt__["qmail_former.restore"](list(addresses), test=test)
+        plesks = [address for address in addresses.values() if _is_plesks(address, home)]
+    except (CommandExecutionError, SaltInvocationError) as err:
+        return {**ret, "result": False, "comment": str(err), "skip_watch": True}
+    given = [addresses[path] for path, change in done.items() if "left" not in change]
+    told = _told(ret, done, f"The mailbox of {_words(given)}")
+    if plesks:
+        told["comment"] += f" If Plesk made {_words(plesks)} for this only, remove it in Plesk."
+    return told
+
+
+def _words(addresses):
+    return ", ".join(sorted(set(addresses)))
+
+
+def _is_plesks(address, home):
+    return __salt__["qmail_plesk.runs"](address.rpartition("@")[2].lower(), home)
+
+
+def _told(ret, done, what):
+    """Tell what was put back, and what somebody has changed and is left."""
+    changes = {path: change for path, change in done.items() if "left" not in change}
+    left = [change["left"] for change in done.values() if "left" in change]
+    if not done:
         return ret
-    if __opts__["test"]:
-        return {**ret, "result": None, "changes": changes, "comment": "The mailbox would be as it was before."}
-    return {**ret, "changes": changes, "comment": "The mailbox is as it was before."}
+    if not changes:
+        return {**ret, "comment": " ".join(left)}
+    result, verb = (None, "would be") if __opts__["test"] else (True, "is")
+    return {
+        **ret,
+        "result": result,
+        "changes": changes,
+        "comment": " ".join([f"{what} {verb} as it was before.", *left]),
+    }

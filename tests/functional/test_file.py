@@ -1,15 +1,19 @@
 """One small file is replaced whole, kept as it was, and put back; nothing is followed that others could have laid."""
 
+import contextlib
+import errno
 import os
 import pathlib
 import stat
 import subprocess
 import threading
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from saltfactories.utils.functional import Loaders
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users: needs root")
 
@@ -96,8 +100,132 @@ def test_only_what_was_written_here_is_undone(file, path):
     path.write_text("postmaster\n")
     file.replace(str(path), "dummy\n")
     path.write_text("somebody\n")
-    assert file.restore(str(path)) == {}
+    told = {"left": f"{path} was changed by hand since, and is left as it is."}
+    assert file.restore(str(path), test=True) == file.restore(str(path)) == told
     assert path.read_text() == "somebody\n"
+    path.write_text("dummy\n")
+    assert file.restore(str(path)) == {}
+    assert path.read_text() == "dummy\n"
+
+
+def test_a_removal_by_hand_is_left_and_told(file, path):
+    path.write_text("postmaster\n")
+    file.replace(str(path), "dummy\n")
+    path.unlink()
+    assert "removed by hand" in file.restore(str(path))["left"]
+    assert not path.exists()
+
+
+def test_what_somebody_has_put_back_by_hand_is_no_news(file, path):
+    path.write_text("postmaster\n")
+    file.replace(str(path), "dummy\n")
+    path.write_text("postmaster\n")
+    path.chmod(0o644)
+    assert file.restore(str(path)) == {}
+    path.write_text("dummy\n")
+    assert file.restore(str(path)) == {}
+
+
+def test_what_was_written_before_the_last_time_is_not_ours_any_more(file, path):
+    path.write_text("postmaster\n")
+    file.replace(str(path), "one\n")
+    file.replace(str(path), "two\n")
+    path.write_text("one\n")
+    assert "by hand" in file.restore(str(path))["left"]
+    assert path.read_text() == "one\n"
+
+
+def test_a_version_that_is_there_already_is_not_put_back_again(file, path):
+    for text in ("one\n", "two\n"):
+        path.write_text(text)
+        file.replace(str(path), "dummy\n")
+    file.restore(str(path), version="v1")
+    before = path.stat(), file.kept(str(path))
+    assert file.restore(str(path), version="v1") == {}
+    assert (path.stat(), file.kept(str(path))) == before
+
+
+def test_a_file_that_may_not_stay_is_exactly_as_it_was_and_still_ours(file, path):
+    path.write_text("postmaster\n")
+    file.replace(str(path), "one\n")
+    with pytest.raises(CommandExecutionError, match=f"It defers. {path} is as it was."):
+        file.replace(str(path), "two\n", refused=lambda: "It defers.")
+    assert path.read_text() == "one\n"
+    file.restore(str(path))
+    assert path.read_text() == "postmaster\n"
+
+
+def test_a_new_file_that_may_not_stay_is_gone_again_and_nothing_is_to_undo(file, path, tmp_path):
+    with pytest.raises(CommandExecutionError, match="is as it was"):
+        file.replace(str(path), "one\n", refused=lambda: "It defers.")
+    assert os.listdir(tmp_path) == []
+    path.write_text("one\n")
+    assert file.restore(str(path)) == {}
+
+
+def test_an_edit_while_the_new_file_is_written_is_kept(file, path, monkeypatch):
+    path.write_text("postmaster\n")
+    fchmod = os.fchmod
+
+    def meanwhile(*words):
+        monkeypatch.setattr(os, "fchmod", fchmod)
+        fchmod(*words)
+        (path.parent / "saved").write_text("somebody\n")  # as an editor saves
+        os.rename(path.parent / "saved", path)
+
+    monkeypatch.setattr(os, "fchmod", meanwhile)
+    assert file.replace(str(path), "dummy\n")["contents"] == {"old": b"somebody\n", "new": b"dummy\n"}
+    file.restore(str(path))
+    assert path.read_text() == "somebody\n"
+
+
+@pytest.mark.parametrize("call", ["rename", "unlink"])
+def test_an_edit_at_the_instant_of_the_change_is_kept(file, path, monkeypatch, call):
+    if call == "rename":
+        path.write_text("postmaster\n")
+    else:
+        file.replace(str(path), "dummy\n")
+    original = getattr(os, call)
+
+    def meanwhile(name, *words, **named):
+        if named.get("dir_fd") is not None or named.get("dst_dir_fd") is not None:
+            monkeypatch.setattr(os, call, original)
+            with path.open("a") as late:
+                late.write("somebody\n")
+        original(name, *words, **named)
+
+    monkeypatch.setattr(os, call, meanwhile)
+    file.replace(str(path), "dummy\n") if call == "rename" else file.restore(str(path))
+    newest = file.kept(str(path))[0]["version"]
+    file.restore(str(path), version=newest)
+    assert path.read_text().endswith("somebody\n")
+
+
+def test_a_file_that_never_holds_still_is_given_up(file, path, monkeypatch):
+    path.write_text("0")
+    fchmod = os.fchmod
+
+    def meanwhile(*words):
+        fchmod(*words)
+        path.write_text(path.read_text() + "0")
+
+    monkeypatch.setattr(os, "fchmod", meanwhile)
+    with pytest.raises(CommandExecutionError, match="being changed by somebody else"):
+        file.replace(str(path), "dummy\n")
+    assert set(path.read_text()) == {"0"}
+
+
+def test_a_run_that_holds_the_file_too_long_is_told(file, modules, path, monkeypatch):
+    file.replace(str(path), "dummy\n")
+    holder = modules.qmail_kept.lock(str(path))
+    try:
+        now = time.monotonic()
+        monkeypatch.setattr(time, "sleep", lambda _: monkeypatch.setattr(time, "monotonic", lambda: now + 1000))
+        with pytest.raises(CommandExecutionError, match="Another run"):
+            file.replace(str(path), "two\n")
+    finally:
+        os.close(holder)
+    assert path.read_text() == "dummy\n"
 
 
 def test_after_a_restore_the_same_words_by_another_hand_are_not_ours(file, path):
@@ -225,6 +353,97 @@ def test_a_read_only_file_system_is_told(file, tmp_path):
             file.replace(str(tmp_path / "doublebounceto"), "dummy\n")
     finally:
         subprocess.run(["umount", tmp_path], check=True)
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A file system of a few pages, and a function that fills it."""
+    where = tmp_path / "small"
+    where.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "none", where], check=True)
+
+    def fill():
+        with open(where / "big", "ab", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(b"x" * 4096):
+                pass
+
+    yield where, fill
+    subprocess.run(["umount", where], check=True)
+
+
+def loaded_with(minion_opts, **opts):
+    return Loaders({**minion_opts, **opts}).modules
+
+
+@root_only
+def test_a_full_store_is_told_leaves_nothing_behind_and_works_when_there_is_room(small, path, minion_opts):
+    where, fill = small
+    file = loaded_with(minion_opts, **{"qmail_kept.directory": str(where)}).qmail_file
+    path.write_text("postmaster\n")
+    fill()
+    for _ in range(3):
+        with pytest.raises(CommandExecutionError, match=r"No space left on device\. Make room there\.$"):
+            file.replace(str(path), "dummy\n")
+    assert [found for found in where.rglob("*") if found.is_file()] == [where / "big"]
+    assert path.read_text() == "postmaster\n"
+    (where / "big").unlink()
+    file.replace(str(path), "dummy\n")
+    fill()
+    with pytest.raises(CommandExecutionError, match="is as it was before, but that cannot be written down"):
+        file.restore(str(path))
+    assert path.read_text() == "postmaster\n"
+    (where / "big").unlink()
+    assert file.restore(str(path)) == {}
+
+
+@root_only
+def test_a_file_that_cannot_be_put_back_is_not_called_as_it_was(small, file):
+    where, fill = small
+    path = where / "doublebounceto"
+    path.write_text("postmaster\n")
+
+    def refused():
+        fill()
+        return "It defers."
+
+    with pytest.raises(CommandExecutionError) as caught:
+        file.replace(str(path), "dummy\n", refused=refused)
+    assert str(caught.value).startswith(f"It defers. Putting {path} back failed: No space left on device. Make room")
+    assert "as it was" not in str(caught.value)
+    assert path.read_text() == "dummy\n"
+    (where / "big").unlink()
+    file.restore(str(path))
+    assert path.read_text() == "postmaster\n"
+
+
+def test_the_remedy_fits_what_the_system_said(modules, monkeypatch):
+    def told(number):
+        return modules.qmail_refusal.told(OSError(number, os.strerror(number)))
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert told(errno.EACCES) == "Permission denied. Run Salt as root."
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert "Run Salt as root" not in told(errno.EPERM)
+    assert told(errno.EDQUOT) == "Disk quota exceeded. Make room there, or raise the quota."
+    assert told(errno.EIO) == "Input/output error."
+
+
+def test_the_store_may_be_written_with_slashes_at_its_ends(path, tmp_path, minion_opts):
+    path.write_text("postmaster\n")
+    modules = loaded_with(minion_opts, **{"qmail_kept.directory": f"/{tmp_path}/store//"})
+    modules.qmail_file.replace(str(path), "dummy\n")
+    assert [entry["path"] for entry in modules.qmail_ledger.files()] == [str(path)]
+    modules.qmail_file.restore(str(path))
+    assert path.read_text() == "postmaster\n"
+
+
+@pytest.mark.parametrize("setting", ["kept", "", "/", "//..", 5, ["/a"], "/a\0"])
+def test_a_store_that_is_no_place_is_refused_by_the_name_of_the_setting(path, minion_opts, setting):
+    path.write_text("postmaster\n")
+    modules = loaded_with(minion_opts, **{"qmail_kept.directory": setting})
+    with pytest.raises(SaltInvocationError, match=r"qmail_kept\.directory"):
+        modules.qmail_file.replace(str(path), "dummy\n")
+    assert path.read_text() == "postmaster\n"
 
 
 @root_only

@@ -128,10 +128,36 @@ def test_the_state_undoes_the_address_that_it_is_named_after(mailbox, home, stat
     assert list(states.qmail_mailbox.restored(name="every sink").changes) == [str(home.mailbox("other") / ".qmail")]
 
 
-def test_a_sink_whose_mailbox_is_gone_is_nothing_to_undo(mailbox, home):
+def test_a_sink_whose_mailbox_is_not_there_is_told_and_undone_when_it_is_there_again(mailbox, home, tmp_path):
+    before = home.snapshot()
     mailbox.write()
-    shutil.rmtree(home.mailbox())
-    assert mailbox.restore(ADDRESS) == {}
+    shutil.move(home.mailbox(), tmp_path / "elsewhere")  # as a mount that is missing
+    (left,) = mailbox.restore(ADDRESS).values()
+    assert "nor is its directory" in left["left"]
+    shutil.move(tmp_path / "elsewhere", home.mailbox())
+    mailbox.restore(ADDRESS)
+    assert home.snapshot() == before
+
+
+def test_a_sink_is_undone_by_its_address_in_any_case(mailbox, home):
+    before = home.snapshot()
+    mailbox.write("Dummy@Example.COM")
+    mailbox.restore(ADDRESS)
+    assert home.snapshot() == before
+
+
+def test_what_undoing_has_left_to_others_once_it_leaves_for_ever(mailbox, home, states):
+    file = home.mailbox() / ".qmail"
+    mailbox.write()
+    file.write_text("&joe@example.org\n")
+    dry = states.qmail_mailbox.restored(name=ADDRESS, test=True)
+    first = states.qmail_mailbox.restored(name=ADDRESS)
+    assert first.comment == dry.comment == f"{file} was changed by hand since, and is left as it is."
+    assert (first.result, first.changes, dry.result, dry.changes) == (True, {}, True, {})
+    file.write_text("|exit 0\n")  # the recipe of many a guide
+    again = states.qmail_mailbox.restored(name=ADDRESS)
+    assert again.comment == "No mailbox holds anything of ours."
+    assert file.read_text() == "|exit 0\n"
 
 
 @pytest.mark.parametrize(
@@ -154,6 +180,15 @@ def test_other_instructions_do_what_they_say(mailbox, instruction, fate):
 )
 def test_an_instruction_that_is_none_is_refused(home, mailbox, instruction):
     refused(home, mailbox, "instruction", instruction=instruction, error=SaltInvocationError)
+
+
+def test_a_flag_that_is_none_is_refused_before_anything_is_written(home, mailbox):
+    refused(home, mailbox, "test is True or False", test="yes", error=SaltInvocationError)
+    mailbox.write()
+    before = home.snapshot()
+    with pytest.raises(SaltInvocationError, match="test is True or False"):
+        mailbox.restore(test="yes")
+    assert home.snapshot() == before
 
 
 def test_an_instruction_that_forwards_to_itself_is_refused(home, mailbox):
