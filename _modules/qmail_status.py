@@ -51,6 +51,8 @@ def look(settings, is_asked=True):
         for problem, remedy in _problems(found, wanted, home, as_asked)
         if problem
     ]
+    sink = wanted["address"] if is_asked else found["recipient"]
+    found["problems"] += _former(None if wanted["mode"] == "discard" else sink, is_asked, home, control)
     found["pillar"] = wanted if is_asked else "It says nothing of qmail_doublebounce: the defaults are used."
     found["verdict"] = _verdict(found)
     return found
@@ -183,6 +185,13 @@ def _fates(found):
         yield f"A catch-all receives double bounces: {route['dotqmail']}.", APPLY
     if found["fate"] in ("stored", "forwarded") and not route["catch_all"]:
         yield f"The mailbox {recipient} does not swallow: {reason}.", f"{APPLY}, unless you want to keep them."
+
+
+def _former(sink, is_asked, home, control):
+    """Tell of mailboxes that are sinks by our hand, and are not what they should be sinks for."""
+    remedy = APPLY if is_asked else f"{APPLY}.clean"
+    found = __salt__["qmail_former.problems"](sink, home, control)
+    return [{"problem": problem, "remedy": remedy} for problem in found]
 
 
 def _stale_cdb(home):

@@ -31,5 +31,6 @@ qmail-send knows where double bounces went before:
 
 the mailbox is as it was:
   qmail_mailbox.restored:
+    - home: {{ settings.qmail.home | json }}
     - require:
       - qmail_service: qmail-send knows where double bounces went before

@@ -1,7 +1,8 @@
-{#- Prove by a probe that double bounces end as they are meant to, whenever a run has changed something. -#}
+{#- Prove by a probe that double bounces end as they are meant to, whenever a run has changed something. It comes last: a
+    sink may forward to a mailbox that the run gives back. -#}
 {%- from "qmail-doublebounce/map.jinja" import settings with context %}
 include:
-  - .service
+  - .former
 
 double bounces end as they are meant to:
   qmail_doublebounce.verified:
@@ -16,3 +17,4 @@ double bounces end as they are meant to:
       - sls: qmail-doublebounce.mailbox
       - sls: qmail-doublebounce.control
       - sls: qmail-doublebounce.service
+      - sls: qmail-doublebounce.former

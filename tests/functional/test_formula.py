@@ -1,10 +1,13 @@
 """The formula from end to end on a qmail home, with a qmail-send that runs: apply, again, drift, clean, clean again."""
 
+import json
 import os
 import pathlib
 import subprocess
 
 import pytest
+
+from tests.support.home import Home
 
 ADDRESS = "dummy@example.com"
 
@@ -54,14 +57,14 @@ def test_a_run_that_changes_nothing_writes_nothing(apply, running, pillar, minio
 def test_test_mode_shows_the_changes_and_writes_nothing(apply, running, pillar):
     pid, before = running.pid(), running.snapshot()
     dry = apply("qmail-doublebounce", pillar, test=True)
-    assert [result.result for result in dry] == [None] * 4
+    assert [result.result for result in dry] == [None] * 4 + [True]
     assert running.snapshot() == before
     assert running.pid() == pid
     wet = apply("qmail-doublebounce", pillar)
     for told, done in zip(dry[:3], wet[:3], strict=True):
         assert told.changes == done.changes
     assert dry[3].changes["pid"]["old"] == wet[3].changes["pid"]["old"] == pid
-    assert [result.result for result in apply("qmail-doublebounce", pillar, test=True)] == [True] * 4
+    assert [result.result for result in apply("qmail-doublebounce", pillar, test=True)] == [True] * 5
     undo = apply("qmail-doublebounce.clean", pillar, test=True)
     assert [result.result for result in undo] == [None] * 4
     assert running.loaded() == ADDRESS
@@ -91,9 +94,18 @@ def test_clean_undoes_nothing_that_it_did_not_do(apply, running, pillar):
     assert running.snapshot() == before
     apply("qmail-doublebounce", pillar)
     running.write_control("doublebounceto", "somebody\n")
-    apply("qmail-doublebounce.clean", pillar)
+    undone = apply("qmail-doublebounce.clean", pillar)
+    assert undone[0].comment == f"{running.control}/doublebounceto was changed by hand since, and is left as it is."
     assert (running.control / "doublebounceto").read_text() == "somebody\n"
     assert not (running.control / "doublebouncehost").exists()
+
+
+def test_what_clean_has_left_to_others_once_it_leaves_for_ever(apply, running, pillar):
+    apply("qmail-doublebounce", pillar)
+    for text in ("by hand\n", "dummy\n"):  # the second as this formula would write it
+        running.write_control("doublebounceto", text)
+        apply("qmail-doublebounce.clean", pillar)
+        assert (running.control / "doublebounceto").read_text() == text
 
 
 @pytest.mark.parametrize("loaded", (False, True))
@@ -112,20 +124,133 @@ def test_drift_is_put_right_with_a_restart_only_where_qmail_send_has_read_it(app
     assert running.wait_until_loaded(ADDRESS)
 
 
-def test_another_address_in_pillar_moves_the_sink_and_clean_undoes_both(apply, running, pillar):
+@pytest.fixture
+def moved(running, pillar):
+    """The pillar that names another sink."""
     running.add_mailbox("other", "./Maildir/\n")
+    return {**pillar, "address": "other@example.com"}
+
+
+def test_another_address_in_pillar_moves_the_sink_gives_the_old_one_back_and_clean_undoes_all(
+    apply, running, pillar, moved
+):
     before = running.snapshot()
+    file = running.mailbox() / ".qmail"
     apply("qmail-doublebounce", pillar)
-    apply("qmail-doublebounce", {**pillar, "address": "other@example.com"})
-    assert running.wait_until_loaded("other@example.com")
+    dry = apply("qmail-doublebounce", moved, test=True)
+    assert file.read_text() == "|exit 0\n"
+    results = apply("qmail-doublebounce", moved)
+    assert succeeded(results)
+    assert results[-1].comment == f"The mailbox of {ADDRESS} is as it was before."
+    assert results[-1].changes == dry[-1].changes == {str(file): results[-1].changes[str(file)]}
+    assert file.read_text() == "./Maildir/\n"
+    assert running.loaded() == "other@example.com"
+    after = running.snapshot()
+    assert changed(apply("qmail-doublebounce", moved)) == []
+    assert running.snapshot() == after
     apply("qmail-doublebounce.clean", pillar)
     assert running.snapshot() == before
+
+
+def test_there_and_back_again_leaves_one_sink(apply, running, pillar, moved):
+    before = running.snapshot()
+    for settings in (pillar, moved, pillar):
+        apply("qmail-doublebounce", settings)
+    assert (running.mailbox() / ".qmail").read_text() == "|exit 0\n"
+    assert (running.mailbox("other") / ".qmail").read_text() == "./Maildir/\n"
+    apply("qmail-doublebounce.clean", pillar)
+    assert running.snapshot() == before
+
+
+def test_the_same_mailbox_by_another_name_stays_the_sink(apply, running, pillar):
+    running.write_control("virtualdomains", "example.com:1\nexample.net:1\n")
+    apply("qmail-doublebounce", pillar)
+    for address in ("Dummy@example.com", "dummy@example.net"):
+        results = apply("qmail-doublebounce", {**pillar, "address": address})
+        assert succeeded(results)
+        assert results[-1].comment == "No other mailbox is a sink of ours."
+        assert (running.mailbox() / ".qmail").read_text() == "|exit 0\n"
+
+
+def test_mode_discard_gives_every_sink_back(apply, running, pillar):
+    with (running.path / "bin/qmail-send").open("a") as binary:
+        binary.write("# double bounce: discarding\n")
+    apply("qmail-doublebounce", pillar)
+    results = apply("qmail-doublebounce", {**pillar, "mode": "discard"})
+    assert succeeded(results)
+    assert (running.mailbox() / ".qmail").read_text() == "./Maildir/\n"
+
+
+def test_an_old_sink_that_was_changed_by_hand_is_told_and_left(apply, running, pillar, moved):
+    file = running.mailbox() / ".qmail"
+    apply("qmail-doublebounce", pillar)
+    file.write_text("&joe@example.org\n")
+    results = apply("qmail-doublebounce", moved)
+    assert succeeded(results)
+    assert results[-1].comment == f"{file} was changed by hand since, and is left as it is."
+    assert results[-1].changes == {}
+    assert file.read_text() == "&joe@example.org\n"
+
+
+def test_an_old_sink_stays_until_qmail_send_knows_the_new_one(states, running, pillar, moved, apply, modules):
+    apply("qmail-doublebounce", pillar)
+    given = {"name": "others", "but": moved["address"], "home": str(running.path)}
+    running.write_control("doublebounceto", "other\n")
+    results = [states.qmail_mailbox.given_back(**given)]
+    running.stop()
+    results.append(states.qmail_mailbox.given_back(**given))
+    for result, reason in zip(results, ("has not read the control files", "does not run"), strict=True):
+        assert (result.result, result.changes) == (True, {})
+        assert result.comment.startswith(f"{ADDRESS} stays a sink until a later run: qmail-send {reason}")
+    assert (running.mailbox() / ".qmail").read_text() == "|exit 0\n"
+    assert states.qmail_mailbox.given_back(**given, test=True).result is None  # a run would start it
+
+
+def test_status_names_the_sinks_that_pillar_does_not_ask_for(modules, apply, running, pillar, moved):
+    def told(pillar):
+        found = modules.qmail_doublebounce.status({"qmail_doublebounce": pillar})["problems"]
+        return [one for one in found if "still a sink" in one["problem"]]
+
+    apply("qmail-doublebounce", pillar)
+    assert told(pillar) == []
+    (one,) = told(moved)
+    assert one["problem"].startswith(f"{ADDRESS} is still a sink, by {running.mailbox()}/.qmail")
+    assert one["remedy"] == "state.apply qmail-doublebounce"
+    (one,) = told({"mode": "discard", "qmail": pillar["qmail"]})
+    apply("qmail-doublebounce", moved)
+    assert told(moved) == []
+    (running.mailbox("other") / ".qmail").write_text("by hand\n")
+    assert told(pillar) == []
+
+
+def without_home(minion_opts):
+    """Make the ledgers those of a version that did not remember for which qmail a mailbox was made a sink."""
+    for path in pathlib.Path(minion_opts["qmail_kept.directory"]).rglob("ledger"):
+        ledger = json.loads(path.read_text())
+        del ledger["home"]
+        path.write_text(json.dumps(ledger))
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_the_sink_of_another_qmail_on_the_machine_is_none_of_ours(
+    apply, running, pillar, moved, modules, minion_opts, is_old
+):
+    another = Home(running.path.parent / "another")
+    modules.qmail_mailbox.write("dummy@example.com", home=str(another.path))
+    apply("qmail-doublebounce", pillar)
+    if is_old:
+        without_home(minion_opts)
+    results = apply("qmail-doublebounce", moved)
+    assert list(results[-1].changes) == [str(running.mailbox() / ".qmail")]
+    assert (another.mailbox() / ".qmail").read_text() == "|exit 0\n"
+    apply("qmail-doublebounce.clean", pillar)
+    assert ((another.mailbox() / ".qmail").read_text() == "|exit 0\n") is not is_old
 
 
 def test_a_sink_that_cannot_be_stops_the_run_before_the_control_files(apply, running, pillar):
     pid, before = running.pid(), running.snapshot()
     results = apply("qmail-doublebounce", {**pillar, "address": "dummy@elsewhere.example"})
-    assert [result.result for result in results] == [False] * 4
+    assert [result.result for result in results] == [False] * 5
     assert "leaves this server" in results[0].comment
     assert changed(results) == []
     assert running.snapshot() == before
@@ -136,7 +261,7 @@ def test_a_control_file_that_cannot_be_written_leaves_qmail_send_alone(apply, ru
     (running.control / "doublebounceto").mkdir()
     pid = running.pid()
     results = apply("qmail-doublebounce", pillar)
-    assert [result.result for result in results] == [True, False, True, False]
+    assert [result.result for result in results] == [True, False, True, False, False]
     assert running.pid() == pid
 
 
@@ -160,7 +285,8 @@ def failed_whole(loaders, sls, wrong):
     """Apply an SLS with a wrong pillar: the first state says all that is wrong, and nothing else is tried."""
     first, *others = loaders.modules.state.apply(sls, pillar={"qmail_doublebounce": wrong})
     assert first.result is False
-    assert [result.result for result in others] == [False] * 4
+    assert len(others) >= 4
+    assert not any(result.result for result in others)
     assert all("requisite failed" in str(result.comment) for result in others)
     return str(first.comment)
 

@@ -88,7 +88,7 @@ def test_clean_puts_every_byte_back_also_of_a_sink_that_pillar_has_moved_away_fr
     moved = fleet.apply(FORMULA)  # a run reads pillar anew: nobody has to refresh it
     assert all_are(moved, "result", True), moved
     assert all_are({"mail1": moved["mail1"]}, "changes", {}), moved
-    assert servers["mail2"].loaded() == "dummy@example.com"
+    assert servers["mail2"].where() == servers["mail2"].expected()
 
     cleaned = fleet.apply(f"{FORMULA}.clean")
     assert all_are(cleaned, "result", True), cleaned
