@@ -95,6 +95,18 @@ def test_what_plesk_wrote_comes_back_and_the_mailbox_stays(plesk, sink, home, st
     assert plesk.verbs() == ["--info", "--create"]
 
 
+def test_a_sink_that_pillar_left_is_given_back_and_its_mailbox_in_plesk_is_told(plesk, sink, running, states):
+    sink()
+    sink("third@example.com")
+    returned = states.qmail_mailbox.given_back(name="others", but="third@example.com", home=str(running.path))
+    assert returned.result is True
+    assert returned.comment == (
+        f"The mailbox of {ADDRESS} is as it was before. If Plesk made {ADDRESS} for this only, remove it in Plesk."
+    )
+    assert (running.mailbox("sink") / ".qmail").read_text() == "| true\n| /usr/bin/deliverquota ./Maildir\n"
+    assert plesk.verbs() == ["--info", "--create"] * 2
+
+
 @pytest.mark.parametrize(
     ("behaviour", "words"),
     [

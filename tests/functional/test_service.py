@@ -175,6 +175,19 @@ def test_one_that_is_down_on_purpose_is_left_down(supervisor, converge):
     assert supervisor.home.wait_until_loaded(SINK)
 
 
+@on(*(kind for kind in ALL if kind != "qmailctl"))
+def test_a_former_sink_stays_one_while_qmail_send_is_left_down(supervisor, modules, states):
+    supervisor.boot()
+    home = str(supervisor.home.path)
+    modules.qmail_mailbox.write("dummy@example.com", home=home)
+    supervisor.down_on_purpose()
+    for test in (True, False):
+        ret = states.qmail_mailbox.given_back(name="others", home=home, service=supervisor.name, test=test)
+        assert (ret.result, ret.changes) == (True, {})
+        assert ret.comment.startswith("dummy@example.com stays a sink until a later run: qmail-send does not run (")
+    assert (supervisor.home.mailbox() / ".qmail").read_text() == "|exit 0\n"
+
+
 def test_a_stop_waits_for_mail_in_flight_and_lasts_until_a_start(supervisor, modules, converge, direct):
     old = supervisor.boot()
     deliver(supervisor.home, "slow", 1)
