@@ -1,5 +1,5 @@
 """
-Delete the double bounces in a Maildir, and nothing else.
+The one safe way into a Maildir: delete the double bounces in it, or one message that is known, and nothing else.
 
 qmail-local writes the envelope sender as the first line of what it delivers: ``Return-Path: <#@[]>`` at the very start
 of the file tells a double bounce. The owner of a Maildir may change it meanwhile in any way: every file is opened
@@ -15,6 +15,7 @@ import time
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 DOUBLE = b"Return-Path: <#@[]>\n"
+LONGEST = 1 << 16  # bytes; what take_out looks for is far shorter
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # So many names are read at once and put in the order of their inodes, in which the disk has less to seek.
@@ -48,8 +49,7 @@ def purge(maildir, older_than=None, test=False):
     began = time.monotonic()
     before = __salt__["qmail_bulk.cutoff"](older_than)
     try:
-        with contextlib.ExitStack() as stack:
-            directories = _directories(stack, maildir)
+        with _opened(maildir) as directories:
 
             def work(half, tell):
                 return _purge(directories, before, test, half, tell)
@@ -60,6 +60,32 @@ def purge(maildir, older_than=None, test=False):
         raise CommandExecutionError(f"Cannot clear {maildir}: {err.strerror or err}.") from err
     deleted, kept, size = map(sum, zip(*halves))
     return {"deleted": deleted, "kept": kept, "bytes": size, "seconds": round(time.monotonic() - began, 3)}
+
+
+def take_out(token, maildir):
+    """
+    Remove from ``new`` and ``cur`` of a Maildir each message that holds a token, and return how many they were.
+
+    Raises CommandExecutionError for what is no Maildir, and where the path leads through a link that others could have
+    made.
+
+    token
+        What the message must hold; a random text that nobody else can have written.
+
+    maildir
+        The Maildir, an absolute path. A link is followed only where root alone could have made it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_maildir.take_out doublebounce-probe-0123456789abcdef /home/joe/Maildir
+    """
+    try:
+        with _opened(maildir) as directories:
+            return sum(_taken(name, at, token.encode()) for at in directories for name in os.listdir(at))
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot look into {maildir}: {err.strerror or err}.") from err
 
 
 def of(address, home="/var/qmail", control=None):
@@ -100,21 +126,52 @@ def of(address, home="/var/qmail", control=None):
     return found
 
 
+def named(route):
+    """
+    List where a route's mail may be stored: the Maildirs (with ``/`` at the end) and mboxes that its dot-qmail file
+    names now, and ``Maildir`` in the home of its user, where default deliveries and many programs put it.
+
+    Returns absolute paths, there or not. A dot-qmail file that cannot be read safely names none.
+
+    route
+        What ``qmail_route.resolve`` or ``qmail_route.deliver`` returns.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_maildir.named '{home: /home/joe, dotqmail: /home/joe/.qmail}'
+    """
+    home = route.get("home")
+    if not home or not home.startswith("/"):
+        return []
+    try:
+        current = __salt__["qmail_file.read"](route["dotqmail"]) if route["dotqmail"] else None
+    except (CommandExecutionError, SaltInvocationError):
+        current = None
+    places = [os.path.join(home, text) for text in (*_texts(current), "Maildir/")]
+    return [os.path.normpath(place) + "/" * place.endswith("/") for place in places]
+
+
 def _named(route):
     """Go through the Maildirs and mboxes that the dot-qmail file of an address names now, or in a kept version."""
     current = [__salt__["qmail_file.read"](route["dotqmail"])] if route["dotqmail"] else []
     versions = [version["version"] for version in __salt__["qmail_file.kept"](route["exact"])]
     kept = [__salt__["qmail_kept.version"](route["exact"], version) for version in versions]
-    for file in filter(None, current + kept):
-        for kind, text in __salt__["qmail_dotqmail.parse"](file["contents"]):
-            if kind in ("maildir", "mbox"):
-                yield text
+    for file in current + kept:
+        yield from _texts(file)
     if not route["dash"]:
         yield "Maildir"  # the default delivery, and the place of Plesk's deliverquota
 
 
-def _directories(stack, maildir):
-    """Return descriptors of new/ and cur/; an error tells what is there instead of a Maildir."""
+def _texts(file):
+    parsed = __salt__["qmail_dotqmail.parse"](file["contents"]) if file else []
+    return [text for kind, text in parsed if kind in ("maildir", "mbox")]
+
+
+@contextlib.contextmanager
+def _opened(maildir):
+    """Yield descriptors of new/ and cur/; an error tells what is there instead of a Maildir."""
     if not isinstance(maildir, str) or not os.path.isabs(maildir) or "\0" in maildir:
         raise SaltInvocationError(f"A Maildir is an absolute path, not {maildir!r}.")
     if os.path.isfile(maildir):
@@ -123,14 +180,15 @@ def _directories(stack, maildir):
             "deleted from it. Have the sink discard double bounces, then move the file away while qmail-send is "
             "stopped."
         )
-    top = _keep(stack, __salt__["qmail_entry.directory"](maildir))
-    found = []
-    for name in ("new", "cur"):
-        with contextlib.suppress(FileNotFoundError):
-            found.append(_keep(stack, os.open(name, DIRECTORY, dir_fd=top)))
-    if not found:
-        raise CommandExecutionError(f"{maildir} is no Maildir: there is neither new/ nor cur/ in it.")
-    return found
+    with contextlib.ExitStack() as stack:
+        top = _keep(stack, __salt__["qmail_entry.directory"](maildir))
+        found = []
+        for name in ("new", "cur"):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(_keep(stack, os.open(name, DIRECTORY, dir_fd=top)))
+        if not found:
+            raise CommandExecutionError(f"{maildir} is no Maildir: there is neither new/ nor cur/ in it.")
+        yield found
 
 
 def _keep(stack, fd):
@@ -183,6 +241,20 @@ def _clear(name, directory, before, test, opened):
         if not test and not _unlink(name, directory, status):
             return None
         return status.st_size
+    finally:
+        os.close(fd)
+
+
+def _taken(name, directory, token):
+    """Delete a file if it holds a token, and return whether it did and is gone."""
+    fd, _ = __salt__["qmail_bulk.reader"]()(name, directory)
+    if fd is None:
+        return False
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or token not in os.pread(fd, LONGEST, 0):
+            return False
+        return _unlink(name, directory, status)
     finally:
         os.close(fd)
 

@@ -320,6 +320,52 @@ def test_killed_on_the_way_it_can_be_run_again(modules, maildir):
     assert len(list((maildir / "new").iterdir())) == 30
 
 
+TOKEN = "doublebounce-probe-0123456789abcdef"
+
+
+def test_one_message_is_taken_out_by_its_token_wherever_it_lies(modules, maildir):
+    for place in ("new", "cur"):
+        (maildir / place / "1.1.host:2,S").write_bytes(DOUBLE + TOKEN.encode())
+        (maildir / place / "1.2.host").write_bytes(DOUBLE)
+        (maildir / place / "directory").mkdir()
+        os.mkfifo(maildir / place / "fifo")
+        (maildir / place / "closed").write_bytes(TOKEN[:-1].encode())
+    assert modules.qmail_maildir.take_out(TOKEN, str(maildir)) == 2
+    left = sorted(path.name for path in maildir.glob("[nc]*/*"))
+    assert left == sorted(["1.2.host", "directory", "fifo", "closed"] * 2)
+    assert modules.qmail_maildir.take_out(TOKEN, str(maildir)) == 0
+
+
+@pytest.mark.parametrize("name", ["Maildir", "new", "cur"])
+def test_both_ways_into_a_maildir_refuse_the_same_link(modules, tmp_path, name):
+    other = make(tmp_path / "other")
+    (other / "new" / "1.1.host").write_bytes(DOUBLE + TOKEN.encode())
+    user = tmp_path / "user"
+    user.mkdir()
+    if name != "Maildir":
+        make(user / "Maildir")
+        (user / "Maildir" / name).rmdir()
+    link = user / "Maildir" / ("" if name == "Maildir" else name)
+    link.symlink_to(other if name == "Maildir" else other / name)
+    for path in (user, *user.glob("Maildir")):
+        os.chown(path, 12345, 12345, follow_symlinks=False)
+    for call in (modules.qmail_maildir.purge, lambda path: modules.qmail_maildir.take_out(TOKEN, path)):
+        with pytest.raises(CommandExecutionError):
+            call(str(user / "Maildir"))
+    assert (other / "new" / "1.1.host").exists()
+
+
+def test_the_places_of_a_route_are_named(modules, home):
+    (home.mailbox() / ".qmail").write_text("./other/\n&joe@example.org\n|cat\n/var/mail/../mail/box\n")
+    route = modules.qmail_route.resolve(home.ADDRESS, str(home.path))
+    places = [f"{home.mailbox()}/other/", "/var/mail/box", f"{home.mailbox()}/Maildir/"]
+    assert modules.qmail_maildir.named(route) == places
+    (home.mailbox() / ".qmail").unlink()
+    (home.mailbox() / ".qmail").symlink_to("/etc/passwd")
+    assert modules.qmail_maildir.named(route) == places[-1:]
+    assert modules.qmail_maildir.named(modules.qmail_route.resolve("joe@elsewhere.example", str(home.path))) == []
+
+
 first = st.sampled_from([DOUBLE, MAIL, b"Return-Path: <#@[]>", b"Return-Path: <#@[]>\n", b"", b"\n", b"\0"])
 text = st.one_of(first, st.builds(bytes.__add__, first, st.binary(max_size=20)), st.binary(max_size=40))
 
