@@ -104,6 +104,28 @@ def predict(dotqmail, home, user, dash="", forbidden="002", default="./Maildir/"
     return _follow(held, forward_only, {**job, "remedy": "remove that line"})
 
 
+def asks(contents, dotqmail, home, user, gid=None):
+    """
+    Tell what the contents of a dot-qmail file ask for, whatever state its mailbox is in: a dict as of ``predict``.
+
+    The home, and each mbox and Maildir that they name, is taken to be in order.
+
+    contents
+        The contents, bytes.
+
+    dotqmail, home, user, gid
+        As for ``predict``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox.meaning doublebounce@example.com '|exit 0'
+    """
+    job = {**__salt__["qmail_access.identity"](user, gid), "home": home, "source": dotqmail, "preface": ""}
+    return _follow(contents, "", {**job, "in_order": True, "remedy": "give another instruction"})
+
+
 def parse(contents):
     """
     Return the instructions of a dot-qmail file as a list of ``(kind, text)``, one for each line.
@@ -255,6 +277,8 @@ def _step(number, kind, text, forward_only, job):
         return "refused", f"may not run because of {forward_only}"
     if kind == "program":
         return _run(text, job)
+    if job.get("in_order"):
+        return "done", ""
     trouble = _maildir_trouble(text, job) if kind == "maildir" else _mbox_trouble(text, job)
     return ("refused", f"can't be written: {trouble}") if trouble else ("done", "")
 

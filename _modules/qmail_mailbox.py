@@ -105,8 +105,11 @@ def predict(dotqmail, home, user, dash="", forbidden="002", default="./Maildir/"
 
 def meaning(address, instruction="|exit 0", home="/var/qmail", control=None):
     """
-    Return the fate (see ``check``) that mail for an address would have with these instructions in its own dot-qmail
-    file; ``None`` where it can have none, because the address's route ends before.
+    Tell what these instructions ask for, in an address's own dot-qmail file, whatever state the mailbox is in now.
+
+    Returns a dict with ``fate``, ``reason``, ``files``, ``forwards`` and ``programs``, as ``check`` does. The home, and
+    each file or Maildir that they name, is taken to be in order: what stands in the way there is no part of what was
+    asked for. ``fate`` is ``None`` where the address can have no such file, because its route ends before.
 
     address
         The address.
@@ -123,10 +126,11 @@ def meaning(address, instruction="|exit 0", home="/var/qmail", control=None):
 
         salt '*' qmail_mailbox.meaning doublebounce@example.com ./Maildir/
     """
+    contents = __salt__["qmail_sink.contents"](instruction)
     route = __salt__["qmail_route.resolve"](address, home, control=control)
-    if route["outcome"] in ("remote", "dropped", "deferred"):
-        return None
-    return _predict(route, route["exact"], __salt__["qmail_sink.contents"](instruction))["fate"]
+    if route["outcome"] in ("remote", "dropped", "deferred") or not route["home"].startswith("/"):
+        return {"fate": None, "reason": route["reason"], "files": [], "forwards": [], "programs": []}
+    return __salt__["qmail_dotqmail.asks"](contents, route["exact"], route["home"], route["uid"], route["gid"])
 
 
 def make(address, home="/var/qmail", control=None, mailbox="auto", test=False):

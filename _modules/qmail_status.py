@@ -17,6 +17,7 @@ VERDICTS = {
     "unknown": "go to a program at {to}, and it decides",
 }
 APPLY = "state.apply qmail-doublebounce"
+INSTRUCTION = 'Set qmail_doublebounce:instruction to "|exit 0" or "#", then state.apply qmail-doublebounce'
 MANY = 100  # double bounces in the queue at once: on a server in order each is there for a moment
 
 
@@ -41,20 +42,18 @@ def look(settings, is_asked=True):
     shown = __salt__["qmail_control.show"](home, control)
     found = {**shown, **_end(shown, home, control)}
     found["service"] = _service(qmail)
+    unreadable, unknown = _unreadable(qmail)
     found["queue"] = _queue(qmail)
-    wanted = _wanted(settings, home, control)
-    wanted["holds"] = is_asked and _holds(wanted, found)
+    wanted = _wanted(settings)
+    wanted["holds"] = is_asked and not unreadable and _holds(wanted, found)
     # What is done as asked is no problem: some want to keep their double bounces, and say so.
     as_asked = is_asked and _is_sink(wanted, found)
-    found["problems"] = [
-        {"problem": problem, "remedy": remedy}
-        for problem, remedy in _problems(found, wanted, home, as_asked)
-        if problem
-    ]
+    problems = [*_down(found["service"]), *unreadable, *unknown, *_problems(found, wanted, home, as_asked)]
+    found["problems"] = [{"problem": problem, "remedy": remedy} for problem, remedy in problems if problem]
     sink = wanted["address"] if is_asked else found["recipient"]
     found["problems"] += _former(None if wanted["mode"] == "discard" else sink, is_asked, home, control)
     found["pillar"] = wanted if is_asked else "It says nothing of qmail_doublebounce: the defaults are used."
-    found["verdict"] = _verdict(found)
+    found["verdict"] = _verdict(found, unreadable)
     return found
 
 
@@ -81,6 +80,19 @@ def _service(qmail):
         return {"running": None, "pid": None, "since": None, "loaded": None, "reason": str(err)}
 
 
+def _unreadable(qmail):
+    """Tell what keeps qmail-send from its next start, and where that is not known, why: two lists of problems."""
+    try:
+        found = __salt__["qmail_startup.unreadable"](qmail["home"], qmail["control"], qmail["queue"])
+    except CommandExecutionError as err:
+        return [], [(f"Whether qmail-send can read its control files cannot be told: {err}", "Run Salt as root.")]
+    if found is None:
+        told = "Whether qmail-send can read its control files cannot be told: there is no user qmails."
+        return [], [(told, "salt-call qmail_service.start")]
+    then = "Its next start fails, and no mail is delivered then."
+    return [(f"{one['trouble']} {then}", one["remedy"]) for one in found], []
+
+
 def _queue(qmail):
     """Count what waits; where there is no queue of the usual form, there is nothing to tell."""
     try:
@@ -90,18 +102,17 @@ def _queue(qmail):
     return {key: found[key] for key in ("messages", "double_bounces", "oldest")}
 
 
-def _wanted(settings, home, control):
+def _wanted(settings):
     wanted = {"mode": settings["mode"], "address": settings["address"]}
     if settings["mode"] == "discard" or settings["address"] is None:
         return wanted
-    instruction = settings["instruction"]
-    fate = __salt__["qmail_mailbox.meaning"](settings["address"], instruction, home, control)
-    return {**wanted, "instruction": instruction, "fate": fate}
+    asked = __salt__["qmail_proof.wanted"](settings)
+    return {**wanted, "instruction": settings["instruction"], "fate": asked["end"]}
 
 
 def _holds(wanted, found):
     """Tell whether everything is as pillar wants it: where double bounces go, what becomes of them, and who knows."""
-    if not found["service"]["running"] or found["service"]["loaded"] is False:
+    if not found["service"]["running"] or not found["service"]["loaded"]:
         return False
     if wanted["mode"] == "discard":
         return found["fate"] == "discarded" or (found["fate"] == "swallowed" and found["recipient"].startswith("@"))
@@ -112,19 +123,22 @@ def _is_sink(wanted, found):
     """Tell whether mail for the wanted address ends as the wanted instruction means."""
     if wanted["address"] is None or found["recipient"].lower() != wanted["address"].lower():
         return False
-    return found["fate"] == wanted["fate"]
+    return wanted["fate"] is not None and found["fate"] == wanted["fate"]
 
 
-def _problems(found, wanted, home, as_asked):
-    """Yield what is wrong and what mends it, the heaviest first."""
-    service, recipient = found["service"], found["recipient"]
+def _down(service):
     if service["running"] is False:
         yield "qmail-send does not run: no mail is delivered.", "salt-call qmail_service.start"
     if service["running"] is None:
         yield f"Whether qmail-send runs cannot be told: {service['reason']}", "Set qmail_doublebounce:qmail:queue."
+
+
+def _problems(found, wanted, home, as_asked):
+    """Yield what is wrong and what mends it, the heaviest first."""
+    service = found["service"]
     yield from _values(found)
     if not as_asked:
-        yield from _fates(found)
+        yield from _fates(found, wanted)
     if service["running"] and service["loaded"] is False:
         yield (
             f"qmail-send {service['pid']} started before the control files changed and still uses the old ones; HUP "
@@ -138,10 +152,23 @@ def _problems(found, wanted, home, as_asked):
             "were queued with, and qmail-send gives them up after queuelifetime.",
             "salt-call qmail_queue.double_bounces limit=10 shows where they go.",
         )
-    if wanted["holds"] is False and wanted.get("fate") and recipient.lower() != wanted["address"].lower():
-        yield f"Pillar wants double bounces at {wanted['address']}, and they go to {recipient}.", APPLY
-    if wanted["holds"] is False and wanted["mode"] == "discard" and found["doublebounceto"]["value"]:
+    if wanted["holds"] is False:
+        yield from _drift(found, wanted)
+
+
+def _drift(found, wanted):
+    """Tell what is other than pillar wants it, where that is not wrong by itself."""
+    recipient, fate = found["recipient"], found["fate"]
+    if wanted["mode"] == "discard" and found["doublebounceto"]["value"]:
         yield f"Pillar wants double bounces discarded, and they go to {recipient}.", APPLY
+    if "instruction" not in wanted:
+        return
+    if recipient.lower() != wanted["address"].lower():
+        yield f"Pillar wants double bounces at {wanted['address']}, and they go to {recipient}.", APPLY
+    elif wanted["fate"] is None and fate in ("swallowed", "stored", "forwarded"):
+        yield f"No double bounce can be seen to end as {wanted['instruction']!r} asks for.", INSTRUCTION
+    elif fate == "swallowed" != wanted["fate"]:
+        yield f"Pillar wants double bounces {wanted['fate']}, and they vanish at {recipient}.", APPLY
 
 
 def _values(found):
@@ -169,11 +196,17 @@ def _values(found):
         )
 
 
-def _fates(found):
+def _fates(found, wanted):
     """Tell where double bounces end badly, or only not as the name of a sink says."""
     recipient, reason, route = found["recipient"], found["reason"], found["route"]
     if found["fate"] == "deferred":
         yield f"Mail for {recipient} is deferred: {reason}.", "Mend that; double bounces wait in the queue meanwhile."
+    if found["fate"] == "unknown":
+        asks_for_it = "instruction" in wanted and wanted["fate"] != "swallowed"
+        yield (
+            f"What becomes of mail for {recipient}, only a program knows: {reason}.",
+            INSTRUCTION if asks_for_it else APPLY,
+        )
     if found["fate"] == "bounced":
         yield f"Each double bounce ends as a triple bounce: {reason}", APPLY
     if found["fate"] == "remote":
@@ -203,8 +236,10 @@ def _stale_cdb(home):
     return "users/assign is newer than users/cdb, and qmail reads users/cdb only." if assign > cdb else None
 
 
-def _verdict(found):
+def _verdict(found, unreadable):
     verdict = "Double bounces " + VERDICTS[found["fate"]].format(to=found["recipient"]) + "."
+    if found["service"]["running"] and unreadable:
+        return f"{verdict} But qmail-send cannot read its control files, and would not start again."
     if found["service"]["running"] and found["service"]["loaded"] is False:
         return f"{verdict} But the running qmail-send does not know yet."
     return verdict

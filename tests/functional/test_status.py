@@ -132,6 +132,71 @@ def test_a_sink_that_stores_unasked_does_not_hold(status, running):
     assert status()["pillar"]["holds"] is False
 
 
+root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users: needs root")
+
+
+@pytest.mark.parametrize("mode", [0o1755, 0o777, pytest.param(0o700, marks=root)])
+@pytest.mark.parametrize("instruction", ["|exit 0", "#", "./Maildir/", "&joe@elsewhere.example"])
+def test_a_mailbox_that_defers_never_holds_and_is_a_problem(status, told, running, mode, instruction):
+    applied(running)
+    (running.mailbox() / ".qmail").write_text(f"{instruction}\n")
+    restarted(running)
+    assert status(instruction=instruction)["pillar"]["holds"] is True
+    os.chown(running.mailbox(), os.geteuid(), os.getegid())
+    running.mailbox().chmod(mode)
+    found = status(instruction=instruction)
+    assert (found["fate"], found["pillar"]["holds"]) == ("deferred", False)
+    assert any("is deferred" in problem for problem in told(instruction=instruction))
+
+
+@pytest.mark.parametrize("instruction", ["|exit 111", "|exit 100", "|/nowhere/program"])
+def test_what_nobody_wants_never_holds(status, told, running, instruction):
+    applied(running)
+    restarted(running)
+    assert status(instruction=instruction)["pillar"]["holds"] is False
+    assert any("No double bounce can be seen to end" in problem for problem in told(instruction=instruction))
+    (running.mailbox() / ".qmail").write_text(f"{instruction}\n")
+    found = status(instruction=instruction)
+    assert found["pillar"]["holds"] is False
+    assert found["problems"] != []
+
+
+@pytest.mark.parametrize("instruction", ["|cat >/dev/null", ["|cat >/dev/null", "./Maildir/"]])
+def test_what_only_a_program_knows_never_holds_and_is_told(status, told, running, instruction):
+    lines = [instruction] if isinstance(instruction, str) else instruction
+    applied(running)
+    restarted(running)
+    (running.mailbox() / ".qmail").write_text("".join(f"{line}\n" for line in lines))
+    found = status(instruction=instruction)
+    assert (found["fate"], found["pillar"]["holds"]) == ("unknown", False)
+    problems = told(instruction=instruction)
+    assert any("only a program knows" in problem and '"|exit 0" or "#"' in problem for problem in problems)
+
+
+def test_a_sink_that_swallows_what_pillar_wants_stored_is_told(status, told, running):
+    applied(running)
+    restarted(running)
+    assert status(instruction="./Maildir/")["pillar"]["holds"] is False
+    assert any("wants double bounces stored" in problem for problem in told(instruction="./Maildir/"))
+
+
+@root
+def test_a_control_file_that_qmail_send_cannot_read_is_the_heaviest_problem(status, told, running):
+    applied(running)
+    restarted(running)
+    os.chown(running.control / "doublebounceto", 4242, 4242)
+    (running.control / "doublebounceto").chmod(0)
+    assert not any("cannot read" in problem for problem in told())  # this qmail-send is root's, and reads everything
+    running.stop()
+    (running.path / "queue/info").mkdir(parents=True, exist_ok=True)
+    os.chown(running.path / "queue/info", 4243, 4243)
+    found = status()
+    path = running.control / "doublebounceto"
+    assert found["pillar"]["holds"] is False
+    assert f"qmail-send cannot read {path}" in told()[1]
+    assert f"chmod 644 {path}" in told()[1]
+
+
 def test_a_host_that_is_not_ours_is_told(told, status, home):
     applied(home)
     home.write_control("doublebouncehost", "elsewhere.example\n")
