@@ -111,7 +111,9 @@ def status(pillar=None, mode=None, address=None, instruction=None, home=None, co
     - ``service``: what ``qmail_service.status`` returns;
     - ``queue``: how many ``messages`` wait in the queue, how many of them are ``double_bounces``, and when the
       ``oldest`` message came (seconds since the epoch); ``None`` where there is no queue;
-    - ``pillar``: the ``mode`` and ``address`` that pillar asks for, and whether that ``holds``;
+    - ``pillar``: the ``mode``, ``address`` and ``instruction`` that pillar asks for, the ``fate`` that these mean
+      (``None`` where only a program knows, or where it is none that anybody wants), and whether all of that ``holds``:
+      ``True`` only where it was seen, and qmail-send could start again with it;
     - ``problems``: a list, the heaviest first, of dicts with ``problem`` and ``remedy``.
 
     Raises SaltInvocationError where the settings are not right, CommandExecutionError where a file cannot be read.
@@ -139,16 +141,20 @@ def probe(pillar=None, timeout=30, address=None, home=None, control=None, queue=
 
     A message with an empty sender is queued to an address of this server that nobody receives mail for. It bounces,
     and its bounce is a double bounce. Where catch-alls receive every address, the double bounce itself is queued, and
-    only the last hop is tried. Nothing of it is left behind that could be followed; what was done about the rest is
-    told.
+    only the last hop is tried.
+
+    However this ends, also interrupted, what is left of it is taken away: a copy is taken out of the Maildir again, and
+    what waits in the queue is given up. For that **qmail-send tries everything in its queue once** (ALRM), and twice
+    where both hops wait. A probe that goes its way causes no such thing.
 
     Returns a dict: ``end`` (``swallowed``, ``discarded``, ``stored``, ``forwarded``, ``triple-bounced``, ``deferred``,
-    or ``unseen``), ``reason``, ``sent`` (``from``, ``to``, and whether the ``whole`` way was tried), ``hops`` (each
-    with ``msg``, ``to``, ``report`` and ``seconds``), ``seconds`` in all, ``left`` (what is left of it, and where) and
-    ``log`` (the lines about it).
+    or ``unseen`` where nothing showed it), ``reason``, ``sent`` (``from``, ``to``, and whether the ``whole`` way was
+    tried), ``hops`` (each with ``msg``, ``to``, ``report`` and ``seconds``; ``None`` where the log lacks the line),
+    ``seconds`` that it took in all, ``left`` (what is left of it, and where that was looked for) and ``log`` (the lines
+    about it).
 
-    Raises CommandExecutionError where nothing could be sent: qmail-send does not run, qmail-queue refuses, there is no
-    log to be found.
+    Raises SaltInvocationError for a timeout that is none, CommandExecutionError where nothing could be sent: qmail-send
+    does not run, qmail-queue refuses, there is no log to be found.
 
     pillar
         As for ``settings``.

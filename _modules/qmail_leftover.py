@@ -1,34 +1,88 @@
 """
-What a probe leaves behind, in the queue or in a Maildir, and how it is taken away again: the probe alone, which is
-known by the random token in its subject.
+What a probe leaves behind in the queue, and how it is taken away again: the probe alone, which is known by the random
+token in its text.
 """
 
 import contextlib
 import os
 import signal
+import stat
 import time
 
 from salt.exceptions import CommandExecutionError
 
-BLOCK = 1 << 16  # bytes; a probe is far shorter
+BLOCK = 1 << 16  # bytes; a probe and its bounce are far shorter
 LONG_AGO = 0  # seconds since the epoch: qmail-send gives up a message that is older than queuelifetime
 POLL = 0.1  # seconds
+SLACK = 2  # seconds by which the time of a file may be early: file systems round it
+HOPS = 2  # the probe itself, and the double bounce that comes of it
 
 
-def expire(msg, token, home="/var/qmail", queue=None):
+def clear(token, since, age, known=(), home="/var/qmail", queue=None, grace=0, timeout=10):
     """
-    Have qmail-send try a queued probe one last time, now, and return whether it is the probe.
+    Wait until a probe has left the queue, and have qmail-send give up what does not go by itself.
 
-    The age of a message is the time of its file in ``queue/info``; ALRM makes qmail-send try everything at once. A
-    message that does not hold the token is left alone.
+    The age of a message is the time of its file in ``queue/info``. What waits is made older than any ``queuelifetime``,
+    and then one ALRM has qmail-send try it, and **everything else in the queue**, at once. What is given up on its
+    first hop comes back as a double bounce; where that waits as well, it takes a second ALRM. There are no more.
 
-    Raises CommandExecutionError where qmail-send does not run, or the files cannot be reached.
+    Returns a dict: ``given_up``, the numbers of the messages that qmail-send was told to give up, and ``waits``, the
+    numbers of those that are still there.
 
-    msg
-        The number of the message.
+    Raises CommandExecutionError where the queue cannot be read.
+
+    token, since, age, known, home, queue
+        As for ``waits``.
+
+    grace
+        Seconds that a message gets to go by itself.
+
+    timeout
+        Seconds to watch.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_leftover.clear doublebounce-probe-0123456789abcdef 1795486275 30
+    """
+    began = time.monotonic()
+    given_up, alarms, empty = [], 0, 0
+    while True:
+        now = time.monotonic()
+        waiting = waits(token, since, age + now - began, (*known, *given_up), home, queue)
+        # A bounce is queued before its message goes, maybe where we had looked already: only two looks are sure.
+        empty = 0 if waiting else empty + 1
+        if empty == 2 or (waiting and now - began >= timeout):
+            return {"given_up": given_up, "waits": [found["msg"] for found in waiting]}
+        if waiting and now - began >= grace and alarms < HOPS:
+            aged = [found for found in waiting if found["msg"] not in given_up and _age(found, token)]
+            alarms += bool(aged)
+            given_up += [found["msg"] for found in aged]
+            _alarm(home, {found["queue"] for found in aged})
+        time.sleep(max(POLL, time.monotonic() - now))  # a look at a large queue takes its time, too
+
+
+def waits(token, since, age, known=(), home="/var/qmail", queue=None):
+    """
+    List the queued messages that hold a token: a list of dicts with ``queue`` (its path) and ``msg`` (the number).
+
+    Looked at are those that are ``known``, and those that came since the probe was sent; also where the clock was set
+    meanwhile.
+
+    Raises CommandExecutionError where the queue cannot be read.
 
     token
-        What the message must hold to be the probe.
+        What the message must hold.
+
+    since
+        When the probe was sent, in seconds since the epoch, by the clock of that time.
+
+    age
+        How many seconds ago that was.
+
+    known
+        Numbers of messages to look at whatever time they have.
 
     home, queue
         The qmail home directory, and the queue; ``None`` for ``queue`` in the home directory.
@@ -37,140 +91,68 @@ def expire(msg, token, home="/var/qmail", queue=None):
 
     .. code-block:: bash
 
-        salt '*' qmail_leftover.expire 1442234 doublebounce-probe-0123456789abcdef
+        salt '*' qmail_leftover.waits doublebounce-probe-0123456789abcdef 1795486275 30
     """
-    queue = queue or os.path.join(home, "queue")
-    with _opened(_message(queue, "mess", msg)) as mess, _opened(_message(queue, "info", msg)) as info:
-        if mess is None or info is None or token.encode() not in os.read(mess, BLOCK):
-            return False
-        os.utime(info, (LONG_AGO, LONG_AGO))
-    pid = __salt__["qmail_process.find"](home, queue)
-    if pid is None:
-        raise CommandExecutionError("qmail-send does not run.")
-    os.kill(pid, signal.SIGALRM)
-    return True
-
-
-def is_queued(msg, token, home="/var/qmail", queue=None):
-    """
-    Tell whether a probe is in the queue under this number.
-
-    msg, token, home, queue
-        As for ``expire``.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_leftover.is_queued 1442234 doublebounce-probe-0123456789abcdef
-    """
-    with _opened(_message(queue or os.path.join(home, "queue"), "mess", msg)) as mess:
-        return mess is not None and token.encode() in os.read(mess, BLOCK)
-
-
-def waits(token, since, home="/var/qmail", queue=None):
-    """
-    List the numbers of the queued messages that hold a token, among those that came since a time.
-
-    token
-        What the message must hold.
-
-    since
-        Seconds since the epoch.
-
-    home, queue
-        As for ``expire``.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_leftover.waits doublebounce-probe-0123456789abcdef 1795486275
-    """
+    since = min(since, time.time() - age) - SLACK
     found = []
-    queue = queue or os.path.join(home, "queue")
-    for directory, _, names in os.walk(os.path.join(queue, "mess")):
-        for name in filter(str.isdecimal, names):
-            with contextlib.suppress(OSError):  # gone meanwhile
-                fresh = os.stat(os.path.join(directory, name)).st_mtime >= since - 1
-                if fresh and is_queued(int(name), token, home, queue):
-                    found.append(int(name))
+    try:
+        for path in __salt__["qmail_envelope.queues"](queue, home):
+            for part in __salt__["qmail_envelope.parts"](path):
+                with __salt__["qmail_envelope.opened"](part) as fds:
+                    names = list(_names(fds["mess"], since, {str(msg) for msg in known}))
+                    found += [{"queue": path, "msg": int(name)} for name in names if _holds(name, fds["mess"], token)]
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot look into the queue: {err}.") from err
     return found
 
 
-def unstore(token, maildir):
-    """
-    Remove a probe from a Maildir, and return how many copies of it were removed.
-
-    Only a file that holds the token is ever removed, by its directory's descriptor; no link is followed below the
-    Maildir.
-
-    token
-        What the message must hold.
-
-    maildir
-        The Maildir, an absolute path.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_leftover.unstore doublebounce-probe-0123456789abcdef /home/joe/Maildir
-    """
-    removed = 0
-    with _opened(os.path.join(maildir, "new"), os.O_DIRECTORY) as directory:
-        for name in os.listdir(directory) if directory is not None else ():
-            with _opened(name, dir_fd=directory) as file:
-                if file is None or token.encode() not in os.read(file, BLOCK):
-                    continue
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=directory)
-                removed += 1
-    return removed
+def _names(mess, since, known):
+    """Go through the messages of one directory that may be the probe."""
+    with os.scandir(mess) as entries:
+        for entry in entries:
+            if not (entry.name.isascii() and entry.name.isdecimal()):
+                continue
+            with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                status = entry.stat(follow_symlinks=False)
+                # What was restored from a backup has an old mtime; nobody can set the ctime.
+                fresh = max(status.st_mtime, status.st_ctime) >= since
+                if stat.S_ISREG(status.st_mode) and (fresh or entry.name in known):
+                    yield entry.name
 
 
-def gone(msg, token, home="/var/qmail", queue=None, timeout=10):
-    """
-    Wait until a probe has left the queue, and return whether it has.
-
-    msg, token, home, queue
-        As for ``expire``.
-
-    timeout
-        Seconds to wait.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_leftover.gone 1442234 doublebounce-probe-0123456789abcdef
-    """
-    deadline = time.monotonic() + timeout
-    while is_queued(msg, token, home, queue):
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(POLL)
-    return True
-
-
-def _message(queue, kind, msg):
-    """Return the path of a message's file: it lies in one of conf-split directories, by its number."""
+def _holds(name, mess, token):
+    fd, _ = __salt__["qmail_bulk.reader"]()(name, mess)
+    if fd is None:
+        return False
     try:
-        split = len(os.listdir(os.path.join(queue, kind)))
-    except OSError as err:
-        raise CommandExecutionError(f"Cannot look into {queue}/{kind}: {err.strerror}.") from err
-    return os.path.join(queue, kind, str(int(msg) % max(split, 1)), str(int(msg)))
-
-
-@contextlib.contextmanager
-def _opened(path, flags=0, dir_fd=None):
-    """Yield the descriptor of a file, or ``None`` where there is none that could be the probe."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags, dir_fd=dir_fd)
-    except OSError:
-        yield None
-        return
-    try:
-        yield handle
+        return token.encode() in os.pread(fd, BLOCK, 0)
     finally:
-        os.close(handle)
+        os.close(fd)
+
+
+def _age(found, token):
+    """Make a message old; return whether it is the probe, and qmail-send has preprocessed it."""
+    name = str(found["msg"])
+    try:
+        parts = __salt__["qmail_envelope.parts"](found["queue"])
+        with __salt__["qmail_envelope.opened"](parts[found["msg"] % len(parts)]) as fds:
+            info, _ = __salt__["qmail_bulk.reader"]()(name, fds["info"])
+            if info is None:
+                return False
+            try:
+                mine = _holds(name, fds["mess"], token)
+                if mine:
+                    os.utime(info, (LONG_AGO, LONG_AGO))
+                return mine
+            finally:
+                os.close(info)
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot look into the queue: {err}.") from err
+
+
+def _alarm(home, queues):
+    for queue in queues:
+        pid = __salt__["qmail_process.find"](home, queue)
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGALRM)

@@ -2,6 +2,7 @@
 Proof by a message: what becomes of a double bounce, followed through qmail-send's log from hop to hop.
 """
 
+import contextlib
 import os
 import re
 import secrets
@@ -10,19 +11,10 @@ import time
 
 from salt.exceptions import CommandExecutionError
 
-POLL = 0.1  # seconds
-GIVES_UP = 10  # seconds that qmail-send gets to give up a probe
-MOST_LINES = 50  # of the log, that an answer repeats
+GRACE = 2  # seconds that a message gets to go its way, where the log does not show that it waits
 MOST_HOSTS = 20  # that are tried for an address that bounces
-
-# What qmail-send says (qmail-log(5)); eQmail puts a colon behind info. Blanks in addresses come as _ in the log, so
-# nobody can put such words into one.
-INFO = re.compile(r"info:? msg (?P<msg>\d+): bytes \d+ from <(?P<sender>[^>]*)> qp (?P<qp>\d+)")
-START = re.compile(r"starting delivery (?P<delivery>\d+): msg (?P<msg>\d+) to (?P<channel>local|remote) (?P<to>\S+)")
-REPORT = re.compile(r"delivery (?P<delivery>\d+): (?P<outcome>success|failure|deferral): ?(?P<report>\S*)")
-BOUNCE = re.compile(r"bounce msg (?P<msg>\d+) qp (?P<qp>\d+)")
-DROP = re.compile(r"(?P<kind>double|triple) bounce: discarding bounce/(?P<msg>\d+)")
-DID = re.compile(r"did_(?P<files>\d+)\+(?P<forwards>\d+)\+(?P<programs>\d+)")
+LONGEST = 2048  # bytes of an envelope: a pipe holds them, and qmail-queue takes no longer address
+DID = re.compile(r"success: did_(?P<files>\d+)\+(?P<forwards>\d+)\+(?P<programs>\d+)")
 
 REFUSED = {
     31: "it refuses the message for good",
@@ -52,74 +44,54 @@ def run(settings, timeout=30):
 
         salt '*' qmail_probe.run '{qmail: {home: /var/qmail, control: null, queue: null, log: auto}}'
     """
+    __salt__["qmail_check.arguments"](timeout=timeout)
     qmail = settings["qmail"]
     if __salt__["qmail_process.find"](qmail["home"], qmail["queue"]) is None:
         raise CommandExecutionError("qmail-send does not run: a probe would wait in the queue. Start it first.")
-    log = None if qmail["log"] == "auto" else qmail["log"]
-    where = __salt__["qmail_logfollow.position"](log)
-    probe = _sent(qmail)
-    _follow(probe, where, time.monotonic() + timeout)
-    _judge(probe, qmail)
-    hops = [{key: hop[key] for key in ("msg", "to", "seconds", "report")} for hop in probe["hops"]]
-    lines = probe["lines"][:MOST_LINES]
+    where = __salt__["qmail_logfollow.position"](None if qmail["log"] == "auto" else qmail["log"])
+    probe = _planned(qmail)
+    try:
+        probe["trace"]["awaits"]["qp"] = _queue(qmail["home"], probe)
+        told = _followed(probe, where, timeout, qmail)
+    except BaseException:  # also Ctrl-C: what was queued must go, and then this goes on
+        with contextlib.suppress(CommandExecutionError):
+            _clean(probe, qmail, "unseen")
+        raise
+    end, reason = told["end"], told["reason"]
+    left, found = _clean(probe, qmail, end)
+    trace = probe["trace"]
+    if found and end == "unseen" and not _went_astray(trace):
+        end, reason = "stored", f"{reason} A copy of it was found."
     return {
-        "end": probe["end"],
-        "reason": probe["reason"],
+        "end": end,
+        "reason": reason,
         "sent": probe["sent"],
-        "hops": hops,
-        "seconds": round(sum(hop["seconds"] or 0 for hop in hops), 2),
-        "left": _clean(probe, qmail),
-        "log": lines,
+        "hops": [{key: hop[key] for key in ("msg", "to", "seconds", "report")} for hop in trace["hops"]],
+        "seconds": told["seconds"],
+        "left": left,
+        "log": trace["lines"],
     }
-
-
-def meant(settings):
-    """
-    Return the ends of a probe that these settings mean, as a list.
-
-    settings
-        What ``qmail_doublebounce.settings`` returns.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_probe.meant '{mode: discard}'
-    """
-    if settings["mode"] == "discard":
-        return ["discarded", "swallowed"]
-    qmail = settings["qmail"]
-    words = (settings["address"], settings["instruction"], qmail["home"], qmail["control"])
-    fate = __salt__["qmail_mailbox.meaning"](*words)
-    # What a program does with its mail cannot be seen: that it was delivered to the program is all there is to prove.
-    return ["swallowed", "stored", "forwarded"] if fate == "unknown" else [fate]
 
 
 # The message
 
 
-def _sent(qmail):
-    """Queue the probe: one that must bounce twice, or the double bounce itself where nothing bounces here."""
+def _planned(qmail):
+    """Plan the probe: one that must bounce twice, or the double bounce itself where nothing bounces here."""
     token = f"doublebounce-probe-{secrets.token_hex(8)}"
     target = _target(token, qmail)
-    double = target is None
-    recipient = __salt__["qmail_control.show"](qmail["home"], qmail["control"])["recipient"] if double else target
-    began, since = time.monotonic(), time.time()
-    sender = "#@[]" if double else ""
-    qp = _queue(qmail["home"], token, sender, recipient)
-    sent = {"to": recipient, "from": f"<{sender}>", "whole": not double}
+    sender = "#@[]" if target is None else ""
+    recipient = target or __salt__["qmail_control.show"](qmail["home"], qmail["control"])["recipient"]
     return {
         "token": token,
-        "began": began,
-        "since": since,
-        "sent": sent,
-        "hops": [],
-        "lines": [],
-        "end": None,
-        "reason": "",
-        "awaits": {"qp": qp, "sender": sender},
-        "deliveries": {},
+        "since": time.time(),
+        "sent": {"to": recipient, "from": f"<{sender}>", "whole": target is not None},
+        "trace": __salt__["qmail_trace.begin"](token, sender),
     }
+
+
+def _age(probe):
+    return time.monotonic() - probe["trace"]["began"]
 
 
 def _target(token, qmail):
@@ -138,13 +110,16 @@ def _hosts(home, control):
     return [host for host in [*local, *virtual] if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", host)][:MOST_HOSTS]
 
 
-def _queue(home, token, sender, recipient):
+def _queue(home, probe):
     """Hand a message to qmail-queue, and return its process id, which is what the log calls qp."""
+    recipient, sender = probe["sent"]["to"], probe["sent"]["from"][1:-1]
     message = (
-        f"From: <>\nTo: <{recipient}>\nSubject: {token}\n\n"
+        f"From: <>\nTo: <{recipient}>\nSubject: {probe['token']}\n\n"
         "A probe of qmail-doublebounce: it shows what becomes of double bounces. Nobody needs it.\n"
     )
     envelope = b"F" + sender.encode() + b"\0T" + os.fsencode(recipient) + b"\0\0"
+    if len(envelope) > LONGEST or "\0" in recipient:
+        raise CommandExecutionError(f"No message can be sent to {recipient[:80]!r}: mend the control files first.")
     binary = os.path.join(home, "bin/qmail-queue")
     end, begin = os.pipe()
     try:
@@ -159,7 +134,7 @@ def _queue(home, token, sender, recipient):
     finally:
         os.close(end)
     try:
-        process.communicate(message.encode(), timeout=60)
+        process.communicate(os.fsencode(message), timeout=60)
     except subprocess.TimeoutExpired as err:
         process.kill()
         process.wait()
@@ -170,178 +145,135 @@ def _queue(home, token, sender, recipient):
     return process.pid
 
 
-# Its way through the log
-
-
-def _follow(probe, where, deadline):
-    """Go through the log until the probe has an end, or the time is up."""
-    while probe["end"] is None:
-        told = __salt__["qmail_logfollow.lines_since"](where)
-        where = told["position"]
-        for line in told["lines"]:
-            if _step(probe, line):
-                probe["lines"].append(line)
-        if not told["lines"]:
-            if time.monotonic() >= deadline:
-                return
-            time.sleep(POLL)
-
-
-def _step(probe, line):
-    """Go on by one line of the log, and return whether it is about the probe."""
-    for pattern, step in (
-        (INFO, _queued),
-        (START, _started),
-        (REPORT, _reported),
-        (BOUNCE, _bounced),
-        (DROP, _dropped),
-    ):
-        match = pattern.search(line)
-        # "starting delivery 5: msg" is no report, and "bounce msg" no message of its own: the first that fits is it.
-        if match:
-            return step(probe, match)
-    return False
-
-
-def _queued(probe, match):
-    awaits = probe["awaits"]
-    if not awaits or int(match["qp"]) != awaits["qp"] or match["sender"] != awaits["sender"]:
-        return False
-    probe["awaits"] = None
-    probe["hops"].append(
-        {"msg": int(match["msg"]), "to": None, "seconds": None, "report": None, "double": bool(match["sender"])}
-    )
-    return True
-
-
-def _is_now(probe, match):
-    return bool(probe["hops"]) and not probe["awaits"] and int(match["msg"]) == probe["hops"][-1]["msg"]
-
-
-def _started(probe, match):
-    if not _is_now(probe, match):
-        return False
-    probe["deliveries"] = {match["delivery"]: match["channel"]}
-    probe["hops"][-1]["to"] = match["to"]
-    return True
-
-
-def _reported(probe, match):
-    channel = probe["deliveries"].pop(match["delivery"], None)
-    if channel is None:
-        return False
-    hop = probe["hops"][-1]
-    hop["report"] = f"{match['outcome']}: {match['report']}"
-    hop["seconds"] = round(time.monotonic() - probe["began"] - sum(past["seconds"] for past in probe["hops"][:-1]), 2)
-    if match["outcome"] == "success":
-        probe["end"] = "success" if channel == "local" else "left"
-    if match["outcome"] == "deferral":
-        probe["end"] = "deferred"
-    return True
-
-
-def _bounced(probe, match):
-    if not _is_now(probe, match):
-        return False
-    probe["awaits"] = {"qp": int(match["qp"]), "sender": "#@[]"}
-    return True
-
-
-def _dropped(probe, match):
-    if not _is_now(probe, match):
-        return False
-    probe["end"] = "triple-bounced" if match["kind"] == "triple" else "discarded"
-    return True
-
-
 # What its end means
 
 
-def _judge(probe, qmail):
+def _followed(probe, where, timeout, qmail):
+    __salt__["qmail_trace.follow"](probe["trace"], where, timeout)
+    seconds = round(_age(probe), 2)
+    end, reason = _judged(probe, qmail)
+    return {"end": end, "reason": reason, "seconds": seconds}
+
+
+def _judged(probe, qmail):
     """Put the end in the words of an administrator, and say why."""
-    hop = probe["hops"][-1] if probe["hops"] else None
-    if probe["end"] == "discarded":
-        probe["reason"] = "qmail-send dropped the double bounce itself."
-    elif probe["end"] == "triple-bounced":
-        probe["reason"] = f"Nobody receives mail for {hop['to']}: {hop['report']}"
-    elif probe["end"] == "deferred":
-        probe["reason"] = f"Mail for {hop['to']} is deferred: {hop['report']}"
-    elif probe["end"] == "left":
-        probe["end"], probe["reason"] = "forwarded", f"Another server took it: {hop['to']}."
-    elif probe["end"] == "success":
-        probe["end"], probe["reason"] = _delivered(hop, qmail)
-    else:
-        probe["end"], probe["reason"] = "unseen", _unseen(probe)
+    trace = probe["trace"]
+    end = trace["end"]
+    hop = trace["hops"][-1] if trace["hops"] else None
+    to = hop and (hop["to"] or "its recipient")
+    if end == "discarded":
+        return end, "qmail-send dropped the double bounce itself."
+    if end == "triple-bounced":
+        return end, f"Nobody receives mail for {to}: {hop['report'] or 'the log lacks the report'}"
+    if end == "deferred":
+        return end, f"Mail for {to} is deferred: {hop['report']}"
+    if _went_astray(trace):
+        return (
+            "unseen",
+            f"The probe itself was delivered to {to}, though it had to bounce: no double bounce was made.",
+        )
+    if end == "left":
+        return "forwarded", f"Another server took it: {to}."
+    if end == "success":
+        end, reason = _delivered(hop, qmail)
+        guessed = " It was known by its size: bin/qmail-queue hands messages on to another process."
+        return end, reason + (guessed if trace["guessed"] else "")
+    return "unseen", _unseen(trace)
+
+
+def _went_astray(trace):
+    """Tell whether somebody took the probe itself, before there was a double bounce."""
+    return trace["end"] in ("success", "left") and not trace["hops"][-1]["double"]
 
 
 def _delivered(hop, qmail):
-    if not hop["double"]:
-        return (
-            "unseen",
-            f"The probe itself was delivered to {hop['to']}, though it had to bounce: no double bounce was made.",
-        )
-    did = DID.search(hop["report"])
+    did = DID.fullmatch(hop["report"].rstrip("/"))
     if did and int(did["files"]):
         return "stored", f"It was stored for {hop['to']}."
     if did and int(did["forwards"]):
         return "forwarded", f"It was forwarded from {hop['to']}."
-    checked = _mailbox(hop, qmail)
-    if did and int(did["programs"]) and checked["fate"] == "unknown":
-        return "unseen", f"A program took it: {checked['reason']}. Whether it keeps the mail, only it knows."
-    return "swallowed", f"It was delivered to {hop['to']}, and nothing is left of it."
+    checked = _mailbox(hop["to"], qmail)
+    if did and int(did["programs"]) and checked["fate"] != "swallowed":
+        return "unseen", f"A program took it, and whether it keeps the mail, only it knows: {checked['reason']}."
+    if did or (hop["report"] == "success: " and hop["to"].startswith("@")):
+        return "swallowed", f"It was delivered to {hop['to']}, and nothing is left of it."
+    return "unseen", f"It was delivered to {hop['to']}, and the log does not say how: {hop['report']}"
 
 
-def _mailbox(hop, qmail):
+def _mailbox(to, qmail):
     """Look at the mailbox that it really went to: a qmail-send with old settings sends elsewhere than the files say."""
-    return __salt__["qmail_mailbox.ends"](__salt__["qmail_route.deliver"](hop["to"], qmail["home"]))
+    return __salt__["qmail_mailbox.ends"](__salt__["qmail_route.deliver"](to, qmail["home"]))
 
 
-def _unseen(probe):
-    if not probe["hops"]:
+def _unseen(trace):
+    if not trace["hops"]:
         return "The log does not show it: is it qmail-send's, and does it go on? See qmail_doublebounce:qmail:log."
-    return f"The log shows message {probe['hops'][-1]['msg']}, and no end of it within the timeout."
+    msg = trace["hops"][-1]["msg"]
+    if trace["end"] == "lost":
+        return f"Message {msg} has left the queue, and the log lacks the line that says how: something drops lines."
+    if trace["awaits"]:
+        return f"Message {msg} bounced, and the log does not show its bounce: something drops lines."
+    return f"The log shows message {msg}, and no end of it within the timeout."
 
 
 # What is left of it
 
 
-def _clean(probe, qmail):
-    """Take away what the probe left behind, and tell what could not be."""
-    places = (qmail["home"], qmail["queue"])
-    if probe["end"] == "stored":
-        return _unstored(probe, qmail)
-    if probe["end"] == "forwarded":
-        return "A copy of it went where it was forwarded to."
-    if probe["end"] not in ("deferred", "unseen"):
-        return ""
-    given_up = []
-    deadline = time.monotonic() + GIVES_UP
-    while True:
-        # In rounds: what is given up on its first hop comes back as a double bounce.
-        waiting = __salt__["qmail_leftover.waits"](probe["token"], probe["since"], *places)
-        if not waiting:
-            break
-        if time.monotonic() >= deadline:
-            return f"It is in the queue as message {waiting[0]}, and will go its way."
-        for msg in waiting:
-            given_up.append(msg)
-            __salt__["qmail_leftover.expire"](msg, probe["token"], *places)
-            __salt__["qmail_leftover.gone"](msg, probe["token"], *places, timeout=1)
-    if not given_up:
-        return "It is not in the queue."
-    numbers = ", ".join(str(msg) for msg in dict.fromkeys(given_up))
-    return f"It waited in the queue as message {numbers}, and qmail-send was made to give it up."
+def _clean(probe, qmail, end):
+    """Take away what the probe left behind; return words for it, and how many copies were in Maildirs."""
+    if end == "forwarded":
+        return "A copy of it went where it was forwarded to.", 0
+    if end in ("swallowed", "discarded", "triple-bounced"):
+        return "", 0
+    told = [] if end == "stored" else [_cleared(probe, qmail, end)]
+    maildirs, mboxes = _places(probe, qmail)
+    removed, words = _taken_out(probe["token"], maildirs)
+    told += words
+    if mboxes and (end != "stored" or not removed):
+        told.append(f"A copy of it may be in {', '.join(mboxes)}, where it cannot be taken out safely.")
+    if end == "stored" and not removed and not mboxes:
+        told.append("A copy of it is where it was stored.")
+    return " ".join(told), removed
 
 
-def _unstored(probe, qmail):
-    checked = _mailbox(probe["hops"][-1], qmail)
-    removed, others = 0, []
-    for file in checked["files"]:
-        place = os.path.normpath(os.path.join(checked["home"], file))
-        if file.endswith("/"):
-            removed += __salt__["qmail_leftover.unstore"](probe["token"], place)
-        else:
-            others.append(place)
-    if others:
-        return f"A copy of it is in {', '.join(others)}, where it cannot be taken out safely."
-    return f"{removed} copies of it were removed from there." if removed else "A copy of it is where it was stored."
+def _cleared(probe, qmail, end):
+    """Have qmail-send give up what waits in the queue, and tell what came of that."""
+    known = [hop["msg"] for hop in probe["trace"]["hops"]]
+    places = {"home": qmail["home"], "queue": qmail["queue"], "grace": 0 if end == "deferred" else GRACE}
+    try:
+        done = __salt__["qmail_leftover.clear"](probe["token"], probe["since"], _age(probe), known, **places)
+    except CommandExecutionError as err:
+        return f"Whether it is in the queue cannot be told: {err}"
+    numbers = ", ".join(str(msg) for msg in done["waits"] or done["given_up"])
+    if done["waits"]:
+        return f"It is in the queue as message {numbers}, and will go its way."
+    if done["given_up"]:
+        return f"It waited in the queue as message {numbers}, and qmail-send was made to give it up."
+    return "It is not in the queue."
+
+
+def _places(probe, qmail):
+    """Name the Maildirs and mboxes that a copy of it may be in: of each mailbox that it went to, or should have."""
+    hops = probe["trace"]["hops"]
+    routes = [__salt__["qmail_route.deliver"](hop["to"], qmail["home"]) for hop in hops if hop["channel"] == "local"]
+    if not (hops and hops[-1]["double"] and hops[-1]["to"]):
+        recipient = __salt__["qmail_control.show"](qmail["home"], qmail["control"])["recipient"]
+        routes.append(__salt__["qmail_route.resolve"](recipient, qmail["home"], control=qmail["control"]))
+    found = [place for route in routes for place in __salt__["qmail_maildir.named"](route)]
+    maildirs = [place for place in dict.fromkeys(found) if place.endswith("/")]
+    return maildirs, [place for place in dict.fromkeys(found) if not place.endswith("/")]
+
+
+def _taken_out(token, maildirs):
+    """Take the copies out of Maildirs; return how many they were, and what is to be told of each place."""
+    total, told = 0, []
+    for place in (maildir.rstrip("/") for maildir in maildirs if os.path.isdir(maildir)):
+        try:
+            removed = __salt__["qmail_maildir.take_out"](token, place)
+        except CommandExecutionError as err:
+            told.append(f"Whether a copy of it is in {place} cannot be told: {err}")
+            continue
+        total += removed
+        copies = "A copy of it was" if removed == 1 else f"{removed} copies of it were"
+        told.append(f"{copies} removed from {place}." if removed else f"No copy of it is in {place}.")
+    return total, told

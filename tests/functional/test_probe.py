@@ -1,6 +1,8 @@
 """The probe tells every end as it is, through rotations too, and leaves nothing behind."""
 
+import os
 import shutil
+import signal
 import time
 
 import pytest
@@ -9,6 +11,7 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 from tests.support.mta import Mta
 
 ADDRESS = "dummy@example.com"
+root = pytest.mark.skipif(os.geteuid() != 0, reason="closes a mailbox to its user: needs root")
 
 
 @pytest.fixture(params=["multilog", "syslog"])
@@ -49,6 +52,15 @@ def to_the_sink(home, dotqmail="|exit 0\n"):
 
 def queued(home):
     return list((home.path / "queue/mess/0").iterdir())
+
+
+def stored(home):
+    return [path.name for path in (home.mailbox() / "Maildir").glob("[nc]*/*")]
+
+
+def alarms(home):
+    path = home.path / "alarms"
+    return len(path.read_text().split()) if path.exists() else 0
 
 
 def test_a_sink_swallows_and_both_hops_are_told(home, server, probe):
@@ -95,7 +107,7 @@ def test_a_mailbox_that_stores_is_told_and_the_copy_is_taken_out(home, server, p
     server()
     found = probe()
     assert found["end"] == "stored"
-    assert found["left"] == "1 copies of it were removed from there."
+    assert found["left"] == f"A copy of it was removed from {home.mailbox()}/Maildir."
     assert [path.name for path in (home.mailbox() / "Maildir/new").iterdir()] == ["real"]
 
 
@@ -133,6 +145,7 @@ def test_a_sink_that_defers_is_told_and_its_probe_is_given_up(home, server, prob
     assert found["end"] == "deferred"
     assert "made to give it up" in found["left"]
     assert queued(home) == []
+    assert alarms(home) == 1
 
 
 def test_a_program_that_alone_knows_is_no_proof(home, server, probe):
@@ -158,7 +171,7 @@ def test_a_log_that_stands_still_is_told(home, server, probe):
     found = probe(timeout=1)
     assert found["end"] == "unseen"
     assert "does not show it" in found["reason"]
-    assert found["left"] == "It is not in the queue."
+    assert found["left"] == f"It is not in the queue. No copy of it is in {home.mailbox()}/Maildir."
     assert queued(home) == []
 
 
@@ -202,9 +215,230 @@ def test_what_others_write_into_the_log_is_not_taken_for_the_probe(home, server,
     assert probe()["end"] == "swallowed"
 
 
+OTHERS = (
+    "new msg 77",
+    "info msg 77: bytes 99999 from <#@[]> qp 4242 uid 1",
+    "starting delivery 7777: msg 77 to local 1-other@example.com",
+    "delivery 7777: success: did_0+0+1/",
+    "end msg 77",
+)
+# The end that is told where the log loses its line k; whatever is not here, is told as it is.
+LOSSES = {
+    "swallowed": ("|exit 0\n", 11, dict.fromkeys((5, 8, 9, 10), "unseen")),
+    "stored": ("./Maildir/\n", 11, {}),
+    "triple-bounced": ("|exit 100\n", 12, dict.fromkeys((5, 8), "unseen")),
+    "deferred": ("|exit 111\n", 10, dict.fromkeys((5, 8, 9, 10), "unseen")),
+}
+
+
+@pytest.mark.parametrize("log", ["multilog"], indirect=True)
+@pytest.mark.parametrize(
+    ("end", "lost"), [(end, lost) for end, (_, lines, _) in LOSSES.items() for lost in range(1, lines + 1)]
+)
+def test_whatever_line_the_log_loses_the_end_is_honest_and_nothing_stays(home, server, probe, end, lost):
+    dotqmail, _, ends = LOSSES[end]
+    to_the_sink(home, dotqmail)
+    server(drops=lost, among=OTHERS)
+    # Only the loss of a line that nothing else stands for is waited for in vain.
+    found = probe(timeout=1 if ends.get(lost) or lost in (5, 8) else 20)
+    assert found["end"] == ends.get(lost, end)
+    assert found["reason"]
+    assert (queued(home), stored(home)) == ([], [])
+    assert alarms(home) <= 1
+
+
+@pytest.mark.parametrize("lost", range(1, 7))
+def test_a_qmail_that_discards_is_told_by_a_log_with_holes(home, server, probe, lost):
+    home.write_control("doublebounceto", "\n")
+    server(discard=True, drops=lost, among=OTHERS)
+    assert probe()["end"] == ("unseen" if lost == 5 else "discarded")
+    assert queued(home) == []
+
+
+@pytest.mark.parametrize(
+    ("dotqmail", "end"),
+    [("|exit 0\n", "swallowed"), ("./Maildir/\n", "stored"), ("|exit 111\n", "deferred")],
+)
+def test_where_qmail_queue_hands_messages_to_another_process_the_probe_is_known_by_its_token(
+    home, server, probe, dotqmail, end
+):
+    to_the_sink(home, dotqmail)
+    server(wrapped=True)
+    assert probe()["end"] == end
+    assert (queued(home), stored(home)) == ([], [])
+
+
+@pytest.mark.parametrize("timeout", ["1m", None, -1, True, float("nan"), [30]])
+def test_a_timeout_that_is_none_is_refused_before_anything_is_sent(home, server, states, probe, log, timeout):
+    to_the_sink(home)
+    server()
+    with pytest.raises(SaltInvocationError, match="timeout is a number of seconds"):
+        probe(timeout=timeout)
+    returned = proved(states, home, log, always=True, timeout=timeout)
+    assert returned.result is False
+    assert "timeout is a number of seconds" in str(returned.comment)
+    assert log_of(log).count("new msg") == 0
+
+
+def log_of(log):
+    return (log / "current" if log.is_dir() else log).read_text()
+
+
+def test_what_the_owner_of_the_mailbox_puts_into_it_is_passed_over(home, server, probe):
+    to_the_sink(home, "./Maildir/\n")
+    new = home.mailbox() / "Maildir/new"
+    (new / "directory").mkdir()
+    os.mkfifo(new / "fifo")
+    (new / "link").symlink_to("/etc/passwd")
+    server()
+    found = probe()
+    assert found["end"] == "stored"
+    assert "A copy of it was removed" in found["left"]
+    assert sorted(path.name for path in new.iterdir()) == ["directory", "fifo", "link"]
+
+
+def test_a_copy_that_a_mail_program_has_moved_is_found(home, server, probe):
+    to_the_sink(home, "./Maildir/\n")
+    (home.mailbox() / "Maildir/new").rmdir()
+    (home.mailbox() / "Maildir/new").symlink_to("cur")  # what comes in is in cur at once
+    server()
+    found = probe()
+    assert found["end"] == "stored"
+    assert "cannot be told" in found["left"]
+    (home.mailbox() / "Maildir/new").unlink()
+    assert len(stored(home)) == 1
+
+
+@root
+def test_a_maildir_that_is_a_link_of_its_owner_is_left_alone_and_that_is_told(home, server, probe):
+    to_the_sink(home, "./Maildir/\n")
+    (home.mailbox() / "Maildir").rename(home.mailbox() / "elsewhere")
+    (home.mailbox() / "Maildir").symlink_to("elsewhere")
+    server()
+    found = probe()
+    assert found["end"] == "stored"
+    assert "leads through the symbolic link" in found["left"]
+    assert len(list((home.mailbox() / "elsewhere/new").iterdir())) == 1
+
+
+def test_a_copy_that_a_program_stored_is_found_and_that_is_the_end(home, server, probe):
+    to_the_sink(home, "|cat >/dev/null\n")
+    (home.path / "programs-store").touch()
+    server()
+    found = probe()
+    assert found["end"] == "stored"
+    assert "A copy of it was found" in found["reason"]
+    assert stored(home) == []
+
+
+def test_a_probe_that_somebody_takes_before_it_bounces_is_no_double_bounce(home, server, probe):
+    to_the_sink(home, "./Maildir/\n")
+    server(wrapped=True)
+    for name in ("cur", "new", "tmp"):
+        (home.path / "alias/Maildir" / name).mkdir(parents=True)
+    for path in (home.path / "alias", *(home.path / "alias").rglob("*")):
+        os.chown(path, home.uid, home.gid)
+    catches_all = f"echo ./Maildir/ >{home.path}/alias/.qmail-default"
+    (home.path / "bin/qmail-queue").write_text(f'#!/bin/sh\n{catches_all}\nexec "$0.real"\n')
+    found = probe()
+    assert found["end"] == "unseen"
+    assert "though it had to bounce" in found["reason"]
+    assert "A copy of it was removed" in found["left"]
+    assert list((home.path / "alias/Maildir/new").iterdir()) == []
+
+
+def test_a_log_that_never_pauses_does_not_outlast_the_timeout(home, server, probe, log):
+    to_the_sink(home, "|exit 111\n")
+    server()
+    (home.path / "mute").touch()
+    path = log / "current" if log.is_dir() else log
+    child = os.fork()
+    if not child:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with path.open("a") as file:
+                file.write("@4000000069a5f3c000000000 status: local 0/10 remote 0/20\n")
+        os._exit(0)
+    try:
+        found = probe(timeout=1)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert found["end"] == "unseen"
+    assert 1 <= found["seconds"] < 20
+    assert queued(home) == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_interrupted_it_cleans_up_behind_itself(home, server, probe, error):
+    to_the_sink(home, "|exit 111\n")
+    server()
+    (home.path / "mute").touch()
+
+    def interrupted(*_):
+        raise error
+
+    before = signal.signal(signal.SIGUSR1, interrupted)
+    parent = os.getpid()
+    child = os.fork()
+    if not child:
+        deadline = time.monotonic() + 20
+        while not queued(home) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(parent, signal.SIGUSR1)
+        os._exit(0)
+    try:
+        with pytest.raises(error):
+            probe(timeout=20)
+    finally:
+        os.waitpid(child, 0)
+        signal.signal(signal.SIGUSR1, before)
+    assert queued(home) == []
+
+
+def test_a_log_that_goes_away_meanwhile_is_an_error_and_nothing_stays(home, server, probe, log):
+    to_the_sink(home, "|exit 111\n")
+    server()
+    (home.path / "mute").touch()
+    child = os.fork()
+    if not child:
+        deadline = time.monotonic() + 20
+        while not queued(home) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        (shutil.rmtree if log.is_dir() else os.unlink)(log)
+        os._exit(0)
+    try:
+        with pytest.raises((CommandExecutionError, SaltInvocationError)):
+            probe(timeout=20)
+    finally:
+        os.waitpid(child, 0)
+    assert queued(home) == []
+
+
+def test_each_hop_that_waits_takes_one_alarm(home, server, probe):
+    to_the_sink(home, "|exit 111\n")
+    (home.path / "defer").write_text("doublebounce-probe-")
+    server()
+    found = probe()
+    assert found["end"] == "deferred"
+    assert len(found["left"].partition(" as message ")[2].partition(", and ")[0].split(", ")) == 2
+    assert queued(home) == []
+    assert alarms(home) == 2
+
+
+def test_a_stray_entry_in_the_queue_hides_nothing(home, server, probe):
+    to_the_sink(home, "|exit 111\n")
+    server()
+    for name in ("lost+found", "7"):
+        (home.path / "queue/mess" / name).mkdir()
+    found = probe()
+    assert "made to give it up" in found["left"]
+    assert queued(home) == []
+
+
 def proved(states, home, log, **named):
-    settings = {"address": ADDRESS, "home": str(home.path), "log": str(log), "timeout": 20}
-    return states.qmail_doublebounce.verified(name="double bounces vanish", **settings, **named)
+    settings = {"address": ADDRESS, "home": str(home.path), "log": str(log), "timeout": 20, **named}
+    return states.qmail_doublebounce.verified(name="double bounces vanish", **settings)
 
 
 def test_the_state_proves_when_it_is_asked_to(states, home, server, log):
@@ -224,6 +458,80 @@ def test_the_state_fails_where_the_probe_ends_otherwise(states, home, server, lo
     assert returned.result is False
     assert "It should have been swallowed." in str(returned.comment)
     assert proved(states, home, log, always=True, instruction="./Maildir/").result is True
+
+
+@pytest.mark.parametrize("instruction", ["|exit 0", "#", "./Maildir/", ["|exit 0", "./Maildir/"]])
+@pytest.mark.parametrize("mode", [0o1755, 0o777, pytest.param(0o700, marks=root)])
+def test_a_mailbox_that_is_out_of_order_is_never_what_was_meant(states, home, server, log, instruction, mode):
+    lines = [instruction] if isinstance(instruction, str) else instruction
+    to_the_sink(home, "".join(f"{line}\n" for line in lines))
+    server()
+    os.chown(home.mailbox(), os.geteuid(), os.getegid())
+    home.mailbox().chmod(mode)
+    returned = proved(states, home, log, always=True, instruction=instruction)
+    assert returned.result is False
+    assert "The probe was deferred" in str(returned.comment)
+    assert "It should have been s" in str(returned.comment)
+    assert queued(home) == []
+
+
+@pytest.mark.parametrize("instruction", ["|cat >/dev/null", "|exit 111", "|exit 100", ["|cat", "|exit 0"]])
+def test_what_nobody_can_see_or_want_is_refused_with_the_remedy(states, home, server, log, instruction):
+    to_the_sink(home)
+    server()
+    returned = proved(states, home, log, always=True, instruction=instruction)
+    assert returned.result is False
+    assert "No probe can prove" in str(returned.comment)
+    assert 'instruction to "|exit 0" or "#", or qmail_doublebounce:verify to false' in str(returned.comment)
+    assert proved(states, home, log, always=True, instruction=instruction, test=True).result is False
+    assert log_of(log).count("new msg") == 0
+
+
+def test_what_a_program_lets_through_to_a_maildir_proves_that_it_is_stored(states, home, server, log):
+    to_the_sink(home, "|cat >/dev/null\n./Maildir/\n")
+    server()
+    instruction = ["|cat >/dev/null", "./Maildir/"]
+    assert proved(states, home, log, always=True, instruction=instruction).result is True
+    assert stored(home) == []
+
+
+@pytest.mark.parametrize("lost", [8, 9])
+def test_a_copy_that_was_found_without_the_line_that_says_where_it_went_is_no_proof(states, home, server, log, lost):
+    to_the_sink(home, "./Maildir/\n")
+    server(drops=lost)
+    returned = proved(states, home, log, always=True, instruction="./Maildir/", timeout=2)
+    assert returned.result is False
+    assert "The log lacks the line that says where it went." in str(returned.comment)
+    assert stored(home) == []
+
+
+def test_a_sink_that_swallows_elsewhere_is_no_proof(states, home, server, log):
+    to_the_sink(home)
+    home.add_mailbox("other", "|exit 0\n")
+    home.write_control("doublebounceto", "other\n")
+    server()
+    home.write_control("doublebounceto", "dummy\n")
+    returned = proved(states, home, log, always=True)
+    assert returned.result is False
+    assert "It went to 1-other@example.com, and should have gone to 1-dummy@example.com." in str(returned.comment)
+    returned = proved(states, home, log, always=True, mode="discard", address=None)
+    assert returned.result is False
+    assert "qmail should have dropped it" in str(returned.comment)
+
+
+def test_the_last_hop_alone_is_no_proof_that_qmail_send_sends_there(states, home, server, log):
+    home.write_control("locals", "\n")
+    home.add_assign(f"+1-:alias:{home.uid}:{home.gid}:{home.path}/alias:-::")
+    (home.path / "alias/.qmail-default").write_text("./Maildir/\n")
+    to_the_sink(home)
+    server()
+    assert proved(states, home, log, always=True).result is True
+    deadline = time.monotonic() + 2  # the start of a process is known to the clock tick
+    while proved(states, home, log, always=True).result and time.monotonic() < deadline:
+        home.write_control("doublebounceto", "dummy\n")
+    returned = proved(states, home, log, always=True)
+    assert returned.result is False
+    assert "Only the last hop could be tried" in str(returned.comment)
 
 
 def test_the_formula_proves_after_a_change_and_not_without_one(home, server, apply, log):

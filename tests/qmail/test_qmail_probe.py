@@ -1,6 +1,10 @@
 """On a real qmail the probe tells each end as it is, and the status has predicted it."""
 
 import os
+import signal
+import stat
+import subprocess
+import time
 
 import pytest
 
@@ -100,6 +104,122 @@ def test_a_sink_that_defers_is_told_and_the_probe_is_given_up(server, look):
     _, probe = look()
     assert probe["end"] == "deferred"
     assert "given up" in probe["left"] or "give it up" in probe["left"]
+
+
+@pytest.fixture
+def alarms(modules, monkeypatch):
+    """Count the ALRMs that are sent."""
+    sent, kill = [], os.kill
+
+    def counted(pid, number):
+        sent.append(number)
+        kill(pid, number)
+
+    monkeypatch.setattr(modules.qmail_leftover.clear.__globals__["os"], "kill", counted)
+    return lambda: sent.count(signal.SIGALRM)
+
+
+def test_one_alarm_is_enough_for_a_probe_that_waits(server, look, alarms):
+    to_the_sink(server)
+    server.start()
+    os.chmod(server.top / "sink", 0o1755)
+    assert "give it up" in look()[1]["left"]
+    assert alarms() == 1
+
+
+@pytest.fixture
+def sticky_alias(qmail):
+    """Mail for ~alias, which is who nobody's mail goes to, is deferred."""
+    mode = stat.S_IMODE((qmail / "alias").stat().st_mode)
+    (qmail / "alias").chmod(mode | stat.S_ISVTX)
+    yield
+    (qmail / "alias").chmod(mode)
+
+
+@pytest.mark.usefixtures("sticky_alias")
+@pytest.mark.parametrize(("dotqmail", "times"), [("|exit 0\n", 1), ("./Maildir/\n", 1), ("|exit 111\n", 2)])
+def test_one_that_waits_on_its_first_hop_takes_an_alarm_for_each_that_does(server, modules, alarms, dotqmail, times):
+    to_the_sink(server, dotqmail)
+    server.start()
+    probe = modules.qmail_doublebounce.probe({}, log=str(server.log), timeout=15)
+    assert probe["end"] == "deferred"
+    assert "give it up" in probe["left"]
+    assert (server.queued(), server.stored("sink")) == ([], [])
+    assert alarms() == times
+
+
+def test_one_that_a_program_of_the_mailbox_stores_is_found(server, modules):
+    to_the_sink(server, "|cat >Maildir/new/by-a-program\n")
+    server.start()
+    probe = modules.qmail_doublebounce.probe({}, log=str(server.log), timeout=15)
+    assert probe["end"] == "stored"
+    assert server.stored("sink") == []
+
+
+def test_where_qmail_queue_hands_messages_on_the_probe_is_followed(server, modules, qmail):
+    to_the_sink(server)
+    binary, real = qmail / "bin/qmail-queue", qmail / "bin/qmail-queue.real"
+    binary.rename(real)
+    try:
+        binary.write_text(f"#!/bin/sh\n{real}\nexit $?\n")
+        binary.chmod(0o755)
+        server.start()
+        probe = modules.qmail_doublebounce.probe({}, log=str(server.log), timeout=15)
+    finally:
+        real.replace(binary)
+    assert probe["end"] == "swallowed"
+    assert "known by its size" in probe["reason"]
+    assert server.queued() == []
+
+
+def test_interrupted_in_the_middle_nothing_stays(server, modules):
+    to_the_sink(server, "|exit 111\n")
+    server.start()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    parent, deadline = os.getpid(), time.monotonic() + 20
+    child = os.fork()
+    if not child:
+        while "doublebounce-probe" not in server.log.read_text() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        os.kill(parent, signal.SIGUSR1)
+        os._exit(0)
+    (server.top / "empty").touch()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            modules.qmail_doublebounce.probe({}, log=str(server.top / "empty"), timeout=20)
+    finally:
+        os.waitpid(child, 0)
+        signal.signal(signal.SIGUSR1, before)
+    assert server.queued() == []
+
+
+@pytest.mark.parametrize("closed", ["doublebounceto", "locals", "bouncehost", ""])
+def test_what_the_next_start_would_die_of_is_told_while_the_old_one_runs(server, modules, closed):
+    to_the_sink(server)
+    server.write("bouncehost", "mail.doublebounce.test\n")
+    server.start()
+    assert modules.qmail_startup.unreadable() == []
+    path = server.control / closed
+    path.chmod(0o700 if not closed else 0o600)
+    (found,) = modules.qmail_startup.unreadable()
+    assert found["path"] == str(path).rstrip("/")
+    status = modules.qmail_doublebounce.status({}, address=server.SINK)
+    assert status["pillar"]["holds"] is False
+    assert status["problems"][0]["remedy"] == found["remedy"]
+    server.stop()
+    assert [one["path"] for one in modules.qmail_startup.unreadable()] == [found["path"]]  # by the owner of the queue
+    server.log.write_text("")
+    subprocess.run([server.ctl, "start"], check=True, timeout=20)
+    deadline = time.monotonic() + 10
+    while "unable to read controls" not in server.log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert "unable to read controls" in server.log.read_text()
+    subprocess.run(found["remedy"], shell=True, check=True)
+    assert modules.qmail_startup.unreadable() == []
 
 
 def test_a_qmail_send_that_was_not_restarted_uses_the_old_files(server, look):

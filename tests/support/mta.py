@@ -19,15 +19,22 @@ QUEUELIFETIME = 604800  # seconds
 class Mta:
     """
     A running stand-in. ``log`` is a file, written as syslog writes it, or a multilog directory. ``discard``: it has the
-    discard feature. Files in the home tell it to rotate its log at the next line (``rotate``), and to log nothing more
-    (``mute``).
+    discard feature. ``drops``: a line that the log loses, by its number. ``wrapped``: its qmail-queue hands messages on
+    to another process. ``among``: lines of others that are logged after each line of its own. Files in the home tell it
+    to rotate its log at the next line (``rotate``), to log nothing more (``mute``), and to defer mail for recipients
+    with certain words in them (``defer``); it counts the ALRMs that it got (``alarms``).
     """
 
-    def __init__(self, home, modules, log, discard=False):
+    def __init__(self, home, modules, log, discard=False, drops=None, wrapped=False, among=()):
         self.home, self.modules, self.log, self.discard = home, modules, log, discard
+        self.drops, self.wrapped, self.among, self.lines = drops, wrapped, among, 0
         for name in ("mess/0", "info/0", "todo", "intd", "pid", "local/0", "remote/0", "bounce"):
             (home.path / "queue" / name).mkdir(parents=True, exist_ok=True)
         shutil.copy(BIN / "qmail-queue", home.path / "bin/qmail-queue")
+        if wrapped:
+            (home.path / "bin/qmail-queue").rename(home.path / "bin/qmail-queue.real")
+            (home.path / "bin/qmail-queue").write_text('#!/bin/sh\n"$0.real"\nexit $?\n')
+            (home.path / "bin/qmail-queue").chmod(0o755)
         if log.is_dir():
             (log / "current").touch()
         else:
@@ -68,6 +75,8 @@ class Mta:
             for name in sorted(os.listdir(self.home.path / "queue/todo")):
                 self.preprocess(name)
             if signal.sigtimedwait({signal.SIGALRM}, 0.02):
+                with (self.home.path / "alarms").open("a") as file:
+                    file.write("ALRM\n")
                 for name in sorted(os.listdir(self.home.path / "queue/info/0")):
                     self.attempt(name)
 
@@ -77,6 +86,13 @@ class Mta:
         if (self.home.path / "rotate").exists():
             (self.home.path / "rotate").unlink()
             self.rotate()
+        self.lines += 1
+        if self.lines - 1 == self.drops:  # the first is that of the start
+            return
+        for said in (line, *self.among):
+            self.write(said)
+
+    def write(self, line):
         now = time.time()
         if self.log.is_dir():
             with (self.log / "current").open("a") as file:
@@ -126,9 +142,13 @@ class Mta:
         self.say(f"end msg {name}")
 
     def deliver(self, recipient, route, message):
+        defer = self.home.path / "defer"
+        if defer.exists() and any(word in recipient for word in defer.read_text().split()):
+            return "deferral", "Home_directory_is_sticky:_user_is_editing_his_.qmail_file._(#4.2.1)/"
         checked = self.modules.qmail_mailbox.check(recipient, str(self.home.path))
         fate = checked["fate"]
-        for file in checked["files"]:
+        stores = bool(checked["programs"]) and (self.home.path / "programs-store").exists()
+        for file in checked["files"] + ["./Maildir/"] * stores:
             if file.endswith("/"):
                 place = pathlib.Path(route["home"], file, "new", f"{time.time_ns()}.mx")
                 place.write_bytes(b"Return-Path: <#@[]>\n" + message)
@@ -137,6 +157,8 @@ class Mta:
             return "failure", "Sorry,_no_mailbox_here_by_that_name._(#5.1.1)/"
         if fate == "remote":
             return "failure", "Sorry,_I_couldn't_find_any_host_by_that_name._(#4.1.2)/"
+        if fate == "unknown" and checked["files"]:
+            fate = "stored"  # its programs succeed here
         if fate == "deferred":
             return "deferral", "Home_directory_is_sticky:_user_is_editing_his_.qmail_file._(#4.2.1)/"
         return "success", "" if route["outcome"] == "dropped" else f"did_{did}/"
@@ -153,6 +175,6 @@ class Mta:
         number, qp = new.stat().st_ino, 100000 + self.deliveries
         new.rename(queue / "mess/0" / str(number))
         self.say(f"bounce msg {name} qp {qp}")
-        envelope = f"u0\0p{qp}\0F#@[]\0T{self.double_bounces_to}\0"
+        envelope = f"u0\0p{qp + self.wrapped}\0F#@[]\0T{self.double_bounces_to}\0"
         (queue / "todo" / str(number)).write_text(envelope)
         return None
