@@ -246,7 +246,8 @@ def _cleared(probe, qmail, end):
         return f"Whether it is in the queue cannot be told: {err}"
     numbers = ", ".join(str(msg) for msg in done["waits"] or done["given_up"])
     if done["waits"]:
-        return f"It is in the queue as message {numbers}, and will go its way."
+        told = ", and its next try is its last" if done["given_up"] else ""
+        return f"It is in the queue as message {numbers}{told}."
     if done["given_up"]:
         return f"It waited in the queue as message {numbers}, and qmail-send was made to give it up."
     return "It is not in the queue."

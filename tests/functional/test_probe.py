@@ -357,7 +357,8 @@ def test_a_log_that_never_pauses_does_not_outlast_the_timeout(home, server, prob
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             with path.open("a") as file:
-                file.write("@4000000069a5f3c000000000 status: local 0/10 remote 0/20\n")
+                file.write("@4000000069a5f3c000000000 status: local 0/10 remote 0/20\n" * 500)
+            time.sleep(0.005)  # not to fill the disk; to read so many takes longer
         os._exit(0)
     try:
         found = probe(timeout=1)
@@ -424,6 +425,16 @@ def test_each_hop_that_waits_takes_one_alarm(home, server, probe):
     assert len(found["left"].partition(" as message ")[2].partition(", and ")[0].split(", ")) == 2
     assert queued(home) == []
     assert alarms(home) == 2
+
+
+@pytest.mark.parametrize("log", ["multilog"], indirect=True)
+def test_one_that_does_not_go_is_told_and_no_more_alarms_are_sent(home, server, probe):
+    to_the_sink(home, "|exit 111\n")
+    server()
+    (home.path / "stuck").touch()
+    found = probe()
+    assert f"It is in the queue as message {found['hops'][-1]['msg']}" in found["left"]
+    assert alarms(home) == 1
 
 
 def test_a_stray_entry_in_the_queue_hides_nothing(home, server, probe):

@@ -22,7 +22,8 @@ class Mta:
     discard feature. ``drops``: a line that the log loses, by its number. ``wrapped``: its qmail-queue hands messages on
     to another process. ``among``: lines of others that are logged after each line of its own. Files in the home tell it
     to rotate its log at the next line (``rotate``), to log nothing more (``mute``), and to defer mail for recipients
-    with certain words in them (``defer``); it counts the ALRMs that it got (``alarms``).
+    with certain words in them (``defer``), and to try nothing when it gets an ALRM (``stuck``); it counts these
+    (``alarms``).
     """
 
     def __init__(self, home, modules, log, discard=False, drops=None, wrapped=False, among=()):
@@ -77,7 +78,8 @@ class Mta:
             if signal.sigtimedwait({signal.SIGALRM}, 0.02):
                 with (self.home.path / "alarms").open("a") as file:
                     file.write("ALRM\n")
-                for name in sorted(os.listdir(self.home.path / "queue/info/0")):
+                stuck = (self.home.path / "stuck").exists()
+                for name in [] if stuck else sorted(os.listdir(self.home.path / "queue/info/0")):
                     self.attempt(name)
 
     def say(self, line):
