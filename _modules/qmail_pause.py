@@ -68,7 +68,7 @@ def check(home="/var/qmail", queue=None, service=None):
     """
     Return whether qmail-send runs, so that ``during`` would stop it.
 
-    Raises CommandExecutionError where it runs, and nothing is found here that could start it again.
+    Raises CommandExecutionError where it runs, and could not start again, or nothing is found here that could start it.
 
     home, queue, service
         As for ``during``.
@@ -82,6 +82,7 @@ def check(home="/var/qmail", queue=None, service=None):
     if not __salt__["qmail_service.status"](home, queue=queue)["running"]:
         return False
     given = service or {}
+    __salt__["qmail_startup.check"](home, queue=queue)
     __salt__["qmail_supervisor.find"](home, queue, given.get("provider", "auto"), given.get("name", "auto"))
     return True
 

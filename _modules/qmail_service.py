@@ -95,7 +95,8 @@ def restart(home="/var/qmail", control=None, queue=None, provider="auto", name="
     the first did.
 
     Raises CommandExecutionError where qmail-send has not come back within the timeout; the message tells whether the
-    old one still waits for its deliveries, how many these are, and whether it comes back by itself after that.
+    old one still waits for its deliveries, how many these are, and whether it comes back by itself after that. One
+    that could not start again, as it may not read its control files any more, is left running, and that is an error.
 
     home, control, queue
         As for ``status``.
@@ -121,6 +122,8 @@ def restart(home="/var/qmail", control=None, queue=None, provider="auto", name="
         old = _pid(service)
         if old not in (None, seen) and status(home, control, queue)["loaded"]:
             return {"old": seen, "new": old}
+        if old:
+            __salt__["qmail_startup.check"](home, control, queue)
         return {"old": old, "new": _renew(service, old)}
 
 
@@ -369,6 +372,10 @@ def _drains(service, pid, then):
 
 
 def _does_not_come_up(service):
+    unreadable = __salt__["qmail_startup.unreadable"](**service["files"], queue=service["queue"]["queue"]) or ()
+    if unreadable:
+        told = " ".join(f"{one['trouble']} Mend it: {one['remedy']}" for one in unreadable)
+        return f"qmail-send does not stay up after its start: no mail is delivered. {told}"
     lines = __salt__["qmail_supervisor.log"](service["found"]["provider"], service["found"]["name"])
     # One that is started every second says the same every second.
     told = dict.fromkeys(STAMP.sub("", line) for line in lines)

@@ -70,6 +70,27 @@ def unreadable(home="/var/qmail", control=None, queue=None):
     return found
 
 
+def check(home="/var/qmail", control=None, queue=None):
+    """
+    Refuse to end a qmail-send that could not start again: it runs, and mail is delivered.
+
+    Raises CommandExecutionError that tells each file that it could not read, and what mends that.
+
+    home, control, queue
+        As for ``unreadable``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_startup.check
+    """
+    found = unreadable(home, control, queue)
+    if found:
+        told = " ".join(f"{one['trouble']} Mend it: {one['remedy']}" for one in found)
+        raise CommandExecutionError(f"qmail-send is left running, since it could not start again. {told}")
+
+
 def _user(home, queue):
     """Return the user id and the groups that qmail-send runs with."""
     return _of_the_running(home, queue) or _of_the_queue(queue) or _of_passwd()

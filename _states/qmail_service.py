@@ -122,6 +122,8 @@ def _restart(ret, pid, start, arguments):
     reason = __salt__["qmail_service.left_down"](**asked)
     if reason and not start:
         return {**ret, "comment": f"qmail-send is left down: {reason}. It reads the control files when it is started."}
+    if pid:
+        __salt__["qmail_startup.check"](*(arguments[key] for key in ("home", "control", "queue")))
     done = "started" if pid is None else "restarted"
     if __opts__["test"]:
         changes = {"pid": {"old": pid, "new": "another"}}

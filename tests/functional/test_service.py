@@ -147,16 +147,33 @@ def test_a_drain_beyond_the_timeout_fails_and_the_next_run_mends_it(supervisor, 
 
 def test_one_that_cannot_start_fails_with_its_log_and_the_next_run_mends_it(supervisor, converge):
     supervisor.boot()
-    (supervisor.home.control / "concurrencylocal").mkdir()
+    (supervisor.home.path / "broken").touch()
     ret = converge("sink", timeout=1)
     assert ret.result is False
     assert "no mail is delivered" in ret.comment
     if not isinstance(supervisor, Script):
-        assert "alert: cannot start: unable to read controls" in ret.comment
-    (supervisor.home.control / "concurrencylocal").rmdir()
+        assert "alert: cannot start: unable to switch to queue directory" in ret.comment
+    (supervisor.home.path / "broken").unlink()
     ret = converge("sink")
     assert ret.result is True, ret.comment
     assert supervisor.home.wait_until_loaded(SINK)
+
+
+@on(*TREES, "systemd", "qmailctl")
+def test_one_that_could_not_read_its_control_files_is_left_running(supervisor, converge, modules, direct):
+    old = supervisor.boot()
+    (supervisor.home.control / "concurrencylocal").mkdir()
+    for test in (True, False):
+        ret = converge("sink", test=test)
+        assert ret.result is False
+        assert "qmail-send is left running, since it could not start again" in ret.comment
+        assert f"mv {supervisor.home.control}/concurrencylocal" in ret.comment
+    with pytest.raises(CommandExecutionError, match="could not start again"):
+        modules.qmail_pause.during(print, home=direct["home"], service={"name": direct["name"]})
+    assert supervisor.holder() == old
+    assert starts(supervisor.home) == [str(old)]
+    (supervisor.home.control / "concurrencylocal").rmdir()
+    assert converge().changes["pid"]["old"] == old
 
 
 @on(*(kind for kind in ALL if kind != "qmailctl"))
