@@ -553,7 +553,7 @@ def test_the_formula_proves_after_a_change_and_not_without_one(home, server, app
     dry = apply("qmail-doublebounce", pillar, test=True)
     assert dry[-1].result is None
     first = apply("qmail-doublebounce", pillar)
-    assert [result.result for result in first] == [True] * 5, [str(result.comment) for result in first]
+    assert [result.result for result in first] == [True] * 6, [str(result.comment) for result in first]
     assert "The probe was swallowed" in str(first[-1].comment)
     began = time.monotonic()
     assert "Nothing has changed" in str(apply("qmail-doublebounce", pillar)[-1].comment)
