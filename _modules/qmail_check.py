@@ -15,8 +15,9 @@ def arguments(**given):
     Check arguments by their names, and return them as a dict; flags are ``True`` or ``False`` in it.
 
     ``timeout`` and ``settle`` are seconds, ``older_than`` is too, or ``None``; ``test``, ``single``, ``always``,
-    ``start`` and ``strict`` are flags; ``home`` is an absolute path, ``control``, ``queue`` and ``log`` too, or
-    ``None``; ``limit`` is a whole number, or ``None``; ``name``, ``provider`` and ``address`` are text.
+    ``start`` and ``strict`` are flags; ``home`` and ``path`` are absolute paths, ``control``, ``queue`` and ``root``
+    too, or ``None``; ``log`` is text, or ``None``; ``limit`` is a whole number, or ``None``; ``name``, ``provider``
+    and ``address`` are text.
 
     Raises SaltInvocationError that tells all that are none, each with what is allowed.
 
@@ -82,6 +83,8 @@ _RULES = {
     "home": _PATH,
     "control": _or_none(_PATH),
     "queue": _or_none(_PATH),
+    "root": _or_none(_PATH),
+    "path": _PATH,
     "log": _or_none(_TEXT),
     "limit": _or_none(("a whole number", _is_count)),
     "name": _TEXT,

@@ -71,7 +71,7 @@ def value(name, home="/var/qmail", control=None):
 
         salt '*' qmail_control.value doublebouncehost
     """
-    if name not in DEFAULTS:
+    if not isinstance(name, str) or name not in DEFAULTS:
         raise SaltInvocationError(f"The default of control file {name!r} is not known; known: {', '.join(DEFAULTS)}.")
     own = get(name, home, control)
     if own is not None:
@@ -212,6 +212,7 @@ def discards(home="/var/qmail", control=None):
 
         salt '*' qmail_control.discards
     """
+    __salt__["qmail_check.arguments"](home=home, control=control)
     if _has_discard_feature(os.path.join(home, "bin/qmail-send")):
         return "qmail-send"
     host = value("doublebouncehost", home, control)["value"].lower()
@@ -231,6 +232,7 @@ def path(name, home="/var/qmail", control=None):
 
         salt '*' qmail_control.path doublebounceto
     """
+    __salt__["qmail_check.arguments"](home=home, control=control)
     if not isinstance(name, str) or not name or name in (".", "..") or "/" in name or "\0" in name:
         raise SaltInvocationError(f"{name!r} is no name of a control file.")
     return os.path.join(control or os.path.join(home, "control"), name)

@@ -55,6 +55,7 @@ def queues(queue=None, home="/var/qmail"):
 
         salt '*' qmail_envelope.queues
     """
+    __salt__["qmail_check.arguments"](home=home)
     if queue is None:
         patterns = [os.path.join(home, name) for name in ("queue", "queue/*", "queue*")]
         found = [next(filter(None, map(_matching, patterns)), [])]

@@ -77,6 +77,8 @@ def replace(path, contents, uid=None, gid=None, mode="0644", note=None, home=Non
     """
     test = __salt__["qmail_check.arguments"](test=test)["test"]
     contents = contents.encode() if isinstance(contents, str) else contents
+    if not isinstance(contents, bytes):
+        raise SaltInvocationError(f"contents {contents!r} is neither text nor bytes.")
     wanted = {"contents": contents, "uid": uid, "gid": gid, "mode": _octal(mode)}
     with _explained("write", path), _directory(path) as (directory, name):
         if directory is None:
@@ -174,6 +176,7 @@ def kept(path):
 
         salt '*' qmail_file.kept /var/qmail/control/doublebounceto
     """
+    _check(path)
     return __salt__["qmail_kept.versions"](path)
 
 
@@ -193,6 +196,7 @@ def changed(path):
 
         salt '*' qmail_file.changed /var/qmail/control/doublebounceto
     """
+    _check(path)
     with _explained("look at", path):
         try:
             return os.stat(path).st_ctime
@@ -212,8 +216,7 @@ def _explained(verb, path):
 @contextlib.contextmanager
 def _directory(path):
     """Yield the descriptor of a file's directory (``None`` where it is missing) and the file's name in it."""
-    if not isinstance(path, str) or not path.startswith("/") or "\0" in path or os.path.normpath(path) != path:
-        raise SaltInvocationError(f"{path!r} is no absolute path without '.', '..' and doubled slashes.")
+    _check(path)
     parent, name = os.path.split(path)
     try:
         descriptor = __salt__["qmail_entry.directory"](parent, path)
@@ -326,7 +329,17 @@ def _difference(old, new):
     return {field: {"old": old[field], "new": new[field]} for field in fields if old[field] != new[field]}
 
 
+def _check(path):
+    __salt__["qmail_check.arguments"](path=path)
+    if os.path.normpath(path) != path:
+        raise SaltInvocationError(f"{path!r} is no absolute path without '.', '..' and doubled slashes.")
+
+
 def _octal(mode):
-    if isinstance(mode, str) and mode.strip("01234567"):
+    if mode is None:
+        return None
+    if isinstance(mode, str) and mode and not mode.strip("01234567"):
+        mode = int(mode, 8)
+    if isinstance(mode, bool) or not isinstance(mode, int) or not 0 <= mode <= 0o7777:
         raise SaltInvocationError(f"mode {mode!r} is no octal number such as 0644.")
-    return None if mode is None else f"{int(mode, 8) if isinstance(mode, str) else mode:04o}"
+    return f"{mode:04o}"

@@ -194,7 +194,7 @@ def count(what="double_bounces", path=None, since=None, until=None, by="hour"):
         salt '*' qmail_log.count since=24h
         salt '*' qmail_log.count discarded by=day
     """
-    if what not in MARKS:
+    if not isinstance(what, str) or what not in MARKS:
         raise SaltInvocationError(f"what={what!r} is not known: give one of {', '.join(MARKS)}")
     began, window = time.monotonic(), _window(since, until, by)
     found = __salt__["qmail_logfile.find"](path)

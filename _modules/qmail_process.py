@@ -80,6 +80,7 @@ def mutex(home="/var/qmail", queue=None):
 
         salt '*' qmail_process.mutex
     """
+    __salt__["qmail_check.arguments"](home=home, queue=queue)
     return os.path.join(queue or os.path.join(home, "queue"), "lock/sendmutex")
 
 

@@ -56,6 +56,7 @@ def resolve(address, home="/var/qmail", root=None, control=None):
 
         salt '*' qmail_route.resolve doublebounce@example.com
     """
+    __salt__["qmail_check.arguments"](home=home, root=root, control=control)
     if not isinstance(address, str) or "\0" in address:
         raise SaltInvocationError(f"{address!r} is no address.")
     control = _below(root, control or os.path.join(home, "control"))
@@ -87,6 +88,9 @@ def deliver(recipient, home="/var/qmail", root=None):
 
         salt '*' qmail_route.deliver 1-doublebounce@example.com
     """
+    __salt__["qmail_check.arguments"](home=home, root=root)
+    if not isinstance(recipient, str) or "\0" in recipient:
+        raise SaltInvocationError(f"{recipient!r} is no recipient.")
     found = {"channel": "local", "recipient": recipient, **dict.fromkeys(FIELDS)}
     return {**found, **_local(os.fsencode(recipient), home, root)}
 
@@ -104,6 +108,7 @@ def catches_all(path):
 
         salt '*' qmail_route.catches_all /var/qmail/alias/.qmail-default
     """
+    __salt__["qmail_check.arguments"](path=path)
     name = os.path.basename(path)
     return name.startswith(".qmail-") and name.endswith("-default")
 

@@ -49,6 +49,7 @@ def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
 
         salt '*' qmail_supervisor.find
     """
+    __salt__["qmail_check.arguments"](home=home, queue=queue, provider=provider, name=name)
     if provider not in ("auto", *PROVIDERS):
         raise SaltInvocationError(f"{PILLAR}:provider {provider!r} is none of auto, {', '.join(PROVIDERS)}.")
     pid = __salt__["qmail_process.find"](home, queue) if __salt__["qmail_process.shown"]() else None

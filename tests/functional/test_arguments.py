@@ -1,0 +1,115 @@
+"""Whatever an argument is, a wrong one is told in words: no function ends in a traceback, and none acts on it."""
+
+import ast
+import inspect
+import pathlib
+
+import pytest
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+from tests.support.queue_on_disk import Queue
+
+ADDRESS = "dummy@example.com"
+ODD = (
+    None,
+    True,
+    -1,
+    1.5,
+    float("nan"),
+    "",
+    "2s",
+    "\0",
+    "relative/path",
+    "/nonexistent/doublebounce",
+    "ü",
+    b"\xff",
+    [],
+    {},
+)
+# What people call. Those that act on a queue or a process find none here, or only look.
+FACES = {
+    "qmail_control": ("get", "value", "lines", "show", "put", "restore", "discards", "path"),
+    "qmail_doublebounce": ("settings", "split", "status", "probe", "report"),
+    "qmail_file": ("read", "replace", "restore", "kept", "changed"),
+    "qmail_log": ("count", "summary"),
+    "qmail_mailbox": ("check", "predict", "meaning", "make", "write", "restore", "history", "purge"),
+    "qmail_queue": ("summary", "double_bounces", "expire", "remove"),
+    "qmail_route": ("resolve", "deliver", "catches_all"),
+    "qmail_service": ("status", "left_down", "restart", "start", "stop"),
+}
+
+FOR_MODULES = {"each_double_bounce", "ends"}
+MODULES = pathlib.Path(__file__).parent.parent.parent / "_modules"
+
+
+@pytest.fixture
+def usual(home, tmp_path):
+    """What each argument may be, by its name."""
+    Queue(home.path / "queue")
+    (home.path / "bin/qmailctl").unlink()  # nothing here can start qmail-send
+    log = tmp_path / "log"
+    log.write_text("Nov 24 02:11:15 mx qmail: 1795486275.513354 end msg 5\n")
+    place = str(home.path)
+    return {
+        "address": ADDRESS,
+        "recipient": f"1-{ADDRESS}",
+        "home": place,
+        "control": f"{place}/control",
+        "queue": f"{place}/queue",
+        "log": str(log),
+        "path": str(tmp_path / "file"),
+        "contents": "text\n",
+        "maildir": f"{home.mailbox()}/Maildir",
+        "dotqmail": f"{home.mailbox()}/.qmail",
+        "user": str(home.uid),
+        "name": "doublebounceto",
+        "value": "dummy",
+        "pillar": {"address": ADDRESS, "qmail": {"home": place, "log": str(log)}},
+        "test": True,
+        "timeout": 0.1,
+        "settle": 0,
+    }
+
+
+def calls(function, usual, named):
+    """Call a function with each of its arguments in turn as what it cannot be; yield the argument and what it was."""
+    arguments = {name: usual[name] for name in inspect.signature(function).parameters if name in usual}
+    arguments.update(named)
+    for name, parameter in inspect.signature(function).parameters.items():
+        for odd in ODD:
+            if not (odd is None and parameter.default is None):
+                yield name, odd, {**arguments, name: odd}
+
+
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in FACES.items() for name in names])
+def test_a_wrong_argument_is_told_in_words(modules, usual, home, module, name):
+    function = modules[f"{module}.{name}"]
+    named = {
+        "qmail_log": {"path": usual["log"]},
+        "qmail_route.catches_all": {"path": usual["dotqmail"]},
+        "qmail_service": {"name": "auto"},
+        "qmail_queue": {"name": "auto"},
+        "qmail_doublebounce": {"name": "auto"},
+    }.get(module, {})
+    named = {key: value for key, value in named.items() if key in inspect.signature(function).parameters}
+    before = home.snapshot()
+    wrong = []
+    for argument, odd, arguments in calls(function, usual, named):
+        try:
+            function(**arguments)
+        except (CommandExecutionError, SaltInvocationError) as err:
+            if not str(err):
+                wrong.append((argument, odd, "no words"))
+        except Exception as err:
+            wrong.append((argument, odd, repr(err)))
+        if argument != "test" and home.snapshot() != before:
+            wrong.append((argument, odd, "something has changed"))
+            before = home.snapshot()
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+@pytest.mark.parametrize("module", FACES)
+def test_every_function_for_people_is_tried(module):
+    tree = ast.parse((MODULES / f"{module}.py").read_text())
+    public = {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")}
+    assert public - FOR_MODULES == set(FACES[module])
