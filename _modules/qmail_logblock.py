@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 import zlib
+from itertools import chain
 
 from salt.exceptions import CommandExecutionError
 
@@ -30,9 +31,10 @@ UNPACK_ERRORS = (EOFError, zlib.error, lzma.LZMAError, OSError)
 
 def _newest(name, mtime):
     """No line of a file is newer than this. The date in its name is the better witness: a copy has another mtime."""
-    match = re.search(r"-(\d{8})(?:-?\d+)?(?:\.\w+)?$", name)
+    match = re.search(r"[.-](\d{4})-?(\d\d)-?(\d\d)(?:[-_T]?\d+)*(?:\.\w+)*$", name)
     try:
-        return min(mtime, time.mktime(time.strptime(match[1], "%Y%m%d")) + 86400) if match else mtime
+        date = match and time.strptime("".join(match.groups()), "%Y%m%d")
+        return min(mtime, time.mktime(date) + 86400) if match else mtime
     except (ValueError, OverflowError):
         return mtime
 
@@ -41,7 +43,7 @@ def _open_all(names):
     """Open all files of a log at once, so that a rotation meanwhile neither hides lines nor shows them twice."""
     opened, seen = [], set()
     for name in reversed(names):
-        file = __salt__["qmail_logfile.opened"](name)
+        file = __salt__["qmail_logpart.opened"](name)
         if file is None:
             continue
         found = os.fstat(file.fileno())
@@ -49,7 +51,7 @@ def _open_all(names):
             file.close()
             continue
         seen.add((found.st_dev, found.st_ino))
-        packed = not isinstance(file, io.FileIO)
+        packed = not is_plain(file)
         part = {"name": name, "file": file, "stat": found, "newest": _newest(name, found.st_mtime), "packed": packed}
         opened.insert(0, part)
     return opened
@@ -145,7 +147,31 @@ def _unpacked(part):
 
 
 def _part_blocks(part, offset):
-    return _unpacked(part) if part["packed"] else _whole_plain(part["file"], offset)
+    if is_plain(part["file"]):
+        return _whole_plain(part["file"], offset)
+    blocks = _unpacked(part)
+    first = next(blocks, b"")
+    form = __salt__["qmail_logjournal.form"](first[:TAIL])
+    blocks = chain(filter(None, (first,)), blocks)
+    return __salt__["qmail_logjournal.lines"](blocks, form) if form else blocks
+
+
+def is_plain(file):
+    """
+    Tell whether the lines of an open file are those of a log as they are: neither packed, nor entries of journalctl's.
+
+    file
+        What ``qmail_logpart.opened`` returned.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_logpart.named /var/log/maillog
+    """
+    if not isinstance(file, io.FileIO):
+        return False
+    return __salt__["qmail_logjournal.form"](os.pread(file.fileno(), 256, 0)) is None
 
 
 def _file_blocks(names, since, until, context, first_time):
@@ -161,10 +187,11 @@ def _file_blocks(names, since, until, context, first_time):
             part["file"].close()
 
 
-def _journal_blocks(path, since, until, context):
-    options = [] if since is None else [f"--since=@{int(since) - (JOURNAL_CONTEXT if context else 0)}"]
+def _journal_blocks(path, since, until, context, most):
+    options = [] if most is None else [f"--lines={most}"]
+    options += [] if since is None else [f"--since=@{int(since) - (JOURNAL_CONTEXT if context else 0)}"]
     options += [] if until is None else [f"--until=@{int(until) + 1}"]
-    command, ended = __salt__["qmail_logfile.journal_command"](path, options), False
+    command, ended = __salt__["qmail_logjournal.command"](path, options), False
     with tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(
@@ -187,7 +214,7 @@ def _journal_blocks(path, since, until, context):
             raise CommandExecutionError(f"journalctl failed with status {status}: {said}")
 
 
-def blocks(found, since=None, until=None, context=0):
+def blocks(found, since=None, until=None, context=0, most=None):
     """
     Iterate over a log: pairs of a block of whole lines, as bytes, and the time that none of them is newer than.
 
@@ -203,6 +230,9 @@ def blocks(found, since=None, until=None, context=0):
     context
         How many bytes before ``since`` to begin. (The journal knows no bytes: six hours.)
 
+    most
+        No more than so many lines, the last ones, of the journal.
+
     CLI Example:
 
     .. code-block:: bash
@@ -210,7 +240,7 @@ def blocks(found, since=None, until=None, context=0):
         salt '*' qmail_logfile.find /var/log/qmail/send
     """
     if found["kind"] == "journald":
-        return _journal_blocks(found["path"], since, until, context)
-    first_time = __salt__["qmail_logline.first_time"]
+        return _journal_blocks(found["path"], since, until, context, most)
+    first_time = __salt__["qmail_logtime.first_time"]
     bytes(KEPT_MEMORY)
     return _file_blocks(found["files"], since, until, context, first_time)

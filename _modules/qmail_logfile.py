@@ -1,191 +1,98 @@
 """
-Where qmail-send's log is, and which files it is made of.
+Which log qmail-send writes, on a machine where several may lie.
 
-For other modules; people ask :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
+First of all the running qmail-send shows it. Where it doesn't, it is the log in which qmail-send wrote last. For other
+modules; people ask :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
 """
 
-import bz2
-import contextlib
-import gzip
-import lzma
 import os
-import re
 import shutil
-import stat
-import subprocess
-import zlib
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 # Where qmail's own documentation, its successors, the distributions and Plesk have the log.
 DIRECTORIES = ("/var/log/qmail/send", "/var/log/qmail/qmail-send", "/var/log/qmail")
-FILES = ("/var/log/maillog", "/var/log/mail.log", "/var/log/mail/info", "/usr/local/psa/var/log/maillog")
+FILES = (
+    "/var/log/maillog",
+    "/var/log/mail.log",
+    "/var/log/mail/info",
+    "/usr/local/psa/var/log/maillog",
+    "/var/log/messages",
+    "/var/log/syslog",
+)
 JOURNALD = "journald"
-# A unit can't be imitated; an identifier can, by whoever may write to the journal. splogger has no unit of its own.
-UNITS = ("_SYSTEMD_UNIT=qmail-send.service", "_SYSTEMD_UNIT=qmail.service", "SYSLOG_IDENTIFIER=qmail")
-
-BLOCK = 2**20
-UNPACK = {b"\x1f\x8b\x08": gzip.open, b"BZh": bz2.open, b"\xfd7z": lzma.open}
-ROTATED = re.compile(r"(?:\.(?P<number>\d{1,4})|[.-](?P<date>\d{8})(?:-?\d+)?)(?P<packed>\.(?:gz|bz2|xz))?")
-ROTATED_MULTILOG = re.compile(r"@[0-9a-f]{24}\.[su]")
+# How far back qmail-send's lines are looked for among those of other programs.
+LOOK_BACK = 64 * 2**20
 
 
-def _listed(directory):
-    try:
-        return sorted(os.listdir(directory))
-    except FileNotFoundError:
-        return []
-    except OSError as err:
-        raise CommandExecutionError(f"cannot read the directory {directory}: {err.strerror}") from err
-
-
-def _multilog(directory):
-    """The files of a multilog directory: ``previous`` is there while multilog is about to rename it."""
-    names = _listed(directory)
-    found = [name for name in names if ROTATED_MULTILOG.fullmatch(name)]
-    return [
-        os.path.join(directory, name) for name in found + [name for name in ("previous", "current") if name in names]
-    ]
-
-
-def _age(name):
-    """Sort key of a rotated file, oldest first: dates count up, numbers count down."""
-    match = ROTATED.fullmatch(name)
-    return (0, name, 0) if match["date"] else (1, "", -int(match["number"]))
-
-
-def _syslog(path):
-    """The files that a syslog file was rotated to, and the file itself."""
-    directory, base = os.path.split(path)
-    endings = [name[len(base) :] for name in _listed(directory or ".") if name.startswith(base)]
-    rotated = [name for name in endings if ROTATED.fullmatch(name)]
-    # While logrotate packs a file, it is there twice.
-    once = [name for name in rotated if not (ROTATED.fullmatch(name)["packed"] and name.rpartition(".")[0] in rotated)]
-    return [path + name for name in sorted(once, key=_age)] + ([path] if os.path.exists(path) else [])
-
-
-def _named(path):
-    """The log that a caller names."""
-    if path == JOURNALD or path.startswith(JOURNALD + ":"):
-        return {"kind": JOURNALD, "path": path, "files": []}
-    directory = os.path.dirname(path) if os.path.basename(path) == "current" else path
-    if os.path.isdir(directory) and (directory == path or len(_multilog(directory)) > 1):
-        files = _multilog(directory)
-        if not files:
-            raise SaltInvocationError(
-                f"path={path!r} has no log in it: multilog would have put the file 'current' there"
-            )
-        return {"kind": "multilog", "path": directory, "files": files}
-    files = _syslog(path)
-    if not files:
-        raise SaltInvocationError(f"path={path!r} does not exist: give a file, a multilog directory, or {JOURNALD}")
-    return {"kind": "file", "path": path, "files": files}
-
-
-def _tells(found):
-    """Say whether qmail-send wrote to a log lately: a maillog may be that of another program."""
-    count = __salt__["qmail_logline.count"]
-    said = rb"(?:new|end|info|bounce|starting delivery \d+:)"
-    return any(count(data, b" msg ", said) for name in reversed(found["files"][-2:]) for data in _pieces(name))
-
-
-def _pieces(name):
-    """What is in a file, up to where it can't be unpacked."""
-    file = opened(name)
-    if file is not None:
-        with file, contextlib.suppress(EOFError, zlib.error, lzma.LZMAError, OSError):
-            yield from iter(lambda: file.read(BLOCK), b"")
-
-
-def _journal_tells():
-    if not shutil.which("journalctl"):
-        return False
-    command = journal_command(JOURNALD, ["--lines=1"])
-    said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).stdout
-    return bool(said.strip())
-
-
-def find(path=None):
+def find(path=None, home="/var/qmail", queue=None):
     """
-    Return which log there is: ``{"kind": …, "path": …, "files": […]}``.
+    Return which log there is: ``{"kind": …, "path": …, "files": […], "unread": […], "how": …}``.
 
-    ``kind`` is ``multilog`` (a directory), ``file`` (with those it was rotated to) or ``journald``. ``files`` are in
-    the order they were written in. Raises SaltInvocationError where ``path`` has no log, CommandExecutionError where
-    there is none in the usual places.
+    ``kind`` is ``multilog`` (a directory, of svlogd or s6-log too), ``file`` (with those it was rotated to) or
+    ``journald``. ``files`` are in the order they were written in; ``unread`` are those that are packed in a way that
+    can't be undone here. ``how`` says how it was found: ``named`` by the caller, ``followed`` from the running
+    qmail-send, or ``newest``: the one of the usual places in which qmail-send wrote last.
+
+    The usual places are /var/log/qmail/send, /var/log/qmail/qmail-send, /var/log/qmail, /var/log/maillog,
+    /var/log/mail.log, /var/log/mail/info, /usr/local/psa/var/log/maillog, /var/log/messages, /var/log/syslog, journald,
+    and, where splogger hands qmail-send's lines to syslog, the files that the syslog daemon has open.
+
+    Raises SaltInvocationError where ``path`` has no log, CommandExecutionError where qmail-send has written in none of
+    the usual places.
 
     path
-        A file, a multilog directory, ``journald``, ``journald:UNIT``, or ``None``: the first of /var/log/qmail/send,
-        /var/log/qmail/qmail-send, /var/log/qmail, /var/log/maillog, /var/log/mail.log, /var/log/mail/info,
-        /usr/local/psa/var/log/maillog and journald in which qmail-send has written.
+        A file, a multilog directory, ``journald``, ``journald:UNIT``, or ``None`` or ``auto`` to find it.
+
+    home, queue
+        The qmail home directory, and its queue (``None``: ``queue`` in the home): whose running qmail-send is asked.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt '*' qmail_logfile.find
+        salt '*' qmail_logfile.find home=/var/qmail2
     """
     if path not in (None, "auto"):
-        if not isinstance(path, str) or not path:
-            raise SaltInvocationError(f"path={path!r} is no name: give a file, a multilog directory, or {JOURNALD}")
-        return _named(path)
-    for directory in DIRECTORIES:
-        if _multilog(directory):
-            return _named(directory)
-    for name in FILES:
-        if os.path.exists(name) and _tells(_named(name)):
-            return _named(name)
-    if _journal_tells():
-        return _named(JOURNALD)
-    looked = ", ".join((*DIRECTORIES, *FILES, JOURNALD))
-    raise CommandExecutionError(f"found no log of qmail-send in {looked}: name it with path")
+        return {**__salt__["qmail_logpart.named"](path), "how": "named"}
+    trail = _trail(home, queue)
+    if trail and trail["kind"] != "syslog":
+        found = [__salt__["qmail_logpart.named"](place) for place in trail["paths"]]
+        return {**(found[0] if len(found) == 1 else _newest(found) or found[0]), "how": "followed"}
+    usual = [*DIRECTORIES, *(trail["paths"] if trail else ()), *FILES, JOURNALD]
+    found = _newest(filter(None, map(_usual, dict.fromkeys(usual))))
+    if not found:
+        raise CommandExecutionError(f"found no log of qmail-send in {', '.join(usual)}: name it with path")
+    return {**found, "how": "newest"}
 
 
-def opened(name):
-    """
-    Open one file of a log for reading, unpacked; ``None`` where it was rotated away. For other modules: close it.
-
-    A file that isn't packed is opened without a buffer. Raises CommandExecutionError for what can't be read, or is no
-    regular file.
-
-    name
-        The file, one of those that ``qmail_logfile.find`` tells.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_logfile.find
-    """
+def _trail(home, queue):
+    """Where the running qmail-send logs to; ``None`` where none runs, or that isn't shown."""
     try:
-        handle = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
+        pid = __salt__["qmail_process.find"](home, queue)
+    except CommandExecutionError:
         return None
-    except OSError as err:
-        raise CommandExecutionError(f"cannot read the log {name}: {err.strerror}") from err
-    file = os.fdopen(handle, "rb", buffering=0)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        file.close()
-        raise CommandExecutionError(f"the log {name} is no regular file")
-    unpack = UNPACK.get(os.pread(handle, 3, 0))
-    return unpack(file) if unpack else file
+    return __salt__["qmail_logtrail.follow"](pid) if pid else None
 
 
-def journal_command(path=JOURNALD, options=()):
-    """
-    Return the command that prints qmail-send's lines from the journal, with a Unix time in front of each.
+def _usual(path):
+    """The log in one of the usual places, if there is any."""
+    if path == JOURNALD and not shutil.which("journalctl"):
+        return None
+    if path != JOURNALD and not os.path.lexists(path):
+        return None
+    try:
+        return __salt__["qmail_logpart.named"](path)
+    except SaltInvocationError:
+        return None  # a directory with other logs in it
 
-    path
-        ``journald`` for the units qmail-send and qmail and for what splogger sends as ``qmail``, or ``journald:UNIT``.
 
-    options
-        More options for journalctl.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_logfile.journal_command journald:qmail-send.service
-    """
-    unit = path.partition(":")[2]
-    matches = [f"_SYSTEMD_UNIT={unit}"] if unit else " + ".join(UNITS).split()
-    return ["journalctl", "--no-pager", "--quiet", "--all", "--output=short-unix", *options, *matches]
+def _newest(logs):
+    """The log in which qmail-send wrote last, of several the first; ``None`` where it has written in none."""
+    best, when = None, None
+    for found in logs:
+        told, _ = __salt__["qmail_logage.last"](found, LOOK_BACK)
+        if told is not None and (when is None or told > when):
+            best, when = found, told
+    return best

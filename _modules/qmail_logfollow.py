@@ -23,13 +23,13 @@ HEX = re.compile(r"(?:[0-9a-f]{2})*")
 CURSOR = "-- cursor: "
 
 
-def position(path=None):
+def position(path=None, home="/var/qmail", queue=None):
     """
     Return the end of a log, as a dictionary for ``lines_since``: plain data that can be kept.
 
     Raises what ``qmail_logfile.find`` raises, and CommandExecutionError for a log that can't be read.
 
-    path
+    path, home, queue
         The log, as ``qmail_logfile.find`` takes it.
 
     CLI Example:
@@ -38,11 +38,11 @@ def position(path=None):
 
         salt '*' qmail_logfollow.position
     """
-    found = __salt__["qmail_logfile.find"](path)
+    found = __salt__["qmail_logfile.find"](path, home, queue)
     if found["kind"] == JOURNALD:
         cursor = _journal(found["path"], "--lines=1")[1]
         return {"path": found["path"], "cursor": cursor, "since": int(time.time())}
-    file = __salt__["qmail_logfile.opened"](found["files"][-1])
+    file = __salt__["qmail_logpart.opened"](found["files"][-1])
     if file is None:
         raise CommandExecutionError(f"the log {found['files'][-1]} was rotated away right now: try again")
     with file:
@@ -76,7 +76,7 @@ def _opened_since(found, where):
     """Open the file of a position and all that are newer: the files, oldest first, and whether it is among them."""
     files = []
     for name in reversed(found["files"]):
-        file = __salt__["qmail_logfile.opened"](name)
+        file = __salt__["qmail_logpart.opened"](name)
         if file is None:
             continue
         files.insert(0, file)
@@ -130,7 +130,7 @@ def lines_since(where, limit=2**20):
         raise SaltInvocationError(f"where={where!r} is no position: give what qmail_logfollow.position returned")
     if "cursor" in where:
         return _journal_since(where)
-    found = __salt__["qmail_logfile.find"](where["path"])
+    found = __salt__["qmail_logpart.named"](where["path"])
     try:
         return _file_since(found, where, limit)
     except (EOFError, zlib.error, lzma.LZMAError, OSError) as err:
@@ -174,7 +174,7 @@ def _follow(files, where, start, limit):
 
 def _journal(path, *options):
     """Run journalctl: its lines, and its cursor."""
-    command = __salt__["qmail_logfile.journal_command"](path, ["--show-cursor", *options])
+    command = __salt__["qmail_logjournal.command"](path, ["--show-cursor", *options])
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     except OSError as err:

@@ -1,245 +1,85 @@
 """
-What stands in front of qmail-send's own words in a log: the time, the program's name, splogger's stamp.
+Which lines of a log are qmail-send's own, and what its words are.
 
 All of it works on blocks of whole lines as bytes: addresses in a log are whatever a sender made of them, and a log of
 1 GB is ordinary. For other modules; people ask :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
 """
 
+import functools
 import re
-import time
-from datetime import datetime, timedelta, timezone
 
 # splogger hands out 799 characters at a time; what is longer goes on in a line with "+" behind the same stamp.
 SPLOGGER = 799
 # No head is longer.
 HEAD_BYTES = 512
-# How many lines at an end of a block are looked at for a time.
+# How many lines tell what the lines of a block are like.
 NEAR = 50
-DAY = 86400
-TAI = 2**62 + 10
-MONTHS = {name: number for number, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
-
-TIME = re.compile(
-    rb"@(?P<tai>[0-9a-f]{24})\ +"
-    rb"|(?P<date>\d{4}-\d\d-\d\d)(?P<sep>[ T_])(?P<clock>\d\d:\d\d:\d\d)(?:[.,]\d+)?(?P<zone>Z|[+-]\d\d:?\d\d)?\ +"
-    rb"|(?P<month>[A-Z][a-z]{2})\ (?P<day>[ \d]\d)\ (?P<hms>\d\d:\d\d:\d\d)\ "
-    rb"|(?P<unix>\d{9,11})\.\d{1,9}\ "
+WORDS = re.compile(
+    rb"status: |new msg |info:? msg |end msg |bounce msg |starting delivery |delivery |(?:double|triple) bounce: "
+    rb"|warning: |alert: |qmail-send: "
 )
-# Only programs that speak qmail-send's words: a qmail-smtpd or a spam filter may log what a stranger told it. A
-# journal was asked for qmail-send's unit, whatever the name is that its lines go by.
-NAMES = rb"(?(unix)[^\s\[:]+|(?:qmail|qmail-send|qmail-start|splogger|send))"
-NAME = rb"\S+ (?:\w+\.\w+ )?" + NAMES + rb"(?:\[\d+\])?: "
-STAMP = rb"(?P<stamp>\d{9,11})\.\d{6}(?P<join>[ +])"
-# eQmail puts these in front of what others say without.
-EQMAIL = rb"(?P<eqmail>qmail-send: (?:notice: )?(?=\w))"
-WORDS = (
-    rb"(?=(?:status: |new msg |info:? msg |end msg |bounce msg |starting delivery |delivery |(?:double|triple) bounce: "
-    rb"|warning: |alert: |qmail-send: ))"
-)
-HEAD = re.compile(
-    rb"(?:" + TIME.pattern + rb")?(?P<name>" + NAME + rb")?(?P<said>(?:" + STAMP + rb")?" + EQMAIL + rb"?)"
-)
-WORDS = re.compile(WORDS)
+# What is in most of qmail-send's lines, and in few others: quicker to look for than to look at every line.
+SIGNS = (b" msg ", b"delivery ", b"status: ", b"alert: ")
 
 
-def _zone(text):
-    """Say what the hours of a readable date are counted from; ``None`` is the machine's own time."""
-    if not text or text == b"Z":
-        return timezone.utc if text else None
-    minutes = int(text[1:3]) * 60 + int(text[-2:])
-    return timezone(timedelta(minutes=-minutes if text[:1] == b"-" else minutes))
+@functools.lru_cache(maxsize=None)
+def _matching():
+    return __salt__["qmail_logform.reader"]()[0]
 
 
-def _dated(match):
-    zone = _zone(match["zone"])
-    if zone is None and match["sep"] != b" ":
-        zone = timezone.utc  # svlogd writes UTC and no zone; tai64nlocal and s6-log write a blank
-    text = (match["date"] + b"T" + match["clock"]).decode()
-    return datetime.fromisoformat(text).replace(tzinfo=zone).timestamp()
-
-
-def _yearless(match, newest):
-    """
-    Seconds of a date without a year: the last such date that isn't after the end of the file.
-
-    A day is let pass, for clocks and zones that differ.
-    """
-    month, day = MONTHS[match["month"]], int(match["day"])
-    clock = [int(part) for part in match["hms"].split(b":")]
-    year = time.localtime(newest + DAY).tm_year
-    for back in range(9):  # 29 February comes every four years, or after eight
-        made = time.mktime((year - back, month, day, *clock, 0, 0, -1))
-        if made <= newest + DAY and time.localtime(made).tm_mon == month:
-            return made
-    raise ValueError("no such date")
-
-
-def _seconds(match, newest):
-    """Seconds since the epoch of a matched time, or ``None`` where there is no such time."""
-    try:
-        if match["tai"]:
-            return int(match["tai"][:16], 16) - TAI
-        if match["unix"]:
-            return int(match["unix"])
-        return _dated(match) if match["date"] else _yearless(match, newest)
-    except (ValueError, OverflowError, OSError, KeyError):
-        return None
-
-
-def _near(data, start, end, newest, step):
-    """
-    The time at one end of a block, from the first lines of it that have one.
-
-    splogger's stamp is worth more than the time of syslog: it has a year and no zone.
-    """
-    found = None
-    for _ in range(NEAR):
-        if start >= end:
-            break
-        if step > 0:
-            first, last = start, data.find(b"\n", start, end) + 1 or end
-            start = last
-        else:
-            first, last = max(data.rfind(b"\n", start, end - 1) + 1, start), end
-            end = first
-        head = HEAD.match(data[first : min(last, first + HEAD_BYTES)])
-        if head["stamp"] and head["name"]:
-            return int(head["stamp"])
-        found = _seconds(head, newest) if found is None else found
-        if found is not None and (head["name"] or not head["month"]):
-            return found
-    return found
-
-
-def first_time(data, newest):
-    """
-    Return the time of the first line that has one, in seconds since the epoch, or ``None``.
-
-    data
-        Whole lines, as bytes.
-
-    newest
-        No line is newer than this (seconds since the epoch, give or take a day). It tells the year where the log
-        doesn't.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_logline.first_time "$(head -1 /var/log/qmail/send/current)" 1795486275
-    """
-    data = data if isinstance(data, bytes) else data.encode()
-    return _near(data, 0, len(data), newest, 1)
-
-
-def _slot(seconds, since, until, by):
-    """Name the hour or the day; ``None`` before ``since``, ``False`` from ``until`` on."""
-    if seconds is None:
-        return "unknown"
-    if since is not None and seconds < since:
-        return None
-    if until is not None and seconds >= until:
-        return False
-    try:
-        local = datetime.fromtimestamp(seconds, timezone.utc).astimezone()
-    except (ValueError, OverflowError, OSError):
-        return "unknown"
-    if by == "day":
-        return local.date().isoformat()
-    return local.replace(minute=0, second=0, microsecond=0).isoformat(timespec="minutes")
-
-
-def _split(data, start, end, slots, slot_at):
-    """Halve a block until both its ends are in one slot: a log is written in the order of time."""
-    if slots[0] == slots[1]:
-        yield slots[0], start
-        return
-    middle = data.find(b"\n", (start + end) // 2, end - 1) + 1
-    if not middle:
-        middle = data.rfind(b"\n", start, (start + end) // 2) + 1
-    if middle <= start:
-        yield slots[0], start
-        return
-    yield from _split(data, start, middle, (slots[0], slot_at(start, middle, -1)), slot_at)
-    yield from _split(data, middle, end, (slot_at(middle, end, 1), slots[1]), slot_at)
-
-
-def segments(data, newest, since=None, until=None, by="hour"):
-    """
-    Cut a block of lines by the hour or the day they were written in.
-
-    Returns a list of pairs: the slot, and its lines. A slot is the start of the hour with the machine's offset from
-    UTC,
-    ``2026-11-24T02:00+00:00``, or the day, ``2026-11-24``; ``None`` before ``since``, ``False`` from ``until`` on, and
-    ``unknown`` where the log has no times.
-
-    data
-        Whole lines, as bytes.
-
-    newest
-        No line is newer than this (seconds since the epoch, give or take a day). It tells the year where the log
-        doesn't.
-
-    since, until
-        Seconds since the epoch, or ``None``.
-
-    by
-        ``hour`` or ``day``.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_logline.segments "$(head -1 /var/log/qmail/send/current)" 1795486275
-    """
-
-    def slot_at(start, end, step):
-        return _slot(_near(data, start, end, newest, step), since, until, by)
-
-    data = data if isinstance(data, bytes) else data.encode()
-    ends = slot_at(0, len(data), 1), slot_at(0, len(data), -1)
-    if ends[0] == ends[1]:
-        return [(ends[0], data)]
-    edges = []
-    for slot, start in _split(data, 0, len(data), ends, slot_at):
-        if not edges or edges[-1][0] != slot:
-            edges.append((slot, start))
-    stops = [start for _, start in edges[1:]] + [len(data)]
-    return [(slot, data[start:stop]) for (slot, start), stop in zip(edges, stops)]
+def _match(line):
+    return _matching()(line[:HEAD_BYTES])
 
 
 def _sends(head, line):
-    """Say whether qmail-send's words follow this head: in a syslog other programs write as well."""
-    if head["join"] == b"+" or (head["month"] and not head["name"]):
+    """Say whether this is qmail-send's head, and its words follow: in a syslog other programs write as well."""
+    return _owns(head) and WORDS.match(line, head.end()) is not None
+
+
+def _owns(head):
+    if head["join"] == b"+":
         return False
-    return WORDS.match(line, head.end()) is not None
+    # Where syslog writes, each line has its program's name.
+    syslog = head["month"] or head["priority"] or (head["prefix"] and (head["zone"] or head["unix"]))
+    return bool(head["name"] or not syslog)
 
 
 def _layout(data):
-    """The head of the first line of qmail-send, as that of most others will be."""
-    start = 0
-    for _ in range(NEAR):
+    """
+    The head of the first line of qmail-send, as that of most others will be.
+
+    What svlogd puts in front stands in front of every line. Where it does not, it is another program's name.
+    """
+    match, start, seen, prefixed = _matching(), 0, 0, []
+    while seen < NEAR and start < len(data):
         end = data.find(b"\n", start) + 1 or len(data)
         line = data[start : min(end, start + HEAD_BYTES)]
-        head = HEAD.match(line)
-        if _sends(head, line):
+        start, seen = end, seen + 1
+        head = match(line)
+        if not _sends(head, line):
+            continue
+        if not head["prefix"]:
             return head
-        start = end
-    return None
+        prefixed.append(head)
+    names = [head["prefix"] for head in prefixed]
+    return next((head for head in prefixed if names.count(head["prefix"]) * 2 > seen), None)
 
 
-def _alone(layout):
-    """Say whether nobody but qmail-send writes to a log, and in words that no address can imitate."""
-    return layout is not None and not layout["name"] and not layout["said"]
+def _even(layout):
+    """Say whether all lines have their words at one place: multilog's stamps are all of one length."""
+    if layout is None or layout["name"] or layout["prefix"] or layout["said"] or layout["priority"]:
+        return False
+    return bool(layout["tai"] or not layout.end())
 
 
 def _constant(layout):
     """Where a line has the name, which name, and where the words begin, as long as the lines are like this one."""
     if layout is None or layout["eqmail"] or not layout.end():
         return 0, 0, None, 0  # no slice is None
-    if not layout["name"]:
+    named = "name" if layout["name"] else "prefix"
+    if not layout[named]:
         return 0, 0, b"", layout.end()
-    return layout.start("name"), layout.end("name"), layout["name"], layout.end()
+    return layout.start(named), layout.end(named), layout[named], layout.end()
 
 
 def _words(line, head):
@@ -249,20 +89,21 @@ def _words(line, head):
 
 def _collect(lines, layout):
     """Take qmail-send's words out of lines that others write to as well, and mend what splogger cut."""
-    words = []
+    words, match = [], _matching()
     start, end, name, body = _constant(layout)
+    prefix = layout and layout["prefix"]
     cut = False
     for line in lines:
         if line[start:end] == name and line[body - 1 : body] == b" " and not cut:
             words.append(line[body:])
             cut = len(line) - body == SPLOGGER
             continue
-        head = HEAD.match(line[:HEAD_BYTES])
+        head = match(line[:HEAD_BYTES])
         raw = head.end("join") if head["stamp"] else head.end("name")
         # eQmail's splogger goes on without a mark: only the length of the line before tells.
         if cut and head["name"] and (head["join"] == b"+" or not head["stamp"]):
             words[-1] += line[raw:]
-        elif _sends(head, line):
+        elif head["prefix"] in (None, prefix) and _sends(head, line):
             words.append(_words(line, head))
         else:
             continue
@@ -274,8 +115,8 @@ def words(data):
     """
     Return qmail-send's own words, line by line: a list of bytes, and how many bytes to skip in each.
 
-    Lines of other programs are left out where the log names its programs; where it doesn't, only qmail-send writes
-    there. What splogger cut is put together again.
+    Lines of other programs are left out where the log names its programs. Where it doesn't, they are there, and don't
+    begin with words of qmail-send. What splogger cut is put together again.
 
     data
         Whole lines, as bytes.
@@ -289,10 +130,68 @@ def words(data):
     data = data if isinstance(data, bytes) else data.encode()
     layout = _layout(data)
     lines = data.split(b"\n")
-    # multilog's stamps are all of one length
-    if _alone(layout) and (layout["tai"] or not layout.end()):
+    if _even(layout):
         return lines, layout.end()
     return _collect(lines, layout), 0
+
+
+def whole(data):
+    """
+    Return how many bytes of a block are lines with their ends: splogger may have cut the last one of qmail-send, and
+    its end is in the next block.
+
+    data
+        Whole lines, as bytes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_logline.whole "$(tail -1 /var/log/maillog)"
+    """
+    data = data if isinstance(data, bytes) else data.encode()
+    end = len(data)
+    for _ in range(NEAR):
+        start = data.rfind(b"\n", 0, max(end - 1, 0)) + 1
+        if end - start > SPLOGGER:
+            line = data[start:end].rstrip(b"\n")
+            head = _match(line)
+            cut = len(line) - (head.end("join") if head["stamp"] else head.end("name")) == SPLOGGER
+            if head["name"] and cut and head["join"] != b"+":
+                return start
+            if not (head["name"] and cut):
+                break
+        elif _sends(_match(data[start:end]), data[start:end]):
+            break
+        end = start
+        if not end:
+            break
+    return len(data)
+
+
+def last(data):
+    """
+    Return where the last line of qmail-send begins and ends in a block, or ``None``.
+
+    data
+        Whole lines, as bytes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_logline.last "$(tail /var/log/maillog)"
+    """
+    data = data if isinstance(data, bytes) else data.encode()
+    signs = {sign: data.rfind(sign) for sign in SIGNS}
+    while max(signs.values()) >= 0:
+        at = max(signs.values())
+        start, end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at) + 1 or len(data)
+        line = data[start:end]
+        if _sends(_match(line), line):
+            return start, end
+        signs = {sign: data.rfind(sign, 0, start) if found >= start else found for sign, found in signs.items()}
+    return None
 
 
 def count(data, mark, before):
@@ -300,8 +199,8 @@ def count(data, mark, before):
     Count qmail-send's lines that say ``mark`` straight after ``before``.
 
     qmail-send makes blanks in addresses and reports ``_`` (qsutil.c, ``logsafe``), so a ``mark`` with blanks at both
-    ends is no part of one: where only qmail-send writes, counting the bytes is exact. Elsewhere each line is looked
-    at.
+    ends is no part of one: a line counts if its words begin as those of ``before`` where qmail-send's words are. A line
+    that is not like the others is looked at more closely.
 
     data
         Whole lines, as bytes.
@@ -319,21 +218,30 @@ def count(data, mark, before):
         salt '*' qmail_logline.count "$(cat /var/log/qmail/send/current)" ' from <#@[]> qp ' 'info msg \\d+: bytes \\d+'
     """
     data, mark, before = (part if isinstance(part, bytes) else part.encode() for part in (data, mark, before))
-    layout = _layout(data)
-    if _alone(layout):
-        return data.count(mark)
-    start, end, name, _ = _constant(layout)
-    before, number, size, at = re.compile(before), 0, len(mark), data.find(mark)
+    at = data.find(mark)
+    if at < 0:
+        return 0
+    layout, lead, size = _layout(data), before.partition(b"\\")[0] or mark, len(mark)
+    even, says, number = _even(layout), _says(layout, mark, before), 0
+    start, end, name, body = (0, 0, b"", layout.end()) if even else _constant(layout)
+    behind, find, rfind = body + len(lead), data.find, data.rfind
     while at >= 0:
-        line = data.rfind(b"\n", 0, at) + 1
-        if data[line + start : line + end] == name or _says(data[line:at], before):
+        line = rfind(b"\n", 0, at) + 1
+        alike = even or data[line + start : line + end] == name
+        if alike and data[line + body : line + behind] == lead:
             number += 1
-        at = data.find(mark, at + size)
+        elif not even and not (alike and data[line + body - 1 : line + body] == b" "):
+            number += says(data[line : at + size])
+        at = find(mark, at + size)
     return number
 
 
-def _says(line, before):
-    head = HEAD.match(line[:HEAD_BYTES])
-    if head["join"] == b"+" or (head["month"] and not head["name"]):
-        return False
-    return before.fullmatch(_words(line, head)) is not None
+def _says(layout, mark, before):
+    """Make a function that tells whether a line is qmail-send's, and says what stands before the mark, and the mark."""
+    prefix, said = layout and layout["prefix"], re.compile(before + re.escape(mark))
+
+    def says(line):
+        head = _match(line)
+        return head["prefix"] in (None, prefix) and _owns(head) and said.fullmatch(_words(line, head)) is not None
+
+    return says

@@ -48,7 +48,8 @@ def run(settings, timeout=30):
     qmail = settings["qmail"]
     if __salt__["qmail_process.find"](qmail["home"], qmail["queue"]) is None:
         raise CommandExecutionError("qmail-send does not run: a probe would wait in the queue. Start it first.")
-    where = __salt__["qmail_logfollow.position"](None if qmail["log"] == "auto" else qmail["log"])
+    log = None if qmail["log"] == "auto" else qmail["log"]
+    where = __salt__["qmail_logfollow.position"](log, qmail["home"], qmail["queue"])
     probe = _planned(qmail)
     try:
         probe["trace"]["awaits"]["qp"] = _queue(qmail["home"], probe)

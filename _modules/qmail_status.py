@@ -4,7 +4,7 @@ What is so: where double bounces go by the files on disk and the running qmail-s
 
 import os
 
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 VERDICTS = {
     "swallowed": "vanish at {to}",
@@ -44,6 +44,7 @@ def look(settings, is_asked=True):
     found["service"] = _service(qmail)
     unreadable, unknown = _unreadable(qmail)
     found["queue"] = _queue(qmail)
+    found["log"] = _log(qmail)
     wanted = _wanted(settings)
     wanted["holds"] = is_asked and not unreadable and _holds(wanted, found)
     # What is done as asked is no problem: some want to keep their double bounces, and say so.
@@ -100,6 +101,14 @@ def _queue(qmail):
     except CommandExecutionError:
         return None
     return {key: found[key] for key in ("messages", "double_bounces", "oldest")}
+
+
+def _log(qmail):
+    """Tell which log shows it, and since when that has been silent: a probe is followed through it."""
+    try:
+        return __salt__["qmail_log.about"](qmail["log"], qmail["home"], qmail["queue"])
+    except (CommandExecutionError, SaltInvocationError) as err:
+        return {"log": None, "reason": str(err)}
 
 
 def _wanted(settings):

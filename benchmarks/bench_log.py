@@ -25,7 +25,11 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 GREP = ["grep", "-c", r"from <#@\[\]>"]
 AIM_RATIO, AIM_MEMORY = 3, 64
 HOURS = 72
-MODULES = ["qmail_log", "qmail_logblock", "qmail_logfile", "qmail_logline", "qmail_logmessage"]
+MODULES = [
+    "qmail_log",
+    *(f"qmail_log{part}" for part in ("age", "block", "file", "form", "journal", "line", "message", "part", "time")),
+    *("qmail_logtrail", "qmail_process"),
+]
 UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
 
 

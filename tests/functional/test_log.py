@@ -3,12 +3,14 @@ qmail_log on the logs of a real qmail-send, and on those of a model of it.
 """
 
 import bz2
+import contextlib
 import gzip
 import json
 import lzma
 import os
 import pathlib
 import stat
+import subprocess
 import time
 
 import pytest
@@ -16,14 +18,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-from tests.support import log_model
+from tests.support import log_model, supervisors
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 DATA = REPOSITORY / "tests" / "data"
 START = 1795486275
 RECORDINGS = [(d, f) for d in ("logs", "logs-discard") for f in ("multilog-current", "maillog")]
 # Examples run on files in one directory, which hypothesis would rather have anew for each.
+MARKS = ("double_bounces", "discarded", "triple_bounces")
 MANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+FEW = settings(MANY, max_examples=8)
 
 
 @pytest.fixture
@@ -111,16 +116,29 @@ def test_recipients_and_domains_are_told(log):
 # The model
 
 
-@given(seed=st.integers(0, 2**32), form=st.sampled_from(sorted(log_model.FORMS)), discards=st.booleans())
-@MANY
-def test_made_up_lifetimes_are_counted_exactly(log, tmp_path, seed, form, discards):
-    text, books, _ = modelled(seed, form, discards=discards)
+@pytest.mark.parametrize("form", sorted(log_model.FORMS))
+@given(seed=st.integers(0, 2**32), discards=st.booleans())
+@FEW
+def test_made_up_lifetimes_are_counted_exactly(log, tmp_path, form, seed, discards):
+    text, books, send = modelled(seed, form, discards=discards)
     path = tmp_path / "log"
     path.write_bytes(text)
     os.utime(path, (START + 30000, START + 30000))
-    agrees(log["qmail_log.summary"](str(path)), books)
-    for what in ("double_bounces", "discarded", "triple_bounces"):
+    result = log["qmail_log.summary"](str(path))
+    agrees(result, books)
+    assert result["newest"] == int(send.lines[-1][0])
+    for what in MARKS:
         assert log["qmail_log.count"](what, str(path))[what] == books.totals()[what]
+
+
+def test_what_is_counted_at_once_is_what_is_counted_one_by_one(log, tmp_path):
+    (tmp_path / "log").write_bytes(modelled("at once", discards=True)[0])
+    result = log["qmail_log.counts"](str(tmp_path / "log"))
+    for what in MARKS:
+        one = log["qmail_log.count"](what, str(tmp_path / "log"))
+        assert one[what] == result[what]
+        assert one["by"] == {slot: counts[what] for slot, counts in result["by"].items() if counts[what]}
+        assert {**one, "seconds": 0, what: 0, "by": 0}.items() <= {**result, "seconds": 0, what: 0, "by": 0}.items()
 
 
 @given(seed=st.integers(0, 2**32), edges=st.tuples(st.integers(0, 12000), st.integers(1, 12000)))
@@ -210,10 +228,59 @@ def test_another_program_in_the_same_syslog_is_not_believed(log, tmp_path):
         b"Nov 24 02:11:15 vm " + name + said + b"\n"
         for name in (b"spamd[3]: ", b"", b"x qmail: ", b"qmail-smtpd[1]: qmail: ")
     )
-    for before in (b"", b"Nov 24 02:11:15 vm qmail: 1795486275.513354 new msg 5\n"):
-        (tmp_path / "log").write_bytes(before + text)
-        assert log["qmail_log.summary"](str(tmp_path / "log"))["double_bounces"] == 0
-        assert log["qmail_log.count"](path=str(tmp_path / "log"))["double_bounces"] == 0
+    (tmp_path / "log").write_bytes(b"Nov 24 02:11:15 vm qmail: 1795486275.513354 new msg 5\n" + text)
+    assert log["qmail_log.summary"](str(tmp_path / "log"))["double_bounces"] == 0
+    assert log["qmail_log.count"](path=str(tmp_path / "log"))["double_bounces"] == 0
+    (tmp_path / "log").write_bytes(text)
+    for function in ("summary", "count"):
+        with pytest.raises(CommandExecutionError, match="no line of qmail-send"):
+            log[f"qmail_log.{function}"](path=str(tmp_path / "log"))
+
+
+OWN = b"@400000006b04f24525a20e5c info msg 1: bytes 2 from <#@[]> qp 3 uid 4\n"
+OWN_TIME = int(OWN[1:17], 16) - 2**62 - 10
+# What smtpd and others may write into the same multilog.
+SHARED = [
+    b"@400000006b04f24525a20e5c qmail-smtpd: rejected info msg 1: bytes 2 from <#@[]> qp 3 uid 4\n",
+    b"@400000006b04f24525a20e5c qmail-smtpd: info msg 1: bytes 2 from <#@[]> qp 3 uid 4\n",
+    b"@400000006b04f24525a20e5c CHKUSER rejected sender: from <#@[]> qp\n",
+    b"@400000006b04f24525a20e5c tcpserver: status: 1/40\n",
+    b"@400000006b04f24525a20e5c x: triple bounce: discarding bounce/7\n",
+    b"@400000006b04f24525a20e5c  triple bounce: discarding bounce/7\n",
+    b"info msg 1: bytes 2 from <#@[]> qp 3 uid 4\n",
+    b"\n",
+]
+
+
+@given(st.lists(st.sampled_from([OWN, OWN.replace(b"3", b"33"), *SHARED]), min_size=1, max_size=90))
+@MANY
+def test_in_a_log_that_others_share_both_count_the_same(log, tmp_path, lines):
+    (tmp_path / "log").write_bytes(OWN + b"".join(lines))
+    summary = log["qmail_log.summary"](str(tmp_path / "log"))
+    counted = log["qmail_log.counts"](str(tmp_path / "log"))
+    assert {what: counted[what] for what in MARKS} == {what: summary[what] for what in MARKS}
+    assert summary["double_bounces"] == 1 + sum(
+        b"CHK" not in line and b"smtpd" not in line for line in lines if b"info" in line and line.startswith(b"@")
+    )
+
+
+def test_after_many_lines_of_others_both_count_the_same(log, tmp_path):
+    (tmp_path / "log").write_bytes(b"".join(SHARED[:6]) * 20 + OWN)
+    assert log["qmail_log.summary"](str(tmp_path / "log"))["double_bounces"] == 1
+    assert log["qmail_log.count"](path=str(tmp_path / "log"))["double_bounces"] == 1
+
+
+@pytest.mark.parametrize(
+    "time", [b"Nov 24 25:61:61 vm qmail: ", b"2026-11-24 25:61:61 ", b"Nov 31 02:00:00 vm qmail: "]
+)
+def test_a_time_that_is_none_makes_no_hour_of_its_own(log, tmp_path, time):
+    good = time.replace(b"25:61:61", b"02:00:00").replace(b"31", b"30")
+    words = b"info msg 1: bytes 2 from <#@[]> qp 3 uid 4\n"
+    for lines, hours in (([time], {"unknown"}), ([good, time], None), ([time, good], None)):
+        (tmp_path / "log").write_bytes(b"".join(line + words for line in lines))
+        result = log["qmail_log.count"](path=str(tmp_path / "log"))
+        assert result["double_bounces"] == len(lines)
+        assert set(result["by"]) == hours if hours else len(result["by"]) == 1
 
 
 def test_an_address_can_t_imitate_a_double_bounce(log, tmp_path):
@@ -255,11 +322,85 @@ def test_a_line_that_splogger_cut_is_put_together(log, tmp_path, mark):
     assert (result["single_bounces"], result["double_bounces"]) == (1, 1)
 
 
+@pytest.mark.parametrize("mark", [b"1795486275.513354+", b""])
+@pytest.mark.parametrize("between", [b"", b"Nov 24 02:11:15 vm dovecot: hello\n" * 3])
+def test_a_line_that_splogger_cut_at_the_end_of_a_block_is_put_together(log, tmp_path, mark, between):
+    """A block ends behind the part of it that is cut: the rest is in the next one."""
+    head = b"Nov 24 02:11:15 vm qmail: " + mark.replace(b"+", b" ")
+    prefix = b"" if mark else b"qmail-send: "
+    start = prefix + b"starting delivery 1: msg 5 to remote " + b"a" * 900 + b"@long.example"
+    cut = head + start[:799] + b"\n" + between
+    rest = b"Nov 24 02:11:15 vm qmail: " + mark + start[799:] + b"\n"
+    tail = [b"delivery 1: failure: no/", b"bounce msg 5 qp 6", b"info msg 7: bytes 1 from <> qp 6 uid 1"]
+    tail += [b"starting delivery 2: msg 7 to remote a@b", b"delivery 2: failure: no/", b"bounce msg 7 qp 8"]
+    tail += [b"info msg 9: bytes 1 from <#@[]> qp 8 uid 1"]
+    filler = head + prefix + b"status: local 0/3 remote 0/20\n"
+    # What is read at once ends with the last line that ends within a MiB.
+    room = 2**20 - len(cut) - 100
+    before = room // len(filler) * filler
+    before += filler[:-1] + b"." * (room - len(before)) + b"\n"
+    text = before + cut + rest + b"".join(head + prefix + words + b"\n" for words in tail)
+    assert len(before + cut) < 2**20 < len(before + cut + rest)
+    (tmp_path / "log").write_bytes(text)
+    result = log["qmail_log.summary"](str(tmp_path / "log"))
+    assert (result["domains"], result["deliveries"]) == ({"long.example": 1}, 2)
+
+
 def test_a_line_without_end_takes_no_other_with_it(log, tmp_path):
     line = b"@400000006b04f24525a20e5c info msg 1: bytes 2 from <#@[]> qp 3 uid 4\n"
     (tmp_path / "log").write_bytes(line + b"x" * 5_000_000 + b"\n" + line + b"@4000" + b"\0" * 700_000)
     assert log["qmail_log.summary"](str(tmp_path / "log"))["double_bounces"] == 2
     assert log["qmail_log.count"](path=str(tmp_path / "log"))["double_bounces"] == 2
+
+
+# Forms that nobody knows
+
+
+UNKNOWN = [
+    b"Nov 24 02:11:15 vm postfix/qmgr[5]: 4F2: removed\n" * 3,
+    b"24/11/2026 02:11:15 | info msg 1: bytes 2 from <#@[]> qp 3 uid 4\n",
+    b"Nov 24 02:11:15 vm mx2-out: 1795486275.513354 info msg 1: bytes 2 from <#@[]> qp 3 uid 4\n",
+    b"\x1b[2J\xff info msg 1: bytes 2 from <#@[]> qp 3 uid 4 " + b"x" * 5000 + b"\n",
+]
+
+
+@pytest.mark.parametrize("text", UNKNOWN)
+def test_lines_that_no_rule_knows_are_an_error_and_never_a_zero(log, tmp_path, text):
+    (tmp_path / "log").write_bytes(text)
+    for function in ("summary", "count", "counts", "about"):
+        for window in ({}, {"since": "1h"}) if function != "about" else ({},):
+            with pytest.raises(CommandExecutionError, match="no line of qmail-send in a form that is known") as told:
+                log[f"qmail_log.{function}"](path=str(tmp_path / "log"), **window)
+            assert str(tmp_path / "log") in str(told.value)
+            assert len(str(told.value)) < 500 + len(str(tmp_path))
+            assert str(told.value).isprintable()
+
+
+def test_the_line_that_is_shown_is_one_that_looks_like_qmail_send_s(log, tmp_path):
+    (tmp_path / "log").write_bytes(UNKNOWN[0] + UNKNOWN[2] + UNKNOWN[0])
+    with pytest.raises(CommandExecutionError, match="mx2-out"):
+        log["qmail_log.count"](path=str(tmp_path / "log"))
+
+
+def test_an_empty_log_is_no_unknown_form(log, tmp_path):
+    (tmp_path / "log").write_bytes(b"")
+    assert log["qmail_log.count"](path=str(tmp_path / "log"))["newest"] is None
+
+
+def test_a_window_without_lines_is_a_zero_in_a_log_that_is_known(log, tmp_path):
+    (tmp_path / "log").write_bytes(OWN + UNKNOWN[0])
+    result = log["qmail_log.count"](path=str(tmp_path / "log"), since=START + 3600)
+    assert (result["double_bounces"], result["newest"]) == (0, OWN_TIME)
+
+
+def test_a_count_comes_with_the_files_that_it_was_counted_in(log, tmp_path):
+    for name in ("maillog.1", "maillog"):
+        (tmp_path / name).write_bytes(OWN)
+    files = [str(tmp_path / "maillog.1"), str(tmp_path / "maillog")]
+    expected = {"log": files[1], "files": files, "unread": [], "how": "named", "newest": OWN_TIME}
+    assert log["qmail_log.about"](files[1]) == expected
+    for function in ("summary", "count", "counts"):
+        assert expected.items() <= log[f"qmail_log.{function}"](path=files[1]).items()
 
 
 # The files of a log
@@ -293,15 +434,95 @@ def test_a_multilog_directory_is_read_with_its_rotated_files(log, tmp_path, piec
         ["maillog.3.gz", "maillog.2.bz2", "maillog.1", "maillog"],
         ["maillog.11.gz", "maillog.10.xz", "maillog.9", "maillog"],
         ["maillog-20261122.gz", "maillog-20261123", "maillog-20261124", "maillog"],
+        ["maillog-20261122.zst", "maillog-20261123.lzma", "maillog-20261124", "maillog"],
+        ["maillog-2026-11-09.zst", "maillog-2026-11-23", "maillog-2026-11-24.gz", "maillog"],
+        ["maillog.2026-11-22", "maillog.20261123.gz", "maillog.2026-11-24", "maillog"],
+        ["maillog-20261122.log", "maillog-20261123.log.gz", "maillog-20261124.log", "maillog"],
+        ["mail-2026-11-22.log.gz", "mail-2026-11-23.log.zst", "mail-2026-11-24.log", "mail.log"],
+        ["mail.11.log.gz", "mail.2.log.zst", "mail.1.log", "mail.log"],
+        ["maillog.processed.2.gz", "maillog.processed.1.gz", "maillog.processed", "maillog"],
+        ["maillog-20261124-01", "maillog-20261124-02.gz", "maillog-2026112412", "maillog"],
+        ["maillog.2.gz", "maillog.1.gz", "maillog.0", "maillog"],
     ],
 )
 def test_a_syslog_is_read_with_its_rotated_files(log, tmp_path, pieces, names):
-    pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
     for name, piece in zip(names, pieces[0]):
-        (tmp_path / name).write_bytes(pack.get(name.rpartition(".")[2], bytes)(piece))
-    for name in ("maillog.old", "maillog2", "maillog-2026", "xmaillog.1"):
+        (tmp_path / name).write_bytes(packed(name, piece))
+    for name in ("maillog.old", "maillog2", "maillog-2026", "xmaillog.1", "mail.log-", "mailx-20261124.log"):
         (tmp_path / name).write_bytes(pieces[0][0])
-    agrees(log["qmail_log.summary"](str(tmp_path / "maillog")), pieces[1])
+    result = log["qmail_log.summary"](str(tmp_path / names[-1]))
+    agrees(result, pieces[1])
+    assert result["files"] == [str(tmp_path / name) for name in names]
+    assert result["unread"] == []
+
+
+def packed(name, data):
+    """The same as the program packs it that a name tells."""
+    pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstd}
+    pack["lzma"] = lambda data: lzma.compress(data, lzma.FORMAT_ALONE)
+    return pack.get(name.rpartition(".")[2], bytes)(data)
+
+
+def zstd(data):
+    if not shutil.which("zstd"):
+        pytest.skip("zstd is not installed")
+    return subprocess.run(["zstd", "-q"], input=data, capture_output=True, check=True).stdout
+
+
+@pytest.mark.parametrize("logger", ["multilog", "svlogd"])
+def test_what_a_logger_s_processor_packed_is_read(log, tmp_path, pieces, logger):
+    """It keeps the name that a file has which isn't packed."""
+    if not shutil.which(logger) or not shutil.which("zstd"):
+        pytest.skip(f"{logger} or zstd is not installed")
+    place = tmp_path / "main"
+    place.mkdir()
+    (place / "config").write_text("s4096\nn99\n!zstd -q\n")
+    command = ["multilog", "s4096", "n99", "!zstd -q", place] if logger == "multilog" else ["svlogd", place]
+    text = b"".join(pieces[0])[:60000].rpartition(b"\n")[0] + b"\n"
+    process = subprocess.Popen(command, stdin=subprocess.PIPE)
+    for line in text.splitlines(True):
+        process.stdin.write(line)
+    process.stdin.close()
+    process.wait(timeout=30)
+    rotated = [path.read_bytes()[:4] for path in place.glob("@*")]
+    assert b"\x28\xb5\x2f\xfd" in rotated
+    expected = text.count(b"from <#@[]> ")
+    assert log["qmail_log.count"](path=str(place))["double_bounces"] == expected > 0
+
+
+def test_what_can_t_be_unpacked_here_is_named_and_the_rest_is_counted(log, tmp_path, pieces, monkeypatch):
+    (tmp_path / "maillog.3.zst").write_bytes(zstd(pieces[0][0]))
+    (tmp_path / "maillog.2.Z").write_bytes(b"\x1f\x9d\x90" + pieces[0][1])
+    (tmp_path / "maillog.1.lz4").write_bytes(b"\x04\x22\x4d\x18" + pieces[0][1])
+    (tmp_path / "maillog").write_bytes(pieces[0][3])
+    path = str(tmp_path / "maillog")
+    with_zstd = log["qmail_log.count"](path=path)
+    assert with_zstd["unread"] == [f"{path}.2.Z", f"{path}.1.lz4"]
+    assert with_zstd["files"] == [f"{path}.3.zst", path]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    without = log["qmail_log.count"](path=path)
+    assert without["unread"] == [f"{path}.3.zst", f"{path}.2.Z", f"{path}.1.lz4"]
+    assert 0 < without["double_bounces"] < with_zstd["double_bounces"]
+
+
+@pytest.mark.parametrize("cut", [20, 3000])
+def test_a_broken_zstd_file_is_told(log, tmp_path, pieces, cut):
+    (tmp_path / "maillog").write_bytes(pieces[0][1])
+    (tmp_path / "maillog.1.zst").write_bytes(zstd(pieces[0][0])[:-cut])
+    with pytest.raises(CommandExecutionError, match=r"cannot unpack the log .*maillog\.1\.zst"):
+        log["qmail_log.summary"](str(tmp_path / "maillog"))
+
+
+def test_no_unpacker_is_left_running(log, tmp_path, pieces):
+    """A window may end within a packed file."""
+    (tmp_path / "maillog.1.zst").write_bytes(zstd(b"".join(pieces[0]) * 20))
+    (tmp_path / "maillog").write_bytes(pieces[0][3])
+    log["qmail_log.count"](path=str(tmp_path / "maillog"), until=START + 10)
+    names = []
+    for pid in supervisors.below(os.getpid()):
+        with contextlib.suppress(OSError):
+            names.append(pathlib.Path(f"/proc/{pid}/comm").read_text().strip())
+    assert "zstd" not in names
 
 
 def test_a_file_that_is_being_packed_counts_once(log, tmp_path, pieces):

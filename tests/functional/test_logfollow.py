@@ -6,6 +6,7 @@ import gzip
 import os
 import shutil
 import stat
+import subprocess
 
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -91,6 +92,16 @@ def test_logrotate_renames_twice_and_packs(follow, log):
     os.rename(log, f"{log}.1")
     write(log, 5)
     assert reader() == said(3, 4, 5)
+
+
+@pytest.mark.skipif(not shutil.which("zstd"), reason="zstd is not installed")
+def test_logrotate_packs_with_zstd(follow, log):
+    reader = Reader(follow, log)
+    write(log, *range(3, 9000))
+    subprocess.run(["zstd", "-q", "--rm", log, "-o", f"{log}.1.zst"], check=True)
+    write(log, 9000)
+    assert reader() == said(*range(3, 9001))
+    assert not reader.lost
 
 
 def test_logrotate_copies_and_truncates(follow, log):

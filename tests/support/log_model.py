@@ -5,6 +5,7 @@ It knows nothing of how the log is read: it keeps its own books. Message numbers
 are used again and again, as inodes are.
 """
 
+import json
 import random
 from collections import Counter
 from datetime import datetime, timezone
@@ -212,17 +213,74 @@ def _zoned(now):
     return datetime.fromtimestamp(now, timezone.utc).astimezone().isoformat(timespec="microseconds").encode()
 
 
+def _local(now, form):
+    return datetime.fromtimestamp(now, timezone.utc).astimezone().strftime(form).encode()
+
+
+def _utc(now, form):
+    return datetime.fromtimestamp(now, timezone.utc).strftime(form).encode()
+
+
+def _tai(now):
+    return b"@%016x%08x" % (int(now) + 2**62 + 10, int(now % 1 * 1e9))
+
+
+def _json(now, words):
+    entry = {
+        "__CURSOR": "s=1;i=2",
+        "__REALTIME_TIMESTAMP": str(int(now * 1e6)),
+        "_SYSTEMD_UNIT": "qmail-send.service",
+        "SYSLOG_IDENTIFIER": "qmail-start",
+        # journalctl has it as numbers where it is no text.
+        "MESSAGE": words.decode() if words.isascii() and len(words) % 2 else list(words),
+    }
+    return json.dumps(entry).encode()
+
+
+def _export(now, words):
+    size = len(words).to_bytes(8, "little")
+    message = b"MESSAGE=" + words if len(words) % 2 else b"MESSAGE\n" + size + words
+    lie = b"MESSAGE=info msg 1: bytes 2 from <#@[]> qp 3 uid 4\n\n"  # what is no text may hold anything
+    return (
+        b"__CURSOR=s=1;i=2\n__REALTIME_TIMESTAMP=%d\nX\n" % int(now * 1e6)
+        + len(lie).to_bytes(8, "little")
+        + lie
+        + b"\n_SYSTEMD_UNIT=qmail-send.service\n"
+        + message
+        + b"\n"
+    )
+
+
 FORMS = {
-    "multilog": lambda now, words: b"@%016x%08x " % (int(now) + 2**62 + 10, int(now % 1 * 1e9)) + words,
+    "multilog": lambda now, words: _tai(now) + b" " + words,
+    "multilog-tab": lambda now, words: _tai(now) + b"\t" + words,
     "syslog": lambda now, words: _syslog(now) + b" vm qmail: %.6f " % (int(now * 1e6) / 1e6) + words,
     "syslog-pid": lambda now, words: _syslog(now) + b" vm qmail[%d]: " % (now // 500) + words,
+    "syslog-second-qmail": lambda now, words: _syslog(now) + b" vm qmail1: %.6f " % (int(now * 1e6) / 1e6) + words,
+    "syslog-sqmail": lambda now, words: _syslog(now) + b" vm sqmail: " + words,
+    "syslog-facility": lambda now, words: _syslog(now) + b" vm local0.qmail: " + words,
+    "syslog-start": lambda now, words: _syslog(now) + b" vm qmail-start[7]: " + words,
+    "syslog-priority": lambda now, words: b"<22>" + _syslog(now) + b" vm qmail: " + words,
+    "syslog-as-sent": lambda now, words: b"<22>" + _syslog(now) + b" qmail: %.6f " % (int(now * 1e6) / 1e6) + words,
+    "rfc5424": lambda now, words: b"<22>1 " + _zoned(now) + b" vm qmail 77 - - " + words,
+    "rfc5424-data": lambda now, words: (
+        b"<22>1 " + _utc(now, "%Y-%m-%dT%H:%M:%S.%fZ") + b' vm qmail - - [a@1 b="c\\]d"][e@2] \xef\xbb\xbf' + words
+    ),
     "toaster": lambda now, words: _syslog(now) + b" mail.example qmail-send: " + words,
     "rsyslog": lambda now, words: _zoned(now) + b" vm qmail: " + words,
     "readable": lambda now, words: datetime.fromtimestamp(now).strftime("%Y-%m-%d %H:%M:%S.%f000 ").encode() + words,
-    "svlogd": lambda now, words: (
-        datetime.fromtimestamp(now, timezone.utc).strftime("%Y-%m-%d_%H:%M:%S.%f ").encode()[:-2] + b" " + words
-    ),
+    "svlogd": lambda now, words: _utc(now, "%Y-%m-%d_%H:%M:%S.%f ")[:-2] + b" " + words,
+    "svlogd-prefix": lambda now, words: _utc(now, "%Y-%m-%d_%H:%M:%S.%f ")[:-2] + b" mx1: " + words,
+    "svlogd-t-prefix": lambda now, words: _tai(now) + b" mx1: " + words,
+    "svlogd-ttt-prefix": lambda now, words: _utc(now, "%Y-%m-%dT%H:%M:%S.%f ")[:-2] + b" qmail: " + words,
+    "s6-log-both": lambda now, words: _tai(now) + _local(now, " %Y-%m-%d %H:%M:%S.%f000  ") + words,
     "unix": lambda now, words: b"%.6f vm qmail-send[77]: " % now + words,
+    "journal-precise": lambda now, words: _local(now, "%b %d %H:%M:%S.%f") + b" vm qmail-start[77]: " + words,
+    "journal-full": lambda now, words: _local(now, "%a %Y-%m-%d %H:%M:%S %Z") + b" vm qmail-start[77]: " + words,
+    "journal-iso": lambda now, words: _local(now, "%Y-%m-%dT%H:%M:%S%z") + b" vm qmail-start[77]: " + words,
+    "journal-unit": lambda now, words: _local(now, "%a %Y-%m-%d %H:%M:%S %Z") + b" vm qmail.service[77]: " + words,
+    "journal-json": _json,
+    "journal-export": _export,
 }
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from _modules import qmail_logblock, qmail_logfile, qmail_logline
+from _modules import qmail_logblock, qmail_logpart
+from tests.support.wired import wired
 
 SYSLOG = b"Nov 24 02:11:15 vm qmail: 1795486275.513354 new msg 5\n"
 FILES = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -16,13 +17,11 @@ FILES = settings(deadline=None, suppress_health_check=[HealthCheck.function_scop
 
 @pytest.fixture
 def configure_loader_modules():
-    functions = (qmail_logline.first_time, qmail_logfile.opened, qmail_logfile.journal_command)
-    salt = {f"{function.__module__.rpartition('.')[2]}.{function.__name__}": function for function in functions}
-    return {qmail_logblock: {"__salt__": salt}, qmail_logfile: {}}
+    return wired()
 
 
 def read(path, *arguments):
-    return b"".join(data for data, _ in qmail_logblock.blocks(qmail_logfile.find(str(path)), *arguments))
+    return b"".join(data for data, _ in qmail_logblock.blocks(qmail_logpart.named(str(path)), *arguments))
 
 
 @given(st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b" "))), st.integers(40, 90), st.booleans())
@@ -31,7 +30,7 @@ def test_blocks_are_whole_lines_and_all_of_them(tmp_path, monkeypatch, lines, si
     monkeypatch.setattr(qmail_logblock, "BLOCK", size)
     text = b"x" + b"\n".join(lines) + (b"\n" if ended else b"")
     (tmp_path / "log").write_bytes(text)
-    blocks = [data for data, _ in qmail_logblock.blocks(qmail_logfile.find(str(tmp_path / "log")))]
+    blocks = [data for data, _ in qmail_logblock.blocks(qmail_logpart.named(str(tmp_path / "log")))]
     assert b"".join(blocks) == text
     assert all(block.endswith(b"\n") for block in blocks[:-1])
 
@@ -42,7 +41,7 @@ def test_a_line_longer_than_a_block_loses_its_end_only(tmp_path, monkeypatch, le
     monkeypatch.setattr(qmail_logblock, "BLOCK", size)
     lines = [b"%d " % number + b"x" * length for number, length in enumerate(lengths)]
     (tmp_path / "log").write_bytes(b"".join(line + b"\n" for line in lines))
-    blocks = [data for data, _ in qmail_logblock.blocks(qmail_logfile.find(str(tmp_path / "log")))]
+    blocks = [data for data, _ in qmail_logblock.blocks(qmail_logpart.named(str(tmp_path / "log")))]
     told = [line for block in blocks for line in block.splitlines()]
     assert len(told) == len(lines)
     assert all(line.startswith(cut) and (cut == line or len(cut) >= size) for line, cut in zip(lines, told))
@@ -89,7 +88,7 @@ def test_a_file_that_was_renamed_meanwhile_is_read_once(tmp_path):
 def test_a_file_that_was_removed_meanwhile_is_left_out(tmp_path):
     for name in ("log", "log.1", "log.2"):
         (tmp_path / name).write_bytes(name.encode() + b"\n")
-    found = qmail_logfile.find(str(tmp_path / "log"))
+    found = qmail_logpart.named(str(tmp_path / "log"))
     (tmp_path / "log.1").unlink()
     assert b"".join(data for data, _ in qmail_logblock.blocks(found)) == b"log.2\nlog\n"
 
@@ -98,7 +97,7 @@ def test_nothing_stays_open(tmp_path):
     for name in ("log", "log.1"):
         (tmp_path / name).write_bytes(SYSLOG)
     before = os.listdir("/proc/self/fd")
-    blocks = qmail_logblock.blocks(qmail_logfile.find(str(tmp_path / "log")))
+    blocks = qmail_logblock.blocks(qmail_logpart.named(str(tmp_path / "log")))
     next(blocks)
     blocks.close()
     assert os.listdir("/proc/self/fd") == before
@@ -109,7 +108,7 @@ def test_a_journalctl_that_nobody_listens_to_is_ended(tmp_path, monkeypatch):
     program = tmp_path / "journalctl"
     program.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nexec yes\n")
     program.chmod(0o700)
-    blocks = qmail_logblock.blocks(qmail_logfile.find("journald"))
+    blocks = qmail_logblock.blocks(qmail_logpart.named("journald"))
     next(blocks)
     blocks.close()
     with pytest.raises(ProcessLookupError):

@@ -10,7 +10,8 @@ import stat
 import pytest
 from salt.exceptions import CommandExecutionError
 
-from _modules import qmail_logfile, qmail_logline
+from _modules import qmail_logfile, qmail_process
+from tests.support.wired import wired
 
 MULTILOG = b"@400000006b04f24d1e99ac4c new msg 5\n"
 SYSLOG = b"Nov 24 02:11:15 vm qmail: 1795486275.513354 new msg 5\n"
@@ -19,12 +20,13 @@ OTHER = b"Nov 24 02:11:15 vm postfix/qmgr[5]: 4F2: removed\n"
 
 @pytest.fixture
 def configure_loader_modules():
-    return {qmail_logfile: {"__salt__": {"qmail_logline.count": qmail_logline.count}}}
+    return wired()
 
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """The usual places, below a directory of ours, and no journal."""
+    """The usual places, below a directory of ours, no journal, and no process to be seen."""
+    monkeypatch.setattr(qmail_process, "PROC", str(tmp_path / "proc"))
     for name in ("DIRECTORIES", "FILES"):
         monkeypatch.setattr(qmail_logfile, name, tuple(str(tmp_path) + path for path in getattr(qmail_logfile, name)))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
@@ -45,10 +47,34 @@ def journalctl(machine, said):
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
 
-def test_a_multilog_directory_comes_first(machine):
-    machine("var/log/maillog", SYSLOG)
-    path = machine("var/log/qmail/send/current", b"")
-    assert qmail_logfile.find() == {"kind": "multilog", "path": os.path.dirname(path), "files": [path]}
+def later(line, seconds):
+    return line.replace(b"1795486275", b"%d" % (1795486275 + seconds))
+
+
+@pytest.mark.parametrize("current", [b"", None, MULTILOG])
+def test_the_log_in_which_qmail_send_wrote_last_is_taken(machine, current):
+    """An older directory, an empty one, or that of another program stands in the first of the usual places."""
+    if current is not None:
+        machine("var/log/qmail/send/current", current)
+    machine("var/log/qmail/qmail-send/current", MULTILOG.replace(b"new msg 5", b"tcpserver: status: 0/20"))
+    path = machine("var/log/maillog", later(SYSLOG, 1))
+    found = qmail_logfile.find()
+    assert (found["path"], found["how"]) == (path, "newest")
+    if current:
+        path = machine("var/log/qmail/send/current", MULTILOG.replace(b"4000000", b"4000001"))
+        assert qmail_logfile.find()["path"] == os.path.dirname(path)
+
+
+def test_of_two_that_are_as_new_the_first_is_taken(machine):
+    machine("var/log/syslog", SYSLOG)
+    path = machine("var/log/mail.log", SYSLOG)
+    assert qmail_logfile.find()["path"] == path
+
+
+def test_where_only_an_empty_log_lies_none_is_found(machine):
+    machine("var/log/qmail/send/current", b"")
+    with pytest.raises(CommandExecutionError, match="name it with path"):
+        qmail_logfile.find()
 
 
 def test_the_directory_of_lwq_has_other_logs_in_it(machine):
@@ -78,11 +104,14 @@ def test_a_packed_file_that_is_broken_doesn_t_stop_the_search(machine):
     assert qmail_logfile.find()["path"] in (path, path.replace("mail.log", "maillog"))
 
 
-def test_the_journal_comes_last(machine):
+def test_the_journal_is_taken_where_it_is_newer(machine):
     journalctl(machine, b"1795486275.513354 vm qmail-send[77]: new msg 5\n")
-    assert qmail_logfile.find() == {"kind": "journald", "path": "journald", "files": []}
+    found = qmail_logfile.find()
+    assert (found["kind"], found["path"], found["files"]) == ("journald", "journald", [])
     machine("var/log/maillog", SYSLOG)
     assert qmail_logfile.find()["kind"] == "file"
+    journalctl(machine, b"1795486276.513354 vm qmail-send[77]: new msg 5\n")
+    assert qmail_logfile.find()["kind"] == "journald"
 
 
 def test_a_journal_without_qmail_is_none(machine):

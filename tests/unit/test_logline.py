@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from _modules import qmail_logline
+from _modules import qmail_logline, qmail_logtime
+from tests.support.wired import wired
 
 START = 1795486275
+
+
+@pytest.fixture
+def configure_loader_modules():
+    return wired()
+
+
 LINES = st.lists(
     st.one_of(
         st.binary(max_size=60).map(lambda line: line.replace(b"\n", b"")),
@@ -48,7 +56,19 @@ def local(*when):
         (b"Dec 31 23:59:59 vm qmail-send: new msg 5", local(2025, 12, 31, 23, 59, 59)),
         (b"Feb 29 23:59:59 vm qmail-send: new msg 5", local(2024, 2, 29, 23, 59, 59)),
         (b"Nov 24 02:11:15 vm dovecot: hello", local(2026, 11, 24, 2, 11, 15)),
+        (b"@400000006b04f24d1e99ac4c\tnew msg 5", START),
+        (b"@400000006b04f24d1e99ac4c 2026-11-24 02:11:15.513354000  new msg 5", START),
+        (b"2026-11-24_02:11:15.51335 mx1: new msg 5", START),
+        (b"<22>1 2026-11-24T02:11:15.513354+00:00 vm qmail 77 - - new msg 5", START),
+        (b"<22>Nov 24 02:11:15 vm qmail: 1795486275.513354 new msg 5", START),
+        (b"Nov 24 02:11:15.513354 vm qmail-start[7]: new msg 5", local(2026, 11, 24, 2, 11, 15)),
+        (b"Tue 2026-11-24 02:11:15 UTC vm qmail-start[7]: new msg 5", START),
+        (b"Tue 2026-11-24 03:11:15 +01 vm qmail-start[7]: new msg 5", START),
+        (b"2026-11-24T02:11:15+0000 vm qmail-start[7]: new msg 5", START),
         (b"new msg 5", None),
+        (b"Nov 24 25:61:61 vm qmail: new msg 5", None),
+        (b"Nov 24 24:00:00 vm qmail: new msg 5", None),
+        (b"2026-11-24 25:61:61 new msg 5", None),
         (b"Feb 30 23:59:59 vm qmail-send: new msg 5", None),
         (b"Foo 24 02:11:15 vm qmail-send: new msg 5", None),
         (b"2026-13-24 02:11:15 new msg 5", None),
@@ -56,12 +76,12 @@ def local(*when):
     ],
 )
 def test_the_time_of_a_line(line, seconds):
-    assert qmail_logline.first_time(line, START) == seconds
+    assert qmail_logtime.first_time(line, START) == seconds
 
 
 def test_a_stamp_of_splogger_is_worth_more_than_the_time_of_another_line():
     lines = b"Nov 23 02:11:15 vm dovecot: hello\nNov 23 02:11:15 vm qmail: 1795486275.513354 new msg 5\n"
-    assert qmail_logline.first_time(lines, START) == START
+    assert qmail_logtime.first_time(lines, START) == START
 
 
 @pytest.mark.parametrize(
@@ -72,6 +92,14 @@ def test_a_stamp_of_splogger_is_worth_more_than_the_time_of_another_line():
         (b"Nov 24 02:11:15 vm mail.info qmail[77]: new msg 5", [b"new msg 5"]),
         (b"Nov 24 02:11:15 vm qmail-send[77]: qmail-send: info: msg 5: bytes", [b"info msg 5: bytes"]),
         (b"@400000006b04f24d1e99ac4c qmail-send: notice: end msg 5", [b"end msg 5"]),
+        (b"@400000006b04f24d1e99ac4c mx1: new msg 5", [b"new msg 5"]),
+        (b"<22>qmail: new msg 5", [b"new msg 5"]),
+        (b"<22>1 2026-11-24T02:11:15Z vm spamd 77 - - new msg 5", []),
+        (b"<22>1 2026-11-24T02:11:15Z vm spamd qmail - - new msg 5", []),
+        (b"<22>Nov 24 02:11:15 spamd[7]: qmail: new msg 5", []),
+        (b"2026-11-24T02:11:15+00:00 mx1: new msg 5", []),
+        (b"Nov 24 02:11:15 vm qmail-local: new msg 5", []),
+        (b"Nov 24 02:11:15 vm qmail-pop3d: new msg 5", []),
         (b"Nov 24 02:11:15 vm spamd[77]: new msg 5", []),
         (b"Nov 24 02:11:15 vm qmail-smtpd[77]: new msg 5", []),
         (b"Nov 24 02:11:15 vm qmail: hello", []),
@@ -91,9 +119,30 @@ def test_other_programs_between_are_left_out_and_another_process_id_is_not():
     assert qmail_logline.words(lines) == ([b"new msg 5", b"end msg 5"], 0)
 
 
+def test_a_prefix_stands_in_front_of_every_line_or_it_is_another_program():
+    own = b"2026-11-24_02:11:15.51335 mx1: new msg 5\n2026-11-24_02:11:15.51335 mx1: end msg 5\n"
+    assert qmail_logline.words(own) == ([b"new msg 5", b"end msg 5"], 0)
+    smtpd = b"2026-11-24_02:11:15.51335 qmail-smtpd: new msg 6\n"
+    assert qmail_logline.words(smtpd + own) == ([b"new msg 5", b"end msg 5"], 0)
+    words, skip = qmail_logline.words(smtpd * 9 + b"2026-11-24_02:11:15.51335 new msg 5\n")
+    assert [line[skip:] for line in words if line[skip:].startswith(b"new msg")] == [b"new msg 5"]
+
+
+@pytest.mark.parametrize("line, hour", [(b"CEST", 0), (b"CET", 3600)])
+def test_the_name_of_the_zone_tells_the_two_hours_apart(monkeypatch, line, hour):
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        told = qmail_logtime.first_time(b"Sun 2026-10-25 02:30:00 " + line + b" vm qmail-start[7]: new msg 1", START)
+        assert told == 1792888200 + hour
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @given(LINES)
 def test_any_bytes(data):
-    for function in (qmail_logline.first_time, qmail_logline.segments):
+    for function in (qmail_logtime.first_time, qmail_logtime.segments):
         function(data, START)
     lines, skip = qmail_logline.words(data)
     assert skip >= 0 and all(isinstance(line, bytes) for line in lines)
@@ -102,7 +151,7 @@ def test_any_bytes(data):
 
 @given(LINES, st.integers(0, 2**33), st.integers(0, 2**33), st.sampled_from(["hour", "day"]))
 def test_segments_lose_nothing(data, since, until, by):
-    parts = qmail_logline.segments(data, START, since, until, by)
+    parts = qmail_logtime.segments(data, START, since, until, by)
     assert b"".join(part for _, part in parts) == data
     assert all(part.endswith(b"\n") for _, part in parts)
     assert all(slot in (None, False, "unknown") or re.match(r"\d{4}-\d\d-\d\d", slot) for slot, _ in parts)
@@ -110,12 +159,12 @@ def test_segments_lose_nothing(data, since, until, by):
 
 def test_segments_are_cut_at_the_hour_and_at_the_window():
     lines = [b"%d.5 vm qmail: new msg %d\n" % (START + 60 * minute, minute) for minute in range(300)]
-    parts = qmail_logline.segments(b"".join(lines), START, START + 3600, START + 3 * 3600)
+    parts = qmail_logtime.segments(b"".join(lines), START, START + 3600, START + 3 * 3600)
     edges = [None] + sorted({slot for slot, _ in parts if slot}) + [False]
     assert [slot for slot, _ in parts if slot is not None and slot is not False] and len(edges) >= 4
     for slot, part in parts:
         for line in part.splitlines(True):
-            assert [slot] == [found for found, _ in qmail_logline.segments(line, START, START + 3600, START + 3 * 3600)]
+            assert [slot] == [found for found, _ in qmail_logtime.segments(line, START, START + 3600, START + 3 * 3600)]
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/St_Johns"])
@@ -123,7 +172,7 @@ def test_hours_are_this_machine_s(zone, monkeypatch):
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
-        ((slot, _),) = qmail_logline.segments(b"1795486275.5 vm qmail: new msg 1\n", START)
+        ((slot, _),) = qmail_logtime.segments(b"1795486275.5 vm qmail: new msg 1\n", START)
         assert slot == time.strftime("%Y-%m-%dT%H:00", time.localtime(START)) + slot[16:]
         assert slot[16:].replace(":", "") == time.strftime("%z", time.localtime(START))
     finally:
@@ -137,7 +186,7 @@ def test_the_hour_that_comes_twice_is_two(monkeypatch):
     try:
         first = 1792886400 + 1800  # 2026-10-25, 00:30 UTC: 02:30 in summer time
         lines = b"".join(b"%d.5 vm qmail: new msg 1\n" % now for now in (first, first + 3600))
-        slots = [slot for slot, _ in qmail_logline.segments(lines, START)]
+        slots = [slot for slot, _ in qmail_logtime.segments(lines, START)]
         assert slots == ["2026-10-25T02:00+02:00", "2026-10-25T02:00+01:00"]
     finally:
         monkeypatch.undo()
