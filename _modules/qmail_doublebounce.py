@@ -111,6 +111,9 @@ def status(pillar=None, mode=None, address=None, instruction=None, home=None, co
     - ``service``: what ``qmail_service.status`` returns;
     - ``queue``: how many ``messages`` wait in the queue, how many of them are ``double_bounces``, and when the
       ``oldest`` message came (seconds since the epoch); ``None`` where there is no queue;
+    - ``log``: the log that tells of double bounces and that a probe is followed through, as ``qmail_log.about`` tells
+      it, with its ``files`` and the ``newest`` line of qmail-send in it; with ``log`` ``None`` and a ``reason`` where
+      there is none to be read;
     - ``pillar``: the ``mode``, ``address`` and ``instruction`` that pillar asks for, the ``fate`` that these mean
       (``None`` where only a program knows, or where it is none that anybody wants), and whether all of that ``holds``:
       ``True`` only where it was seen, and qmail-send could start again with it;
@@ -175,22 +178,28 @@ def probe(pillar=None, timeout=30, address=None, home=None, control=None, queue=
     return __salt__["qmail_probe.run"](wanted, timeout)
 
 
-def report(pillar=None, log=None):
+def report(pillar=None, log=None, home=None, queue=None):
     """
     Show the double bounces of the last 24 hours and of the last 7 days, as a table with a bar for each.
 
     Returns a dict: ``table`` (text, for eyes), and the same as data: ``hours`` (by the beginning of each hour, such as
-    ``2026-11-24T02:00+00:00``) and ``days`` (such as ``2026-11-24``), each with the numbers ``queued`` (double bounces
-    that were queued), ``discarded`` (by a qmail-send that drops them itself) and ``triple`` (those of the queued ones
-    that nobody received); and ``log``, the log that was read.
+    ``2026-11-24T02:00+00:00``) and ``days`` (such as ``2026-11-24``), those in which there was any, each with the
+    numbers ``queued`` (double bounces that were queued), ``discarded`` (by a qmail-send that drops them itself) and
+    ``triple`` (those of the queued ones that nobody received). ``log``, ``files``, ``unread``, ``how`` and ``newest``
+    tell what was read, as ``qmail_log.about`` does. A probe is a double bounce, too, and is counted.
 
-    Raises CommandExecutionError where there is no log to be found.
+    Raises SaltInvocationError where the settings are not right and no ``log`` is given, CommandExecutionError where
+    there is no log to be found, or none of qmail-send's lines in it are in a form that is known.
 
     pillar
         As for ``settings``.
 
     log
-        The log of qmail-send, instead of what pillar says: a file, a multilog directory, or ``journald``.
+        The log of qmail-send, instead of what pillar says: a file, a multilog directory, or ``journald``. Then a pillar
+        that is not right is no hindrance.
+
+    home, queue
+        Settings, instead of what pillar says: the log is that of the qmail-send that runs there.
 
     CLI Example:
 
@@ -199,5 +208,6 @@ def report(pillar=None, log=None):
         salt '*' qmail_doublebounce.report
         salt '*' qmail_doublebounce.report --out json
     """
-    found = settings(pillar, log=log)["qmail"]["log"]
-    return __salt__["qmail_report.make"](None if found == "auto" else found)
+    qmail = settings(pillar, home=home, queue=queue, strict=log is None)["qmail"]
+    log = qmail["log"] if log is None else log
+    return __salt__["qmail_report.make"](log, home=qmail["home"], queue=qmail["queue"])
