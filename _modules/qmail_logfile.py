@@ -92,7 +92,12 @@ def _newest(logs):
     """The log in which qmail-send wrote last, of several the first; ``None`` where it has written in none."""
     best, when = None, None
     for found in logs:
-        told, _ = __salt__["qmail_logage.last"](found, LOOK_BACK)
+        try:
+            told, _ = __salt__["qmail_logage.last"](found, LOOK_BACK)
+        except CommandExecutionError:
+            if found["kind"] != JOURNALD:
+                raise
+            continue  # journalctl is here, and no journal
         if told is not None and (when is None or told > when):
             best, when = found, told
     return best

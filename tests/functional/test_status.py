@@ -52,6 +52,21 @@ def test_a_sink_in_order_is_told_as_such(status, running):
     assert found["service"]["loaded"] is True
 
 
+def test_the_log_that_qmail_send_writes_is_named_and_since_when_it_is_silent(status, running):
+    found = status()["log"]
+    path = str(running.path / "log")
+    assert (found["log"], found["files"], found["how"]) == (path, [path], "followed")
+    assert found["newest"] == int(os.stat(path).st_mtime)  # the stand-in's lines have no times
+
+
+def test_a_log_in_a_form_that_nobody_knows_is_told(modules, running, tmp_path):
+    (tmp_path / "maillog").write_text("Nov 24 02:11:15 mx postfix/qmgr[5]: 4F2: removed\n")
+    qmail = {"home": str(running.path), "log": str(tmp_path / "maillog")}
+    found = modules.qmail_doublebounce.status({"address": ADDRESS, "qmail": qmail})["log"]
+    assert found["log"] is None
+    assert "postfix" in found["reason"]
+
+
 def test_the_defaults_of_qmail_are_told(status, running):
     found = status()
     assert found["recipient"] == "postmaster@mail.example.net"

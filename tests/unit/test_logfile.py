@@ -114,6 +114,13 @@ def test_the_journal_is_taken_where_it_is_newer(machine):
     assert qmail_logfile.find()["kind"] == "journald"
 
 
+def test_a_machine_with_journalctl_and_no_journal(machine):
+    program = pathlib.Path(machine("bin/journalctl", b"#!/bin/sh\nexit 1\n"))
+    program.chmod(0o755)
+    path = machine("var/log/maillog", SYSLOG)
+    assert qmail_logfile.find()["path"] == path
+
+
 def test_a_journal_without_qmail_is_none(machine):
     journalctl(machine, b"")
     with pytest.raises(CommandExecutionError, match=r"/var/log/qmail/send, .*journald"):
