@@ -142,8 +142,9 @@ def test_a_supervisor_that_has_the_pipe_too_does_not_lead_astray(modules, home, 
     """supervise has its logger's pipe on descriptor 0 as the logger has, and its own output goes elsewhere."""
     with (tmp_path / "boot.log").open("w") as boot:
         other(processes, "supervise", stdin=pipe[0], stdout=boot)
+    pid = send(home, pipe[1])
+    assert modules.qmail_logtrail.follow(pid) is None
     processes.append(subprocess.Popen(["multilog", "t", tmp_path / "main"], stdin=pipe[0]))
-    send(home, pipe[1])
     supervisors.wait_until((tmp_path / "main/current").exists)
     assert modules.qmail_logfile.find(home=str(home.path))["path"] == str(tmp_path / "main")
 
