@@ -92,9 +92,14 @@ def _directories(pid):
         path = _path(pid, number)
         if path and os.path.basename(path) in ("current", "lock") and _flags(pid, number) & WRITES:
             directory = os.path.dirname(path)
-            if directory not in found and os.path.exists(os.path.join(directory, "current")):
+            if directory not in found and _is_log(directory):
                 found.append(directory)
     return found
+
+
+def _is_log(directory):
+    """Tell whether a directory has a log in it; for a moment, while that is rotated, it has no ``current``."""
+    return any(name == "current" or name.startswith("@") for name in _listed(directory))
 
 
 def _syslog_files():
