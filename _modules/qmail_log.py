@@ -12,9 +12,10 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 log = logging.getLogger(__name__)
 
-# What is counted: the words, and what qmail-send says before them in the same line.
+# What is counted: the words, and what qmail-send says before them in the same line. Words that are long, and end in a
+# letter that is rare, are found sooner.
 MARKS = {
-    "double_bounces": (b"from <#@[]> ", rb"info msg \d+: bytes \d+ "),
+    "double_bounces": (b" from <#@[]> qp", rb"info msg \d+: bytes \d+"),
     "discarded": (b"double bounce: discarding ", rb""),
     "triple_bounces": (b"triple bounce: discarding ", rb""),
 }

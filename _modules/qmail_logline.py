@@ -221,17 +221,31 @@ def count(data, mark, before):
     at = data.find(mark)
     if at < 0:
         return 0
-    layout, lead, size = _layout(data), before.partition(b"\\")[0] or mark, len(mark)
-    even, says, number = _even(layout), _says(layout, mark, before), 0
-    start, end, name, body = (0, 0, b"", layout.end()) if even else _constant(layout)
+    layout, lead = _layout(data), before.partition(b"\\")[0] or mark
+    if _even(layout):
+        return _count_even(data, mark, lead, layout.end())
+    says, number, size = _says(layout, mark, before), 0, len(mark)
+    start, end, name, body = _constant(layout)
     behind, find, rfind = body + len(lead), data.find, data.rfind
     while at >= 0:
         line = rfind(b"\n", 0, at) + 1
-        alike = even or data[line + start : line + end] == name
+        alike = data[line + start : line + end] == name
         if alike and data[line + body : line + behind] == lead:
             number += 1
-        elif not even and not (alike and data[line + body - 1 : line + body] == b" "):
+        elif not (alike and data[line + body - 1 : line + body] == b" "):
             number += says(data[line : at + size])
+        at = find(mark, at + size)
+    return number
+
+
+def _count_even(data, mark, lead, body):
+    """Count where qmail-send's words begin at one place in every line."""
+    number, size, at = 0, len(mark), data.find(mark)
+    begin, end, find, rfind = body + 1, body + 1 + len(lead), data.find, data.rfind
+    while at >= 0:
+        line = rfind(b"\n", 0, at)
+        if data[line + begin : line + end] == lead:
+            number += 1
         at = find(mark, at + size)
     return number
 
