@@ -31,7 +31,7 @@ FACES = {
     "qmail_control": ("get", "value", "lines", "show", "put", "restore", "discards", "path"),
     "qmail_doublebounce": ("settings", "split", "status", "probe", "report"),
     "qmail_file": ("read", "replace", "restore", "kept", "changed"),
-    "qmail_log": ("count", "summary"),
+    "qmail_log": ("about", "count", "counts", "summary"),
     "qmail_mailbox": ("check", "predict", "meaning", "make", "write", "restore", "history", "purge"),
     "qmail_queue": ("summary", "double_bounces", "expire", "remove"),
     "qmail_route": ("resolve", "deliver", "catches_all"),

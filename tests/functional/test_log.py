@@ -9,6 +9,7 @@ import json
 import lzma
 import os
 import pathlib
+import shutil
 import stat
 import subprocess
 import time

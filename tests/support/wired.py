@@ -3,6 +3,7 @@
 import inspect
 
 from _modules import (
+    qmail_check,
     qmail_logage,
     qmail_logblock,
     qmail_logfile,
@@ -16,6 +17,7 @@ from _modules import (
 )
 
 LOG = (
+    qmail_check,
     qmail_logage,
     qmail_logblock,
     qmail_logfile,
