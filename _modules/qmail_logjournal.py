@@ -58,8 +58,8 @@ def form(begin):
 
 def lines(blocks, form):
     """
-    Iterate over blocks of such a file, and make blocks of lines as ``command`` has them printed. Only entries of
-    qmail-send's units and names are told.
+    Iterate over blocks of such a file, and make blocks of lines as ``command`` has them printed. What others than
+    qmail-send's units and names have said begins with ``#``.
 
     blocks
         Blocks of whole lines, as bytes.
@@ -74,36 +74,37 @@ def lines(blocks, form):
         salt '*' qmail_logjournal.command
     """
     for entries in _json(blocks) if form == "json" else _export(blocks):
-        told = b"".join(filter(None, map(_line, entries)))
+        told = b"".join(map(_line, entries))
         if told:
             yield told
 
 
 def _line(entry):
-    """Say as ``short-unix`` does what an entry says; ``None`` where it isn't qmail-send's."""
+    """Say as ``short-unix`` does what an entry says; where it isn't qmail-send's, in a way that nobody takes for it."""
     unit, name = entry.get("_SYSTEMD_UNIT"), entry.get("SYSLOG_IDENTIFIER") or entry.get("_COMM")
     stamp, message = entry.get("__REALTIME_TIMESTAMP"), entry.get("MESSAGE")
     own = (isinstance(unit, str) and OWN_UNIT.fullmatch(unit)) or (isinstance(name, str) and OWN_NAME.fullmatch(name))
-    if not own or not isinstance(stamp, str) or not re.fullmatch(r"[0-9]{1,17}", stamp) or message is None:
-        return None
     if isinstance(message, list):  # what is no text comes as numbers
         message = bytes(byte for byte in message if isinstance(byte, int) and 0 <= byte < 256)
     message = message if isinstance(message, bytes) else str(message).encode("utf-8", "replace")
-    when = int(stamp)
     said = message.replace(b"\n", b" ")
+    if not own or not isinstance(stamp, str) or not re.fullmatch(r"[0-9]{1,17}", stamp):
+        return b"# " + str(name).encode("ascii", "replace").replace(b"\n", b" ") + b": " + said + b"\n"
+    when = int(stamp)
     return b"%d.%06d journal qmail-send: %s\n" % (when // 10**6, when % 10**6, said)
 
 
 def _json(blocks):
     for data in blocks:
-        yield [entry for entry in map(_entry, data.split(b"\n")) if isinstance(entry, dict)]
+        yield [_entry(line) for line in data.split(b"\n") if line.strip()]
 
 
 def _entry(line):
     try:
-        return json.loads(line) if line.startswith(b"{") else None
+        entry = json.loads(line)
     except (ValueError, RecursionError):
-        return None
+        entry = None
+    return entry if isinstance(entry, dict) else {"MESSAGE": line}
 
 
 def _export(blocks):

@@ -377,6 +377,45 @@ def test_lines_that_no_rule_knows_are_an_error_and_never_a_zero(log, tmp_path, t
             assert str(told.value).isprintable()
 
 
+@pytest.mark.parametrize("form", ["json", "export"])
+def test_entries_of_others_in_the_journal_are_not_believed(log, tmp_path, form):
+    words = "info msg 1: bytes 2 from <#@[]> qp 3 uid 4"
+    others = [("svscan", words), (words, words), ("status", words), ("\n" + words, words), ("qmail-smtpd", words)]
+    entries = [
+        {"__REALTIME_TIMESTAMP": "1795486275513354", "SYSLOG_IDENTIFIER": name, "MESSAGE": said}
+        for name, said in others
+    ]
+
+    def text(entries):
+        if form == "json":
+            return "".join(json.dumps(entry) + "\n" for entry in entries)
+        return "\n".join("".join(f"{key}={value}\n" for key, value in entry.items()) for entry in entries)
+
+    entries = [entry for entry in entries if form == "json" or "\n" not in entry["SYSLOG_IDENTIFIER"]]
+    (tmp_path / "log").write_text(text(entries))
+    with pytest.raises(CommandExecutionError, match="no line of qmail-send"):
+        log["qmail_log.count"](path=str(tmp_path / "log"))
+    (tmp_path / "log").write_text(text([*entries, {**entries[0], "SYSLOG_IDENTIFIER": "qmail-start"}, *entries]))
+    assert log["qmail_log.count"](path=str(tmp_path / "log"))["double_bounces"] == 1
+    assert log["qmail_log.summary"](str(tmp_path / "log"))["double_bounces"] == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"a": 1}\n',
+        b'{"[[[[\n' * 9,
+        b'{"a": NaN}\n[1]\n{"MESSAGE": {"x": [1]}}\n',
+        b"__CURSOR=x\nX\n\xff\xff\xff\xff\xff\xff\xff\xff\n",
+        b"__CURSOR=x\nX\n\x01",
+    ],
+)
+def test_entries_that_are_none_are_no_reason_to_stop(log, tmp_path, text):
+    (tmp_path / "log").write_bytes(text)
+    with pytest.raises(CommandExecutionError, match="no line of qmail-send"):
+        log["qmail_log.count"](path=str(tmp_path / "log"))
+
+
 def test_the_line_that_is_shown_is_one_that_looks_like_qmail_send_s(log, tmp_path):
     (tmp_path / "log").write_bytes(UNKNOWN[0] + UNKNOWN[2] + UNKNOWN[0])
     with pytest.raises(CommandExecutionError, match="mx2-out"):
