@@ -115,9 +115,11 @@ def _parts(found, window, by, context=0):
 
     A part without times is of the same hour as the one before.
     """
-    segments = __salt__["qmail_logtime.segments"]
+    segments, others = __salt__["qmail_logtime.segments"], found.get("others")
     done, told, known = 0, time.monotonic(), "unknown"
     for data, newest in __salt__["qmail_logblock.blocks"](found, *window, context):
+        if others:
+            data = __salt__["qmail_logline.without"](data, others)
         for slot, part in segments(data, newest, *window, by):
             known = known if slot == "unknown" else slot
             if known is not False and (known != "unknown" or window == (None, None)):

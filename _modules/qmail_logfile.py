@@ -34,6 +34,8 @@ def find(path=None, home="/var/qmail", queue=None):
     can't be undone here. ``how`` says how it was found: ``named`` by the caller, ``followed`` from the running
     qmail-send, or ``newest``: the one of the usual places in which qmail-send wrote last.
 
+    With ``newest`` come ``others``, the names under which sploggers of other qmails write to syslog.
+
     The usual places are /var/log/qmail/send, /var/log/qmail/qmail-send, /var/log/qmail, /var/log/maillog,
     /var/log/mail.log, /var/log/mail/info, /usr/local/psa/var/log/maillog, /var/log/messages, /var/log/syslog, journald,
     and, where splogger hands qmail-send's lines to syslog, the files that the syslog daemon has open.
@@ -64,7 +66,7 @@ def find(path=None, home="/var/qmail", queue=None):
     found = _newest(filter(None, map(_usual, dict.fromkeys(usual))))
     if not found:
         raise CommandExecutionError(f"found no log of qmail-send in {', '.join(usual)}: name it with path")
-    return {**found, "how": "newest"}
+    return {**found, "how": "newest", "others": trail["others"] if trail else []}
 
 
 def _trail(home, queue):

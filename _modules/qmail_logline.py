@@ -6,6 +6,8 @@ All of it works on blocks of whole lines as bytes: addresses in a log are whatev
 """
 
 import functools
+import io
+import os
 import re
 
 # splogger hands out 799 characters at a time; what is longer goes on in a line with "+" behind the same stamp.
@@ -167,6 +169,29 @@ def whole(data):
         if not end:
             break
     return len(data)
+
+
+def without(data, names):
+    """
+    Return the lines of a block that syslog has not under one of some names.
+
+    data
+        Whole lines, as bytes.
+
+    names
+        The names, such as ``qmail2``: those of other qmails.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_logline.without "$(tail /var/log/maillog)" '[qmail2]'
+    """
+    data = data if isinstance(data, bytes) else data.encode()
+    ends = re.compile(
+        rb"(?:^|[ .])(?:" + b"|".join(re.escape(os.fsencode(name)) for name in names) + rb")(?:\[\d+\])?: $"
+    )
+    return b"".join(line for line in io.BytesIO(data) if not ends.search(_match(line)["name"] or b""))
 
 
 def last(data):

@@ -24,7 +24,8 @@ def follow(pid):
 
     ``kind`` is ``multilog`` (for svlogd and s6-log too; ``paths`` are its directories), ``file`` (its path),
     ``journald`` (``journald:UNIT``), or ``syslog``: then ``paths`` are all files that this machine's syslog daemon has
-    open for writing. To follow the descriptors of another user's processes takes root.
+    open for writing, and ``others`` are the names that other sploggers give to their lines. To follow the descriptors
+    of another user's processes takes root.
 
     pid
         The process id of qmail-send.
@@ -72,7 +73,19 @@ def _written(pid):
     directories = _directories(pid)
     if directories:
         return {"kind": "multilog", "paths": directories}
-    return {"kind": "syslog", "paths": _syslog_files()} if _name(pid) in SPLOGGERS else None
+    if _name(pid) not in SPLOGGERS:
+        return None
+    return {"kind": "syslog", "paths": _syslog_files(), "others": _others(pid)}
+
+
+def _others(pid):
+    """The names by which other sploggers send to syslog: another qmail's lines may be in the same file."""
+    own, others = _tag(pid), [_tag(other) for other in _pids() if _name(other) == "splogger"]
+    return [tag for tag in dict.fromkeys(others) if tag != own]
+
+
+def _tag(pid):
+    return [*_text(f"{pid}/cmdline").split("\0")[1:-1], "splogger"][0]
 
 
 def _readers():

@@ -4,6 +4,7 @@ The log of the running qmail-send is found by the way that its lines go, whateve
 
 import fcntl
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -176,6 +177,25 @@ def test_splogger_leads_to_the_files_of_the_syslog_daemon(modules, home, send, p
     (tmp_path / "qmail.log").write_text(f"Nov 24 02:11:15 mx qmail: 4095486275.513354 {LINE}")
     found = modules.qmail_logfile.find(home=str(home.path))
     assert (found["path"], found["how"]) == (str(tmp_path / "qmail.log"), "newest")
+
+
+def test_of_two_sploggers_in_one_file_each_has_its_own_lines(modules, home, send, processes, tmp_path):
+    """Both hand on to the same syslog, under names of their own."""
+    program = tmp_path / "splogger"
+    shutil.copy(shutil.which("tee"), program)  # reads its input, and is told a name
+    second = Home(tmp_path / "qmail2")
+    for one, name in ((home, "qmail"), (second, "qmail2")):
+        logger = subprocess.Popen([program, name], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=tmp_path)
+        processes.append(logger)
+        send(one, logger.stdin)
+    maillog = tmp_path / "maillog"
+    other(processes, "rsyslogd", maillog, stdin=subprocess.PIPE)
+    lines = [("qmail", 1), ("qmail2", 2), ("local0.qmail2", 3), ("qmail2[7]", 4), ("qmail[7]", 5), ("qmail22", 6)]
+    maillog.write_text("".join(f"Nov 24 02:11:15 mx {tag}: 40954862{n}5.513354 {LINE}" for tag, n in lines))
+    counted = {one: modules.qmail_log.count(home=str(one.path)) for one in (home, second)}
+    assert {told["log"] for told in counted.values()} == {str(maillog)}
+    assert (counted[home]["double_bounces"], counted[second]["double_bounces"]) == (3, 4)
+    assert modules.qmail_log.summary(home=str(home.path))["double_bounces"] == 3
 
 
 def test_a_pipe_that_nobody_reads_leads_nowhere(modules, home, send, pipe):
