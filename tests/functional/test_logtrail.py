@@ -4,6 +4,7 @@ The log of the running qmail-send is found by the way that its lines go, whateve
 
 import fcntl
 import os
+import pathlib
 import shutil
 import socket
 import subprocess
@@ -84,6 +85,8 @@ def other(processes, name, *files, stdin, stdout=subprocess.PIPE):
     """Start a program of some name that has files open."""
     process = subprocess.Popen([sys.executable, "-IS", "-c", OTHER, name, *map(str, files)], stdin=stdin, stdout=stdout)
     processes.append(process)
+    comm = pathlib.Path(f"/proc/{process.pid}/comm")
+    supervisors.wait_until(lambda: comm.read_text().strip() == name)
     if stdout == subprocess.PIPE:
         assert process.stdout.readline() == b"up\n"
     return process
