@@ -135,7 +135,7 @@ def remember(process, values, home="/var/qmail", queue=None):
             json.dump({"process": process, "values": values}, file)
         os.rename(f"{where}.new", where)
     except OSError as err:
-        raise CommandExecutionError(f"Cannot write {where}: {err.strerror}. Run Salt as root.") from err
+        raise CommandExecutionError(f"Cannot write {where}: {__salt__['qmail_refusal.told'](err)}") from err
 
 
 def directory(home="/var/qmail", queue=None, make=False):

@@ -279,7 +279,8 @@ def _turn(where):
     try:
         note = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as err:
-        raise CommandExecutionError(f"qmail-send is left as it is: cannot write {path}: {err.strerror}.") from err
+        told = __salt__["qmail_refusal.told"](err)
+        raise CommandExecutionError(f"qmail-send is left as it is: cannot write {path}: {told}") from err
     try:
         _lock(note)
         yield note

@@ -201,7 +201,7 @@ def _is_file(path):
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except PermissionError as err:
-        raise CommandExecutionError(f"Cannot look at {path}: {err.strerror}. Run Salt as root.") from err
+        raise CommandExecutionError(f"Cannot look at {path}: {__salt__['qmail_refusal.told'](err)}") from err
     except OSError:
         return False
 

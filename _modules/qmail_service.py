@@ -271,7 +271,7 @@ def _end(pid):
     except ProcessLookupError:
         pass  # it has ended by itself
     except PermissionError as err:
-        raise CommandExecutionError(f"Cannot end qmail-send {pid}: {err.strerror}. Run Salt as root.") from err
+        raise CommandExecutionError(f"Cannot end qmail-send {pid}: {__salt__['qmail_refusal.told'](err)}") from err
 
 
 def _remember(service, pid, values):
