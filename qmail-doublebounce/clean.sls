@@ -1,12 +1,12 @@
 {#- Undo what this formula did, and nothing more, in reverse: the control files, qmail-send, then the mailbox. Of the
     settings it takes only those that tell where qmail is and what runs it: no address is needed to undo. -#}
-{%- from "qmail-doublebounce/map.jinja" import settings with context %}
+{% from "qmail-doublebounce/map.jinja" import settings with context %}
 
 the settings are right:
   qmail_doublebounce.configured:
     - problems: {{ settings.problems | select("match", "qmail_doublebounce:(qmail|service)") | list | json }}
 
-{%- for name in ("doublebounceto", "doublebouncehost") %}
+{% for name in ("doublebounceto", "doublebouncehost") %}
 {{ name }} is as it was:
   qmail_control.restored:
     - name: {{ name }}
@@ -14,7 +14,7 @@ the settings are right:
     - control: {{ settings.qmail.control | json }}
     - require:
       - qmail_doublebounce: the settings are right
-{%- endfor %}
+{% endfor %}
 
 qmail-send knows where double bounces went before:
   qmail_service.running:

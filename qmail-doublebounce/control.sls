@@ -1,5 +1,5 @@
 {#- Point qmail's double bounces at the sink, which swallows them already: see mailbox.sls. -#}
-{%- from "qmail-doublebounce/map.jinja" import settings with context %}
+{% from "qmail-doublebounce/map.jinja" import settings with context %}
 include:
   - .mailbox
 
@@ -12,8 +12,7 @@ double bounces go to this local part:
     - require:
       - sls: qmail-doublebounce.mailbox
 
-{%- if settings.mode == "sink" %}
-
+{% if settings.mode == "sink" %}
 double bounces go to this host:
   qmail_control.managed:
     - name: doublebouncehost
@@ -22,4 +21,4 @@ double bounces go to this host:
     - control: {{ settings.qmail.control | json }}
     - require:
       - sls: qmail-doublebounce.mailbox
-{%- endif %}
+{% endif %}

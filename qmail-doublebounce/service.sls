@@ -1,5 +1,5 @@
 {#- Have qmail-send read its control files: it does when it starts, and at no other time. -#}
-{%- from "qmail-doublebounce/map.jinja" import settings with context %}
+{% from "qmail-doublebounce/map.jinja" import settings with context %}
 include:
   - .control
 
