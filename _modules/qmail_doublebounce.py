@@ -20,6 +20,7 @@ def settings(
     name=None,
     timeout=None,
     strict=True,
+    keys=None,
 ):
     """
     Return the settings of this minion: what its pillar says over the defaults, all of it checked.
@@ -44,8 +45,12 @@ def settings(
         Those under ``service``.
 
     strict
-        ``False``: raise nothing, but return the defaults, with what is wrong as a list under ``problems``. For Jinja,
-        which can catch no error; ``qmail_doublebounce.configured`` is the state that tells it.
+        ``False``: raise nothing, but return the defaults, with what is wrong as a list under ``problems``, and those of
+        them that name what is not there under ``absent``. For Jinja, which can catch no error;
+        ``qmail_doublebounce.configured`` is the state that tells it.
+
+    keys
+        The keys at the top of pillar, for Jinja too: a pillar that says nothing is wrong then, and the nearest is told.
 
     CLI Example:
 
@@ -67,9 +72,10 @@ def settings(
         "service:name": name,
         "service:timeout": timeout,
     }
-    found = __salt__["qmail_settings.get"](pillar, given)
+    found = __salt__["qmail_settings.get"](pillar, given, keys)
     if not strict:
         return found
+    found.pop("absent")
     problems = found.pop("problems")
     if problems:
         raise SaltInvocationError("Pillar is not right. " + " ".join(problems))

@@ -24,14 +24,15 @@ CHOICES = {
 }
 
 
-def get(pillar=None, given=None):
+def get(pillar=None, given=None, keys=None):
     """
     Return the settings of this minion: what is given over what its pillar says over the defaults, all of it checked.
 
     Returns a dict with the keys of pillar.example, ``local`` and ``host``, the two halves of the address (``None`` in
-    mode ``discard``, and where there is no address because pillar says nothing at all), and ``problems``: a list that
-    tells each, with its place in pillar and what is allowed there. Where there are problems, the rest are defaults, but
-    for ``qmail`` and ``service`` where nothing is wrong with these: they are all that it takes to undo things.
+    mode ``discard``, and where there is no address because pillar says nothing at all), ``problems``, a list that tells
+    each, with its place in pillar and what is allowed there, and ``absent``, those of them that are right in
+    themselves, but name a directory that is not there. Where there are problems, the rest are defaults, but for
+    ``qmail`` and ``service`` where these are right in themselves: they are all that it takes to undo things.
 
     pillar
         The pillar, or the part of it under ``qmail_doublebounce``. ``None`` for this minion's own; over salt-ssh a
@@ -39,6 +40,10 @@ def get(pillar=None, given=None):
 
     given
         Settings given by hand: a dict of places, such as ``qmail:home``, and values. ``None`` is not given.
+
+    keys
+        All keys that pillar has at its top. Where they are given, a pillar that says nothing is a problem, and the
+        nearest of them is told.
 
     CLI Example:
 
@@ -53,11 +58,15 @@ def get(pillar=None, given=None):
         if value is not None:
             part, _, name = place.rpartition(":")
             (merged[part] if part else merged)[name] = value
+    if keys is not None and told in (None, {}):
+        problems.append(_silence(keys))
     if told is None or isinstance(told, dict):
         problems += _problems(merged, bool(told))
+    places = {part: merged[part] for part in ("qmail", "service")}
+    wrong = any(problem.startswith(f"{PILLAR}:{part}") for problem in problems for part in places)
+    absent = [] if wrong else _absent(merged["qmail"])
+    problems += absent
     if problems:
-        places = {part: merged[part] for part in ("qmail", "service")}
-        wrong = any(problem.startswith(f"{PILLAR}:{part}") for problem in problems for part in places)
         merged = {**_merge({}, DEFAULTS, "", []), **({} if wrong else places)}
     home = merged["qmail"]["home"]
     for name in ("control", "queue"):
@@ -65,7 +74,7 @@ def get(pillar=None, given=None):
     halves = {"local": None, "host": None}
     if merged["mode"] == "sink" and merged["address"] is not None:
         halves = __salt__["qmail_sink.split"](merged["address"])
-    return {**merged, **halves, "problems": problems}
+    return {**merged, **halves, "problems": problems, "absent": absent}
 
 
 def said(pillar=None):
@@ -108,6 +117,15 @@ def _nearest(key, known):
     return f" The nearest is {near[0]}." if near else f" Settings there are: {', '.join(known)}."
 
 
+def _silence(keys):
+    others = [str(key) for key in keys if key != PILLAR]
+    near = difflib.get_close_matches(PILLAR, others, n=1, cutoff=0.75)
+    return (
+        f"It says nothing under {PILLAR}; {_path('address')} is required, as in doublebounce@example.com."
+        f"{f' The nearest key that it has is {near[0]!r}.' if near else ''}"
+    )
+
+
 def _path(place):
     return ":".join(filter(None, (PILLAR, place.rstrip(":"))))
 
@@ -124,7 +142,7 @@ def _problems(merged, given):
         problems.append(f"{_path('verify')} is {merged['verify']!r}; allowed: true, false.")
     problems += _address_problems(merged, given)
     problems += _called("instruction", __salt__["qmail_sink.contents"], merged["instruction"])
-    problems += _home_problems(qmail)
+    problems += _path_problems(qmail)
     if not _is_log(qmail["log"]):
         problems.append(f"{_path('qmail:log')} is {qmail['log']!r}; allowed: auto, journald, or an absolute path.")
     if not _is_name(service["name"]):
@@ -151,16 +169,21 @@ def _called(place, function, value):
     return []
 
 
-def _home_problems(qmail):
-    problems = []
-    for name in ("home", "control", "queue"):
-        value = qmail[name]
-        if value is None and name != "home":
-            continue
-        if not isinstance(value, str) or not value.startswith("/") or os.path.normpath(value) != value or "\0" in value:
-            problems.append(f"{_path('qmail:' + name)} is {value!r}; allowed: an absolute path without . and ..")
-        elif name != "queue" and not os.path.isdir(value):
-            problems.append(f"{_path('qmail:' + name)} is {value}, where no directory is. Say where qmail lives.")
+def _path_problems(qmail):
+    return [
+        f"{_path('qmail:' + name)} is {qmail[name]!r}; allowed: an absolute path without . and .."
+        for name in ("home", "control", "queue")
+        if not (qmail[name] is None and name != "home") and not _is_path(qmail[name])
+    ]
+
+
+def _absent(qmail):
+    """List the directories that are not there, or are not what they should be."""
+    problems = [
+        f"{_path('qmail:' + name)} is {qmail[name]}, where no directory is. Say where qmail lives."
+        for name in ("home", "control")
+        if qmail[name] and not os.path.isdir(qmail[name])
+    ]
     if problems:
         return problems
     lock = os.path.join(qmail["queue"] or "/", "lock/sendmutex")
@@ -170,6 +193,10 @@ def _home_problems(qmail):
     if not os.path.isdir(control):
         problems.append(f"{_path('qmail:home')} is {qmail['home']}, which is no qmail: it has no directory control.")
     return problems
+
+
+def _is_path(value):
+    return isinstance(value, str) and value.startswith("/") and os.path.normpath(value) == value and "\0" not in value
 
 
 def _is_log(value):

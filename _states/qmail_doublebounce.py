@@ -13,21 +13,57 @@ Check the settings before anything is done by them, and prove afterwards that do
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 
-def configured(name, problems):
+def configured(
+    name, problems, home="/var/qmail", queue=None, supervisor="auto", service="auto", address=None, undo=False
+):
     """
-    Ensure that the settings are right: fail with all that is wrong with them. What works by them requires this state.
+    Ensure that the settings are right and that this machine is as they say: fail with all that is wrong with them, or
+    with why qmail-send could not be restarted here. What works by them requires this state; nothing is touched by it.
 
     name
         What is checked, in your words.
 
     problems
-        What ``qmail_doublebounce.settings`` with ``strict=False`` found; an empty list where all is right.
+        What ``qmail_doublebounce.settings`` with ``strict=False`` found: a list of sentences, empty where all is right.
+
+    home, queue
+        The qmail home directory, and the queue; ``None`` for ``queue`` in the home directory.
+
+    supervisor, service
+        What runs qmail-send, as for ``qmail_service.running``.
+
+    address
+        The whole address of the sink; ``None`` in mode ``discard``.
+
+    undo
+        ``True`` where files are only put back: that takes no qmail-send where none runs and none would be started.
     """
     ret = {"name": name, "result": True, "comment": "The settings are right.", "changes": {}}
-    if not problems:
-        return ret
-    comment = " ".join(["Pillar is not right.", *problems])
-    return {**ret, "result": False, "comment": comment, "skip_watch": True}
+    failed = {**ret, "result": False, "skip_watch": True}
+    problems = [problems] if isinstance(problems, str) else problems
+    if not isinstance(problems, list) or not all(isinstance(problem, str) for problem in problems):
+        return {**failed, "comment": f"problems is a list of sentences, not {problems!r}."}
+    if problems:
+        return {**failed, "comment": " ".join(["Pillar is not right.", *problems])}
+    asked = {"home": home, "queue": queue, "provider": supervisor, "name": service}
+    try:
+        lacks = __salt__["qmail_ready.lacks"](**asked, address=address)
+        if lacks and undo and __salt__["qmail_ready.idle"](**asked):
+            return {**ret, "comment": f"No qmail-send is restarted, as none runs here. {lacks}"}
+    except (CommandExecutionError, SaltInvocationError) as err:
+        lacks = str(err)
+    return {**failed, "comment": lacks} if lacks else ret
+
+
+def applied(name):
+    """
+    Tell by its changes whether anything that this state watches has changed. The formula ends with it, so that others
+    can require, watch or listen to the whole formula by ``sls: qmail-doublebounce``, which holds no other work itself.
+
+    name
+        What has been applied, in your words.
+    """
+    return {"name": name, "result": True, "comment": "Nothing has changed.", "changes": {}}
 
 
 def verified(
@@ -97,6 +133,7 @@ def mod_watch(
 ):
     """
     Send the probe because something that ``verified`` watches has changed; with ``always`` it has been sent already.
+    Of ``applied``, tell what has changed; ``configured`` has looked already.
 
     name, mode, address, instruction, home, control, queue, log, timeout, always
         As for ``verified``.
@@ -105,10 +142,19 @@ def mod_watch(
         The state function that watches.
     """
     ret = {"name": name, "result": True, "comment": "", "changes": {}}
-    if sfun not in (None, "verified"):
-        comment = f"qmail_doublebounce.{sfun} cannot watch; qmail_doublebounce.verified can."
-        return {**ret, "result": False, "comment": comment}
+    if sfun == "configured":
+        return {**ret, "comment": "The settings are right."}
+    if sfun == "applied":
+        return _changed(ret, kwargs.get("__reqs__", {}).get("watch", []))
     return _prove(ret, mode, address, instruction, home, control, queue, log, timeout)
+
+
+def _changed(ret, watched):
+    # The key under which Salt keeps the result of a state.
+    keys = {"_|-".join(low[part] for part in ("state", "__id__", "name", "fun")): low["__id__"] for low in watched}
+    changed = [title for key, title in keys.items() if __running__.get(key, {}).get("changes")]
+    result, comment = (None, "This would change.") if __opts__["test"] else (True, "This has changed.")
+    return {**ret, "result": result, "comment": comment, "changes": {"changed": changed}}
 
 
 def _prove(ret, mode, address, instruction, home, control, queue, log, timeout):

@@ -12,6 +12,7 @@ Keep qmail-send running with the control files as they are now, and restart it o
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 CURRENT = "qmail-send {pid} runs with the control files as they are."
+IDLE = "No qmail-send runs here, and nothing is found that would start one."
 UNSEEN = (
     "This system does not show which qmail-send runs (no /proc/locks), so nobody can tell whether a restart is due: it "
     "is restarted only when something changes that this state watches."
@@ -29,6 +30,7 @@ def running(
     settle=1,
     start=False,
     always=False,
+    undo=False,
 ):
     """
     Ensure that qmail-send runs, and that it has read its control files as they are now.
@@ -62,10 +64,16 @@ def running(
     always
         Restart it after every change that this state watches, also of what it does not read when it starts. With
         ``listen`` that is one restart more at the end of the run.
+
+    undo
+        What is watched was only put back: then it is no error where none runs and nothing is found that would start
+        one. Whatever starts one later has it read the control files as they are.
     """
     arguments = {"home": home, "control": control, "queue": queue}
     ret = {"name": name, "result": True, "comment": "", "changes": {}}
     try:
+        if undo and __salt__["qmail_ready.idle"](home, queue, supervisor, service):
+            return {**ret, "comment": IDLE, "skip_watch": True}
         found = __salt__["qmail_service.status"](**arguments)
         if found["running"] is None:
             return {**ret, "comment": UNSEEN}
@@ -89,12 +97,13 @@ def mod_watch(
     settle=1,
     start=False,
     always=False,
+    undo=False,
     **kwargs,  # Salt itself adds to what the state was given
 ):
     """
     Restart qmail-send because something that ``running`` watches has changed, where that makes a restart due.
 
-    name, home, control, queue, supervisor, service, timeout, settle, start, always
+    name, home, control, queue, supervisor, service, timeout, settle, start, always, undo
         As for ``running``.
 
     sfun
@@ -105,6 +114,8 @@ def mod_watch(
         return {**ret, "result": False, "comment": f"qmail_service.{sfun} cannot watch; qmail_service.running can."}
     arguments = {"home": home, "control": control, "queue": queue}
     try:
+        if undo and __salt__["qmail_ready.idle"](home, queue, supervisor, service):
+            return {**ret, "comment": IDLE, "skip_watch": True}
         found = __salt__["qmail_service.status"](**arguments)
         if found["running"] is None:
             found = __salt__["qmail_supervisor.find"](home, queue, supervisor, service)

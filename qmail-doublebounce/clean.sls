@@ -1,10 +1,17 @@
 {#- Undo what this formula did, and nothing more, in reverse: the control files, qmail-send, then the mailbox. Of the
-    settings it takes only those that tell where qmail is and what runs it: no address is needed to undo. -#}
+    settings it takes only those that tell where qmail is and what runs it: no address is needed to undo. Where qmail is
+    gone, files are put back all the same; whatever starts qmail-send one day reads them. -#}
 {% from "qmail-doublebounce/map.jinja" import settings with context %}
 
 the settings are right:
   qmail_doublebounce.configured:
-    - problems: {{ settings.problems | select("match", "qmail_doublebounce:(qmail|service)") | list | json }}
+    - problems: {{ settings.problems | select("match", "qmail_doublebounce:(qmail|service)")
+                   | reject("in", settings.absent) | list | json }}
+    - home: {{ settings.qmail.home | json }}
+    - queue: {{ settings.qmail.queue | json }}
+    - supervisor: {{ settings.service.provider | json }}
+    - service: {{ settings.service.name | json }}
+    - undo: true
 
 {% for name in ("doublebounceto", "doublebouncehost") %}
 {{ name }} is as it was:
@@ -25,6 +32,7 @@ qmail-send knows where double bounces went before:
     - supervisor: {{ settings.service.provider | json }}
     - service: {{ settings.service.name | json }}
     - timeout: {{ settings.service.timeout }}
+    - undo: true
     - watch:
       - qmail_control: doublebounceto is as it was
       - qmail_control: doublebouncehost is as it was
@@ -34,3 +42,9 @@ the mailbox is as it was:
     - home: {{ settings.qmail.home | json }}
     - require:
       - qmail_service: qmail-send knows where double bounces went before
+
+{% if settings.absent %}
+qmail is where pillar says:
+  qmail_doublebounce.configured:
+    - problems: {{ settings.absent | json }}
+{% endif %}

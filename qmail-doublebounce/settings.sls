@@ -1,5 +1,10 @@
-{#- Stop here where pillar is not right, and say all that is wrong with it. -#}
+{#- Stop here where pillar is not right, or this machine is not as it says, and say all that is wrong with it. -#}
 {% from "qmail-doublebounce/map.jinja" import settings with context %}
 the settings are right:
   qmail_doublebounce.configured:
     - problems: {{ settings.problems | json }}
+    - home: {{ settings.qmail.home | json }}
+    - queue: {{ settings.qmail.queue | json }}
+    - supervisor: {{ settings.service.provider | json }}
+    - service: {{ settings.service.name | json }}
+    - address: {{ (settings.address if settings.mode == "sink" else none) | json }}

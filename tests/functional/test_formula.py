@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.support.home import Home
 
 ADDRESS = "dummy@example.com"
+BEGIN = "double bounces are taken care of from here on"
 
 
 @pytest.fixture
@@ -281,9 +283,11 @@ def test_a_qmail_send_that_was_down_is_started(apply, home):
     assert home.wait_until_loaded(ADDRESS)
 
 
-def failed_whole(loaders, sls, wrong):
+def failed_whole(loaders, sls, wrong, key="qmail_doublebounce"):
     """Apply an SLS with a wrong pillar: the first state says all that is wrong, and nothing else is tried."""
-    first, *others = loaders.modules.state.apply(sls, pillar={"qmail_doublebounce": wrong})
+    results = [*loaders.modules.state.apply(sls, pillar={key: wrong})]
+    first, *others = [result for result in results if result.id != BEGIN]
+    assert first.name == "the settings are right"
     assert first.result is False
     assert len(others) >= 4
     assert not any(result.result for result in others)
@@ -309,13 +313,128 @@ def test_clean_asks_only_for_the_settings_that_it_takes(loaders, apply, running,
     assert running.snapshot() == before
 
 
-def test_without_any_pillar_nothing_is_done(loaders, running):
+@pytest.mark.parametrize(
+    ("key", "wrong", "nearest"),
+    [
+        ("qmail_doublebounces", {"address": ADDRESS}, " The nearest key that it has is 'qmail_doublebounces'."),
+        ("qmail-doublebounce", {"address": ADDRESS}, " The nearest key that it has is 'qmail-doublebounce'."),
+        ("mysql", {"password": "secret"}, ""),
+        ("qmail_doublebounce", {}, ""),
+        ("qmail_doublebounce", None, ""),
+    ],
+)
+def test_a_pillar_that_says_nothing_is_told_first_with_the_nearest_key(loaders, running, key, wrong, nearest):
     before = running.snapshot()
-    returned = loaders.modules.state.apply("qmail-doublebounce", pillar={})
-    assert [result.result for result in returned].count(True) <= 1
-    comments = " ".join(str(result.comment) for result in returned)
-    assert "qmail_doublebounce:address" in comments or "qmail_doublebounce:qmail:home" in comments
+    told = failed_whole(loaders, "qmail-doublebounce", wrong, key)
+    assert told.startswith(
+        "Pillar is not right. It says nothing under qmail_doublebounce; qmail_doublebounce:address is required, as in "
+        f"doublebounce@example.com.{nearest}"
+    )
+    assert ("nearest" in told, "secret" in told) == (bool(nearest), False)
     assert running.snapshot() == before
+
+
+WRONG = [
+    ({"provider": "runit"}, "qmail_doublebounce:service:provider runit"),
+    ({"name": "qmail-sned"}, "qmail_doublebounce:service:name qmail-sned"),
+    ({"provider": "qmailctl", "name": "/nonexistent/qmailctl"}, "/nonexistent/qmailctl"),
+]
+
+
+@pytest.mark.parametrize(("service", "told"), WRONG)
+def test_what_does_not_run_qmail_send_here_is_told_before_anything_is_touched(loaders, running, pillar, service, told):
+    before, pid = running.snapshot(), running.pid()
+    wrong = {**pillar, "service": service}
+    said = failed_whole(loaders, "qmail-doublebounce", wrong)
+    assert told in said
+    assert f"Here it is qmailctl, {running.path}/bin/qmailctl: set them to these, or to auto." in said
+    dry = loaders.modules.state.apply("qmail-doublebounce", pillar={"qmail_doublebounce": wrong}, test=True)
+    assert [result.result for result in dry if result.id != BEGIN] == [False] * 7
+    assert (running.snapshot(), running.pid()) == (before, pid)
+
+
+@pytest.mark.parametrize("service", [service for service, _ in WRONG])
+def test_clean_tells_it_too_where_qmail_send_runs(loaders, apply, running, pillar, service):
+    apply("qmail-doublebounce", pillar)
+    before = running.snapshot()
+    assert "Nothing was found that runs qmail-send" in failed_whole(
+        loaders, "qmail-doublebounce.clean", {**pillar, "service": service}
+    )
+    assert running.snapshot() == before
+
+
+def test_a_queue_that_is_missing_is_told_before_anything_is_touched(loaders, home):
+    (home.path / "queue/lock/sendmutex").unlink()
+    before = home.snapshot()
+    given = {"address": ADDRESS, "qmail": {"home": str(home.path)}}
+    assert "queue/lock/sendmutex" in failed_whole(loaders, "qmail-doublebounce", given)
+    assert home.snapshot() == before
+
+
+@pytest.mark.parametrize("gone", [["bin/qmailctl"], ["bin", "queue"]])
+def test_clean_puts_files_back_where_qmail_is_gone(apply, running, pillar, gone):
+    before = running.snapshot()
+    apply("qmail-doublebounce", pillar)
+    running.stop()
+    for name in gone:
+        path = running.path / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    dry = apply("qmail-doublebounce.clean", pillar, test=True)
+    assert [result.result for result in dry] == [None, None, True, None]
+    results = apply("qmail-doublebounce.clean", pillar)
+    assert succeeded(results)
+    assert len(changed(results)) == 3
+    after = running.snapshot()
+    assert after == {name: about for name, about in before.items() if name in after}
+    assert changed(apply("qmail-doublebounce.clean", pillar)) == []
+
+
+def test_clean_says_that_it_restarts_nothing_where_qmail_is_gone(loaders, apply, running, pillar):
+    apply("qmail-doublebounce", pillar)
+    running.stop()
+    (running.path / "bin/qmailctl").unlink()
+    first, *_ = loaders.modules.state.apply("qmail-doublebounce.clean", pillar={"qmail_doublebounce": pillar})
+    assert first.comment.startswith("No qmail-send is restarted, as none runs here. Nothing was found that runs")
+
+
+def test_clean_puts_back_what_is_left_where_the_home_is_gone_and_fails(loaders, apply, running, pillar, tmp_path):
+    """It may be a misspelt path as well: nobody may take that for done."""
+    elsewhere = tmp_path / "etc/qmail"
+    elsewhere.parent.mkdir()
+    os.rename(running.control, elsewhere)
+    pillar["qmail"]["control"] = str(elsewhere)
+    apply("qmail-doublebounce", pillar)
+    running.stop()
+    os.rename(running.path, running.path.parent / "away")
+    *others, last = loaders.modules.state.apply("qmail-doublebounce.clean", pillar={"qmail_doublebounce": pillar})
+    assert [result.result for result in others] == [True] * 5
+    assert last.result is False
+    assert f"qmail_doublebounce:qmail:home is {running.path}, where no directory is" in last.comment
+    assert not (elsewhere / "doublebounceto").exists()
+    os.rename(running.path.parent / "away", running.path)
+    assert (running.mailbox() / ".qmail").read_text() == "|exit 0\n"
+    assert succeeded(apply("qmail-doublebounce.clean", pillar))
+    assert (running.mailbox() / ".qmail").read_text() == "./Maildir/\n"
+
+
+def test_a_qmail_send_that_is_down_on_purpose_is_no_wrong_setting(apply, home):
+    given = {"address": ADDRESS, "qmail": {"home": str(home.path)}, "service": {"provider": "qmailctl"}}
+    assert succeeded(apply("qmail-doublebounce", given))
+
+
+@pytest.mark.parametrize(
+    ("problems", "told"),
+    [
+        ("It is bad.", "Pillar is not right. It is bad."),
+        (["One.", "Two."], "Pillar is not right. One. Two."),
+        (5, "problems is a list of sentences, not 5."),
+        (None, "problems is a list of sentences, not None."),
+        ([["One."]], "problems is a list of sentences, not [['One.']]."),
+    ],
+)
+def test_problems_are_sentences(states, problems, told):
+    result = states.qmail_doublebounce.configured(name="settings", problems=problems)
+    assert (result.result, result.comment) == (False, told)
 
 
 def test_the_control_files_may_lie_elsewhere(apply, running, pillar, tmp_path):

@@ -171,3 +171,15 @@ def test_the_module_alone_makes_no_mailbox(plesk, modules, home):
     with pytest.raises(CommandExecutionError, match=r"qmail_mailbox\.make"):
         modules.qmail_mailbox.write(ADDRESS, home=str(home.path))
     assert plesk.verbs() == []
+
+
+def test_the_formula_on_a_server_that_plesk_runs_without_qmail_says_just_that(plesk, loaders, home):
+    for name in ("bin/qmail-send", "bin/qmailctl", "queue/lock/sendmutex"):
+        (home.path / name).unlink()
+    before = home.snapshot()
+    pillar = {"qmail_doublebounce": {"address": ADDRESS, "qmail": {"home": str(home.path)}}}
+    results = {result.id: result for result in loaders.modules.state.apply("qmail-doublebounce", pillar=pillar)}
+    assert results["the settings are right"].result is True
+    assert "Plesk runs this server with another mail server" in results["the sink swallows mail"].comment
+    assert results["double bounces are taken care of"].result is False
+    assert home.snapshot() == before

@@ -47,6 +47,16 @@ def without_modules(fleet, minions, seconds=30):
         fleet.run("saltutil.refresh_modules")
 
 
+def test_a_minion_without_the_modules_shows_the_remedy(unsynced, minions, servers):
+    without_modules(unsynced, minions)
+    before = each(servers, Server.snapshot)
+    status, shown = unsynced.apply_and_show(FORMULA)
+    assert status != 0
+    assert "has no attribute 'qmail_doublebounce.settings'" in shown
+    assert "saltutil.sync_all" in shown
+    assert each(servers, Server.snapshot) == before
+
+
 def test_a_highstate_brings_the_modules_along(unsynced, minions, servers):
     without_modules(unsynced, minions)
 
