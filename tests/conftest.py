@@ -83,6 +83,18 @@ def running(home):
     return home
 
 
+def without_ends(results, test):
+    """Leave out the two states that are the formula for others; the last one tells what became of the rest."""
+    ends = ("double bounces are taken care of from here on", "double bounces are taken care of")
+    begin, end = (next(result for result in results if result.name == name) for name in ends)
+    rest = [result for result in results if result not in (begin, end)]
+    has_failed = any(result.result is False for result in rest)
+    assert begin.result is True
+    assert end.result is (False if has_failed else None if test and end.changes else True)
+    assert has_failed or bool(end.changes) == any(result.changes for result in rest)
+    return rest
+
+
 @pytest.fixture
 def apply(loaders):
     """Apply one of the formula's SLS with a pillar, and return the results of its states in their order."""
@@ -90,7 +102,10 @@ def apply(loaders):
     def apply(sls, pillar, test=False):
         returned = loaders.modules.state.apply(sls, pillar={"qmail_doublebounce": pillar}, test=test)
         assert not getattr(returned, "errors", None), returned.errors
-        settings, *results = returned
+        results = list(returned)
+        if sls == "qmail-doublebounce":
+            results = without_ends(results, test)
+        settings = results.pop(0)
         assert settings.name == "the settings are right"
         assert settings.result is True, settings.comment
         return results

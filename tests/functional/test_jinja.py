@@ -1,4 +1,4 @@
-"""The formula says the same whatever a machine's configuration makes of blanks, newlines and undefined names in Jinja."""
+"""The formula says the same whatever options Jinja has on a machine for newlines, blanks and undefined names."""
 
 import itertools
 
@@ -34,9 +34,9 @@ def rendered(own, home):
 @pytest.mark.parametrize(
     ("sls", "settings", "states"),
     [
-        ("qmail-doublebounce", {"address": "dummy@example.com"}, 6),
-        ("qmail-doublebounce", {"address": "dummy@example.com", "verify": True}, 7),
-        ("qmail-doublebounce", {"mode": "discard", "verify": True}, 6),
+        ("qmail-doublebounce", {"address": "dummy@example.com"}, 8),
+        ("qmail-doublebounce", {"address": "dummy@example.com", "verify": True}, 9),
+        ("qmail-doublebounce", {"mode": "discard", "verify": True}, 8),
         ("qmail-doublebounce.clean", {}, 5),
     ],
 )
