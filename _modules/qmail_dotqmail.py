@@ -34,8 +34,9 @@ def predict(dotqmail, home, user, dash="", forbidden="002", default="./Maildir/"
     ``files``, ``forwards`` and ``programs`` list what was done, in order: the mboxes and Maildirs written, the
     addresses forwarded to, the commands run. Where a later instruction defers or bounces the message, they hold
     what was done until then; forwards come last of all, so then there are none. With ``unknown`` they hold what
-    is done if every such program succeeds. ``reason`` is a sentence that says why and, where the message is
-    not swallowed, the one thing to change.
+    is done if every such program succeeds. ``reason`` is a sentence that says why and, where something is wrong
+    there, what to change. That mail is stored, forwarded or given to a program is not wrong: whose file it is, and
+    whether anybody reads that mail, is not known here.
 
     Only this file is judged: whether qmail-local would fall back to a ``.qmail-default`` is not asked. Raises
     ``SaltInvocationError`` for an unknown user, a relative path or bad bits, and ``CommandExecutionError``
@@ -88,7 +89,7 @@ def predict(dotqmail, home, user, dash="", forbidden="002", default="./Maildir/"
         return _result("deferred", refusal)
     job["home"] = place["path"]
     if contents is not None:
-        return _follow(contents, "", {**job, "remedy": "give another instruction"})
+        return _follow(contents, "", job)
 
     found = _look(_from_home(dotqmail, home), "read", job)
     absence = _absence(found, dotqmail)
@@ -101,7 +102,7 @@ def predict(dotqmail, home, user, dash="", forbidden="002", default="./Maildir/"
     if not held:
         return _without_file(f"{dotqmail} is empty", "", default, job)
     forward_only = "the file's x bit; chmod u-x it" if found["mode"] & stat.S_IXUSR else ""
-    return _follow(held, forward_only, {**job, "remedy": "remove that line"})
+    return _follow(held, forward_only, job)
 
 
 def asks(contents, dotqmail, home, user, gid=None):
@@ -123,7 +124,7 @@ def asks(contents, dotqmail, home, user, gid=None):
         salt '*' qmail_mailbox.meaning doublebounce@example.com '|exit 0'
     """
     job = {**__salt__["qmail_access.identity"](user, gid), "home": home, "source": dotqmail, "preface": ""}
-    return _follow(contents, "", {**job, "in_order": True, "remedy": "give another instruction"})
+    return _follow(contents, "", {**job, "in_order": True})
 
 
 def parse(contents):
@@ -228,13 +229,8 @@ def _read(found):
 
 def _without_file(absence, dash, default, job):
     if dash:
-        why = f"{absence}, and an extension has no default delivery; write '|exit 0' into that file"
-        return _result("bounced", why)
-    stand_in = {
-        "source": "the default delivery",
-        "preface": f"{absence}, so the default delivery runs: ",
-        "remedy": f"write '|exit 0' into {job['source']}",
-    }
+        return _result("bounced", f"{absence}, and an extension has no default delivery")
+    stand_in = {"source": "the default delivery", "preface": f"{absence}, so the default delivery runs: "}
     return _follow(default.encode("utf-8", "surrogateescape") or b"\n", "", {**job, **stand_in})
 
 
@@ -270,7 +266,7 @@ def _follow(contents, forward_only, job):
 def _step(number, kind, text, forward_only, job):
     """What one instruction comes to: done, ended, unknown, refused (nothing ran), deferred or bounced; and why."""
     if kind == "blank" and number == 1:
-        return "refused", "is blank; put an instruction or a # there"
+        return "refused", "is blank; put an instruction there"
     if kind not in ("maildir", "mbox", "program"):
         return "done", ""
     if forward_only:
@@ -286,10 +282,10 @@ def _step(number, kind, text, forward_only, job):
 def _run(command, job):
     status = __salt__["qmail_command.exit_status"](command, job["home"], job["uid"], job["gid"])
     if status is None:
-        return "unknown", "is a program that decides by itself; replace it by '|exit 0'"
+        return "unknown", "is a program that decides by itself"
     if status in (0, _IGNORE_THE_REST):
         return ("ended" if status else "done"), ""
-    remedy = "remove the carriage return" if command.endswith("\r") else "correct it, or replace it by '|exit 0'"
+    remedy = "remove the carriage return" if command.endswith("\r") else "correct it"
     return ("bounced" if status in _HARD else "deferred"), f"exits with {status}; {remedy}"
 
 
@@ -324,14 +320,12 @@ def _sum_up(done, doubt, job):
         why = f"{job['source']} has an address of more than {_LONGEST_ADDRESS} bytes; shorten it"
         return _result("bounced", job["preface"] + why, {**done, "forwards": []})
     if done["files"]:
-        why = f"{job['source']} delivers to {_quoted(done['files'][0])}; {job['remedy']} to have it swallowed"
-        return _result("stored", job["preface"] + why, done)
+        return _result("stored", f"{job['preface']}{job['source']} delivers to {_quoted(done['files'][0])}", done)
     if not done["forwards"]:
         return _result("swallowed", f"{job['preface']}{job['source']} leaves nothing of it", done)
     address = done["forwards"][0]
-    blank = address[:1] in ("\t", " ")
-    remedy = "remove the blank in front" if blank else f"{job['remedy']} to have it swallowed"
-    return _result("forwarded", f"{job['preface']}{job['source']} forwards to {_quoted(address)}; {remedy}", done)
+    remedy = "; remove the blank in front" if address[:1] in ("\t", " ") else ""
+    return _result("forwarded", f"{job['preface']}{job['source']} forwards to {_quoted(address)}{remedy}", done)
 
 
 def _result(fate, why, done=None):

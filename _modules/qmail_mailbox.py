@@ -14,10 +14,10 @@ def check(address, home="/var/qmail", control=None, forbidden="002"):
 
     Returns a dict: ``address``, ``recipient`` (as qmail rewrites it), ``fate`` (``swallowed``, ``stored``,
     ``forwarded``, ``deferred``, ``bounced``, ``remote``, or ``unknown`` where a program decides), ``reason`` (a
-    sentence; where the fate is none that a sink should have, with what to change), ``dotqmail`` (the file that
-    decides, ``None`` where there is none), ``exact`` (the address's own dot-qmail file, there or not), ``home`` (the
-    directory that qmail-local works in), and ``files``, ``forwards``, ``programs`` (the instructions that would be
-    carried out).
+    sentence; where something is wrong, with what to change), ``sink`` (a sentence that tells whether the address can
+    be a sink), ``dotqmail`` (the file that decides, ``None`` where there is none), ``exact`` (the address's own
+    dot-qmail file, there or not), ``home`` (the directory that qmail-local works in), and ``files``, ``forwards``,
+    ``programs`` (the instructions that would be carried out).
 
     The rules are those of ``qmail_route.resolve`` and ``qmail_dotqmail.predict``.
 
@@ -40,14 +40,15 @@ def check(address, home="/var/qmail", control=None, forbidden="002"):
         salt '*' qmail_mailbox.check doublebounce@example.com
     """
     route = __salt__["qmail_route.resolve"](address, home, control=control)
-    return {"address": address, **ends(route, forbidden)}
+    found = ends(route, forbidden)
+    return {"address": address, **found, "sink": __salt__["qmail_sink.outlook"](address, route, found["fate"], home)}
 
 
 def ends(route, forbidden="002"):
     """
     Tell what would happen to a message that takes a route, and why.
 
-    Returns what ``check`` does, without ``address``.
+    Returns what ``check`` does, without ``address`` and ``sink``.
 
     route
         What ``qmail_route.resolve`` or ``qmail_route.deliver`` returns.

@@ -9,14 +9,12 @@ import contextlib
 import fcntl
 import math
 import os
-import re
 import signal
 import time
 
 from salt.exceptions import CommandExecutionError
 
 RETURNS_WITHIN = 3  # seconds: supervisors start a service again after one
-STAMP = re.compile(r"^@[0-9a-f]{24} ")  # multilog's
 PAUSE = 0.02  # seconds between two looks
 AGAIN = 0.5  # seconds until one that is just being started is asked for again
 QUICK = 0.001  # seconds; systemd takes longer to start a qmail-send again
@@ -376,8 +374,6 @@ def _does_not_come_up(service):
     if unreadable:
         told = " ".join(f"{one['trouble']} Mend it: {one['remedy']}" for one in unreadable)
         return f"qmail-send does not stay up after its start: no mail is delivered. {told}"
-    lines = __salt__["qmail_supervisor.log"](service["found"]["provider"], service["found"]["name"])
-    # One that is started every second says the same every second.
-    told = dict.fromkeys(STAMP.sub("", line) for line in lines)
+    told = __salt__["qmail_startup.last_words"](**service["queue"], **service["asked"])
     said = f"Its log ends: {' / '.join(told)}" if told else "Its log tells why"
     return f"qmail-send does not stay up after its start: no mail is delivered. {said}. Mend that, and run this again."

@@ -164,6 +164,46 @@ def problem(address, route, home="/var/qmail", mailbox="auto"):
     return None
 
 
+def outlook(address, route, fate, home="/var/qmail"):
+    """
+    Tell in a sentence whether an address can be a sink, and what would become of the mail that it gets now.
+
+    address, route, home
+        As for ``problem``.
+
+    fate
+        What becomes of its mail now: see ``qmail_mailbox.check``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox.check doublebounce@example.com
+    """
+    trouble = _address_problem(address)
+    if trouble:
+        return f"It cannot be one: {trouble}."
+    if address.lower().startswith("postmaster@"):
+        return "It should not be one: people write to postmaster."
+    if is_plesks(address, route, home) and not is_without_qmail(address, home):
+        return "It can be one: the formula has Plesk make the mailbox."
+    trouble = problem(address, route, home)
+    if trouble:
+        return f"It cannot be one: {trouble}"
+    if not route["home"].startswith("/"):
+        return f"It cannot be one: {route['reason']}"
+    given = {"gid": route["gid"], "contents": contents("|exit 0")}
+    as_sink = __salt__["qmail_dotqmail.predict"](route["exact"], route["home"], route["uid"], route["dash"], **given)
+    if as_sink["fate"] != "swallowed":
+        return f"It cannot be one yet: {as_sink['reason']}."
+    if fate == "bounced":
+        return f"It can be one: nobody gets its mail now. The formula makes {route['exact']}."
+    if fate == "swallowed":
+        return f"It can be one: its mail vanishes already, by {route['dotqmail']}."
+    now = "goes to a program" if fate == "unknown" else f"is {fate}"
+    return f"It can be one if it is nobody's: its mail {now} now, and would vanish. Its file is {route['exact']}."
+
+
 def has_own(route):
     """
     Tell whether an address has a mailbox or a dot-qmail file of its own, by its route.

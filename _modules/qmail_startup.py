@@ -5,6 +5,7 @@ One that runs has read them already; only its next start shows what has happened
 (qmail-control(5)), anything else that keeps it from reading one is not (qmail-send.c, ``getcontrols``).
 """
 
+import contextlib
 import os
 import re
 import shlex
@@ -27,6 +28,10 @@ READ = (
     "virtualdomains",
 )
 NAMED = re.compile(rb"\0control/([a-z0-9_-]{1,40})\0")  # as the compiler puts it into the program
+# In front of a line: multilog's stamp, or syslog's with the name and process that follow it.
+STAMP = re.compile(r"^(?:@[0-9a-f]{24} |.*?(?=(?:alert|status|warning): ))")
+LONGEST = 200  # characters of a line of a log that are told
+TAIL = 65536  # bytes
 IDS = re.compile(r"^(?:Uid|Gid):\t\d+\t(\d+)|^Groups:\t?([ \d]*)$", re.MULTILINE)
 USER = "qmails"
 
@@ -68,6 +73,34 @@ def unreadable(home="/var/qmail", control=None, queue=None):
         )
         found = [{"path": paths["me"], "trouble": trouble, "remedy": f"hostname -f > {shlex.quote(paths['me'])}"}]
     return found
+
+
+def last_words(home="/var/qmail", queue=None, provider="auto", name="auto", log="auto"):
+    """
+    Return what qmail-send's log ends with: a list of up to three lines, none twice; empty where that cannot be told.
+
+    What supervises qmail-send knows its log; where it keeps none, a log file that is named is looked into.
+
+    home, queue, provider, name
+        What runs qmail-send: see ``qmail_supervisor.find``.
+
+    log
+        The setting ``qmail:log``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_startup.last_words
+    """
+    said = []
+    with contextlib.suppress(CommandExecutionError):
+        found = __salt__["qmail_supervisor.find"](home, queue, provider, name)
+        said = __salt__["qmail_supervisor.log"](found["provider"], found["name"])
+    if not said and log.startswith("/"):
+        said = [line for line in _tail(log) if "status: " in line or "alert: " in line]
+    # One that is started every second says the same every second.
+    return list(dict.fromkeys(STAMP.sub("", line)[-LONGEST:] for line in said[-3:]))
 
 
 def check(home="/var/qmail", control=None, queue=None):
@@ -177,3 +210,14 @@ def _look(path, user, want):
     uid, gids = user
     found = [__salt__["qmail_access.lookup"](path, uid, gid, want=want) for gid in dict.fromkeys(gids)]
     return next((one for one in found if not one["error"]), found[0])
+
+
+def _tail(log):
+    """Return the last lines of a log file, or of what is newest in a multilog directory."""
+    path = os.path.join(log, "current") if os.path.isdir(log) else log
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+            return file.read().decode(errors="backslashreplace").splitlines()
+    except OSError:
+        return []

@@ -3,6 +3,7 @@ What is so: where double bounces go by the files on disk and the running qmail-s
 """
 
 import os
+import time
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -17,7 +18,9 @@ VERDICTS = {
     "unknown": "go to a program at {to}, and it decides",
 }
 APPLY = "state.apply qmail-doublebounce"
+CHOOSE = "Set qmail_doublebounce:address in pillar, then "
 INSTRUCTION = 'Set qmail_doublebounce:instruction to "|exit 0" or "#", then state.apply qmail-doublebounce'
+YOUNG = 5  # seconds; one that cannot start is started again and again
 MANY = 100  # double bounces in the queue at once: on a server in order each is there for a moment
 
 
@@ -42,19 +45,26 @@ def look(settings, is_asked=True):
     shown = __salt__["qmail_control.show"](home, control)
     found = {**shown, **_end(shown, home, control)}
     found["service"] = _service(qmail)
+    words = _last_words(found["service"], settings)
+    dies = found["service"]["running"] is True and "cannot start" in "".join(words[-1:])
     unreadable, unknown = _unreadable(qmail)
     found["queue"] = _queue(qmail)
     found["log"] = _log(qmail)
     wanted = _wanted(settings)
-    wanted["holds"] = is_asked and not unreadable and _holds(wanted, found)
+    wanted["holds"] = is_asked and not unreadable and not dies and _holds(wanted, found)
     # What is done as asked is no problem: some want to keep their double bounces, and say so.
     as_asked = is_asked and _is_sink(wanted, found)
-    problems = [*_down(found["service"]), *unreadable, *unknown, *_problems(found, wanted, home, as_asked)]
-    found["problems"] = [{"problem": problem, "remedy": remedy} for problem, remedy in problems if problem]
+    down = _down(found["service"], dies, words)
+    problems = [*down, *unreadable, *unknown, *_problems(found, wanted, home, as_asked)]
+    found["problems"] = [
+        {"problem": problem, "remedy": remedy if is_asked or not remedy.startswith(APPLY) else f"{CHOOSE}{remedy}"}
+        for problem, remedy in problems
+        if problem
+    ]
     sink = wanted["address"] if is_asked else found["recipient"]
     found["problems"] += _former(None if wanted["mode"] == "discard" else sink, is_asked, home, control)
     found["pillar"] = wanted if is_asked else "It says nothing of qmail_doublebounce: the defaults are used."
-    found["verdict"] = _verdict(found, unreadable)
+    found["verdict"] = _verdict(found, unreadable, dies)
     return found
 
 
@@ -135,11 +145,29 @@ def _is_sink(wanted, found):
     return wanted["fate"] is not None and found["fate"] == wanted["fate"]
 
 
-def _down(service):
-    if service["running"] is False:
-        yield "qmail-send does not run: no mail is delivered.", "salt-call qmail_service.start"
+def _last_words(service, settings):
+    """Return what qmail-send's log ends with, where it is down or has just been started."""
+    young = service["running"] and time.time() - service["since"] < YOUNG
+    if not young and service["running"] is not False:
+        return []
+    qmail, runs = settings["qmail"], settings["service"]
+    words = (qmail["home"], qmail["queue"], runs["provider"], runs["name"], qmail["log"])
+    return __salt__["qmail_startup.last_words"](*words)
+
+
+def _down(service, dies, words):
+    """Tell that no mail is delivered, and what mends it: the log knows more than the process that is not there."""
+    ends = f" Its log ends: {' / '.join(words)}" if words else ""
+    start = "salt-call qmail_service.start"
+    if dies:
+        told = f"qmail-send is started again and again, and ends each time: no mail is delivered.{ends}"
+        yield told, f"Mend what the log tells, then {start}"
+    elif service["running"] is False:
+        mend = "Mend what the log tells, then " if "cannot start" in ends or "alert: " in ends else ""
+        yield f"qmail-send does not run: no mail is delivered.{ends}", f"{mend}{start}"
     if service["running"] is None:
-        yield f"Whether qmail-send runs cannot be told: {service['reason']}", "Set qmail_doublebounce:qmail:queue."
+        why = service.get("reason") or "this system does not show who holds a lock: there is no /proc/locks."
+        yield f"Whether qmail-send runs cannot be told: {why}", "Set qmail_doublebounce:qmail:queue."
 
 
 def _problems(found, wanted, home, as_asked):
@@ -245,10 +273,16 @@ def _stale_cdb(home):
     return "users/assign is newer than users/cdb, and qmail reads users/cdb only." if assign > cdb else None
 
 
-def _verdict(found, unreadable):
+def _verdict(found, unreadable, dies):
     verdict = "Double bounces " + VERDICTS[found["fate"]].format(to=found["recipient"]) + "."
-    if found["service"]["running"] and unreadable:
+    service = found["service"]
+    if not service["running"] or dies:
+        state = "Whether qmail-send runs cannot be told."
+        if dies or service["running"] is False:
+            state = f"No mail is delivered: qmail-send {'keeps ending' if dies else 'does not run'}."
+        return f"{state} By its control files, d{verdict[1:]}"
+    if unreadable:
         return f"{verdict} But qmail-send cannot read its control files, and would not start again."
-    if found["service"]["running"] and found["service"]["loaded"] is False:
+    if service["loaded"] is False:
         return f"{verdict} But the running qmail-send does not know yet."
     return verdict

@@ -61,6 +61,38 @@ def test_owner_and_mode_that_qmail_local_cannot_use_are_mended_and_put_back(mail
     assert home.snapshot() == before
 
 
+def test_whether_an_address_can_be_a_sink_is_told_before_anything_is_written(mailbox, home):
+    def sink(address=ADDRESS):
+        return mailbox.check(address)["sink"]
+
+    own = home.mailbox() / ".qmail"
+    would_vanish = "It can be one if it is nobody's: its mail is stored now, and would vanish."
+    assert sink() == f"{would_vanish} Its file is {own}."
+    fresh = "new@mail.example.net"
+    assert mailbox.check(fresh)["fate"] == "bounced"
+    assert sink(fresh) == f"It can be one: nobody gets its mail now. The formula makes {home.path}/alias/.qmail-new."
+    assert sink("new@elsewhere.example").startswith("It cannot be one: new@elsewhere.example leaves this server: ")
+    assert sink("new").startswith("It cannot be one: it holds no @")
+    assert sink("Postmaster@example.com") == "It should not be one: people write to postmaster."
+    mailbox.write()
+    assert sink() == f"It can be one: its mail vanishes already, by {own}."
+    home.mailbox().chmod(0o1755)
+    assert sink().startswith("It cannot be one yet: a message would be deferred: ")
+    (home.path / "alias/.qmail-default").write_text("./Maildir/\n")
+    assert sink(fresh).startswith("It cannot be one: new@mail.example.net ends at a catch-all, ")
+
+
+def test_what_the_outlook_says_is_what_write_does(mailbox, home):
+    for address in (ADDRESS, "new@mail.example.net", "new@elsewhere.example", "new@example.com"):
+        told = mailbox.check(address)["sink"]
+        try:
+            mailbox.write(address, test=True)
+        except (CommandExecutionError, SaltInvocationError) as err:
+            assert told == f"It cannot be one: {err}"
+        else:
+            assert told.startswith("It can be one")
+
+
 def test_a_mailbox_without_a_dot_qmail_file_gets_one_and_loses_it_again(mailbox, home):
     (home.mailbox() / ".qmail").unlink()
     before = home.snapshot()

@@ -9,6 +9,8 @@ import pytest
 from tests.support.queue_on_disk import Queue
 
 ADDRESS = "dummy@example.com"
+APPLY = "state.apply qmail-doublebounce"
+CANNOT = "alert: cannot start: unable to read controls"
 
 
 @pytest.fixture
@@ -127,7 +129,23 @@ def test_a_sink_that_stores_is_told(told, status, home):
     applied(home)
     (home.mailbox() / ".qmail").write_text("./Maildir/\n")
     assert status()["fate"] == "stored"
-    assert any("does not swallow" in problem for problem in told())
+    (problem,) = (problem for problem in told() if "does not swallow" in problem)
+    assert problem.endswith(f"{home.mailbox()}/.qmail delivers to './Maildir/'. {APPLY}, unless you want to keep them.")
+
+
+@pytest.mark.parametrize("dotqmail", ["./Maildir/\n", "|exit 0\n./Maildir/\n", "|cat >mail\n", "&joe\n", ""])
+def test_no_change_to_the_mailbox_that_gets_them_is_advised_but_the_formula(modules, home, dotqmail):
+    """It may be the postmaster's, who reads it; and without its only line it would store."""
+    home.add_assign(f"=postmaster:popuser:{home.uid}:{home.gid}:{home.mailbox()}:::")
+    (home.mailbox() / ".qmail").write_text(dotqmail)
+    found = modules.qmail_doublebounce.status({}, home=str(home.path))
+    assert found["recipient"] == "postmaster@mail.example.net"
+    checked = modules.qmail_mailbox.check(found["recipient"], home=str(home.path))
+    assert checked["sink"] == "It should not be one: people write to postmaster."
+    for reason in (found["reason"], checked["reason"]):
+        assert not any(word in reason for word in ("remove", "write", "replace", "exit 0'"))
+    (remedy,) = (one["remedy"] for one in found["problems"] if "postmaster@" in one["problem"])
+    assert remedy.startswith("Set qmail_doublebounce:address in pillar, then state.apply qmail-doublebounce")
 
 
 def test_a_sink_that_is_asked_to_store_is_no_problem(told, status, running):
@@ -234,8 +252,51 @@ def test_a_forgotten_qmail_newu_is_told(told, home):
     assert any("qmail-newu" in problem for problem in told())
 
 
-def test_a_qmail_send_that_is_down_comes_first(told, home):
+def test_a_qmail_send_that_is_down_comes_first(told, status, home):
+    applied(home)
     assert "no mail is delivered" in told()[0]
+    assert status()["verdict"] == (
+        "No mail is delivered: qmail-send does not run. By its control files, double bounces vanish at "
+        "dummy@example.com."
+    )
+
+
+@pytest.fixture
+def with_a_log(modules, home, tmp_path):
+    """Look where qmail-send's log ends with these lines."""
+
+    def look(*lines):
+        (tmp_path / "maillog").write_text("".join(f"Nov 24 02:11:15 mx qmail: 1.5 {line}\n" for line in lines))
+        qmail = {"home": str(home.path), "log": str(tmp_path / "maillog")}
+        return modules.qmail_doublebounce.status({"address": ADDRESS, "qmail": qmail})
+
+    return look
+
+
+def test_of_one_that_cannot_start_the_log_is_told(home, with_a_log):
+    applied(home)
+    found = with_a_log("status: exiting", CANNOT, CANNOT)
+    first = found["problems"][0]
+    assert first["problem"].endswith(f"no mail is delivered. Its log ends: status: exiting / {CANNOT}")
+    assert first["remedy"] == "Mend what the log tells, then salt-call qmail_service.start"
+
+
+def test_one_that_is_started_again_and_again_delivers_nothing(running, with_a_log, modules, monkeypatch):
+    applied(running)
+    restarted(running)
+    monkeypatch.setitem(modules.qmail_status.look.__globals__, "YOUNG", 3600)
+    assert with_a_log(CANNOT, "status: local 0/10 remote 0/20")["problems"] == []
+    found = with_a_log(CANNOT)
+    assert found["verdict"].startswith("No mail is delivered: qmail-send keeps ending.")
+    assert found["pillar"]["holds"] is False
+    assert "ends each time" in found["problems"][0]["problem"]
+    monkeypatch.setitem(modules.qmail_status.look.__globals__, "YOUNG", 0)
+    assert with_a_log(CANNOT)["problems"] == []  # it runs, and has for long
+
+
+def test_where_nothing_shows_whether_it_runs_the_verdict_says_so(status, home, modules, monkeypatch):
+    monkeypatch.setitem(modules.qmail_process.shown.__globals__, "PROC", str(home.path))
+    assert status()["verdict"].startswith("Whether qmail-send runs cannot be told. By its control files, ")
 
 
 def test_mode_discard_holds_where_it_discards(status, running):
