@@ -59,7 +59,7 @@ def purge(maildir, older_than=None, test=False):
     except OSError as err:
         raise CommandExecutionError(f"Cannot clear {maildir}: {err.strerror or err}.") from err
     deleted, kept, size = map(sum, zip(*halves))
-    return {"deleted": deleted, "kept": kept, "bytes": size, "seconds": round(time.monotonic() - began, 3)}
+    return {"deleted": deleted, "kept": kept, "bytes": size, "seconds": round(max(0.0, time.monotonic() - began), 3)}
 
 
 def take_out(token, maildir):

@@ -178,7 +178,7 @@ def expire(queue=None, home="/var/qmail", older_than=None, single=False, timeout
         "expired": len(aged) - len(left),
         "left": len(left),
         "bytes": sum(size for _, _, size in aged) - sum(size for _, _, size in left),
-        "seconds": round(time.monotonic() - began, 3),
+        "seconds": round(max(0.0, time.monotonic() - began), 3),
     }
 
 
@@ -239,7 +239,7 @@ def remove(
     with _plain_errors():
         removed = [_remove(path, home, chosen, service, test) for path in _queues(queue, home)]
     sums = {key: sum(one[key] for one in removed) for key in ("deleted", "kept", "bytes")}
-    return {**sums, "seconds": round(time.monotonic() - began, 3)}
+    return {**sums, "seconds": round(max(0.0, time.monotonic() - began), 3)}
 
 
 @contextlib.contextmanager

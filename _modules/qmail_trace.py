@@ -123,7 +123,7 @@ def _timed(trace):
     hop = trace["hops"][-1]
     if hop["seconds"] is None:
         now = time.monotonic()
-        hop["seconds"], trace["mark"] = round(now - trace["mark"], 2), now
+        hop["seconds"], trace["mark"] = round(max(0.0, now - trace["mark"]), 2), now
 
 
 def _new(trace, match):

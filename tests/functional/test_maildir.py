@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+import types
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -59,6 +60,14 @@ def test_test_mode_counts_and_touches_nothing(modules, maildir):
     before = [(path.stat().st_atime_ns, path.stat().st_ctime_ns) for path in paths]
     assert purge(modules, maildir, test=True) == {"deleted": 5, "kept": 0, "bytes": 5 * len(DOUBLE)}
     assert before == [(path.stat().st_atime_ns, path.stat().st_ctime_ns) for path in paths]
+
+
+def test_a_clock_that_goes_back_makes_no_negative_time(modules, maildir, monkeypatch):
+    """Virtual machines have such clocks; less than nothing would be shown as -0.0."""
+    ticks = itertools.count(100, -0.0001)
+    clock = types.SimpleNamespace(monotonic=lambda: next(ticks), time=time.time)
+    monkeypatch.setitem(modules.qmail_maildir.purge.__globals__, "time", clock)
+    assert str(modules.qmail_maildir.purge(str(maildir))["seconds"]) == "0.0"
 
 
 def test_only_old_ones_go(modules, maildir):
