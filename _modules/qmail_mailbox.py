@@ -108,9 +108,9 @@ def meaning(address, instruction="|exit 0", home="/var/qmail", control=None):
     """
     Tell what these instructions ask for, in an address's own dot-qmail file, whatever state the mailbox is in now.
 
-    Returns a dict with ``fate``, ``reason``, ``files``, ``forwards`` and ``programs``, as ``check`` does. The home, and
-    each file or Maildir that they name, is taken to be in order: what stands in the way there is no part of what was
-    asked for. ``fate`` is ``None`` where the address can have no such file, because its route ends before.
+    Returns a dict with ``fate``, ``reason``, ``exact``, ``files``, ``forwards`` and ``programs``, as ``check`` does.
+    The home, and each file or Maildir that they name, is taken to be in order: what stands in the way there is no part
+    of what was asked for. ``fate`` is ``None`` where the address can have no such file, because its route ends before.
 
     address
         The address.
@@ -130,8 +130,9 @@ def meaning(address, instruction="|exit 0", home="/var/qmail", control=None):
     contents = __salt__["qmail_sink.contents"](instruction)
     route = __salt__["qmail_route.resolve"](address, home, control=control)
     if route["outcome"] in ("remote", "dropped", "deferred") or not route["home"].startswith("/"):
-        return {"fate": None, "reason": route["reason"], "files": [], "forwards": [], "programs": []}
-    return __salt__["qmail_dotqmail.asks"](contents, route["exact"], route["home"], route["uid"], route["gid"])
+        return {"fate": None, "reason": route["reason"], "exact": None, "files": [], "forwards": [], "programs": []}
+    asked = __salt__["qmail_dotqmail.asks"](contents, route["exact"], route["home"], route["uid"], route["gid"])
+    return {**asked, "exact": route["exact"]}
 
 
 def make(address, home="/var/qmail", control=None, mailbox="auto", test=False):

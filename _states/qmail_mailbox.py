@@ -33,20 +33,25 @@ def sink(name, instruction="|exit 0", home="/var/qmail", control=None, mailbox="
     mailbox
         Who makes the mailbox where there is none: ``auto``, ``dotqmail`` or ``plesk``; see ``qmail_mailbox.write``.
     """
-    ret = {"name": name, "result": True, "comment": f"{name} is the sink already.", "changes": {}}
+    ret = {"name": name, "result": True, "comment": "", "changes": {}}
     changes = {}
     try:
         __salt__["qmail_sink.contents"](instruction)  # before Plesk makes a mailbox for nothing
         changes.update(__salt__["qmail_mailbox.make"](name, home, control, mailbox, test=__opts__["test"]))
         write = __salt__["qmail_mailbox.write"]
         changes.update(write(name, instruction, home, control, mailbox, test=__opts__["test"]))
+        meant = __salt__["qmail_mailbox.meaning"](name, instruction, home, control)
     except (CommandExecutionError, SaltInvocationError) as err:
         return {**ret, "result": False, "comment": str(err), "changes": changes, "skip_watch": True}
+    done = "given to a program" if meant["fate"] == "unknown" else meant["fate"]
     if not changes:
-        return ret
-    if __opts__["test"]:
-        return {**ret, "result": None, "changes": changes, "comment": f"{name} would become the sink."}
-    return {**ret, "changes": changes, "comment": f"{name} is now the sink."}
+        return {**ret, "comment": f"Mail for {name} is {done} already, by {meant['exact']}."}
+    if not __opts__["test"]:
+        return {**ret, "changes": changes, "comment": f"Mail for {name} is now {done}, by {meant['exact']}."}
+    comment = f"Mail for {name} would be {done}, by {meant['exact']}."
+    if "mailbox" in changes:  # where its file will be, Plesk knows
+        comment = f"Plesk would make the mailbox, and mail for {name} would be {done}."
+    return {**ret, "result": None, "changes": changes, "comment": comment}
 
 
 def restored(name, address=None, home=None):

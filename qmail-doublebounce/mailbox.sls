@@ -1,19 +1,23 @@
-{#- Make the address a mailbox that swallows what it receives. In mode discard qmail-send needs none. -#}
+{#- Make the address a mailbox that takes double bounces as the instruction says: by default it swallows them. In mode
+    discard qmail-send needs none. -#}
 {% from "qmail-doublebounce/map.jinja" import settings with context %}
 include:
   - .settings
 
-the sink swallows mail:
 {% if settings.mode == "sink" %}
+the sink is ready:
   qmail_mailbox.sink:
     - name: {{ (settings.address or "") | json }}
     - instruction: {{ settings.instruction | json }}
     - mailbox: {{ settings.mailbox }}
     - home: {{ settings.qmail.home | json }}
     - control: {{ settings.qmail.control | json }}
-{% else %}
-  test.nop:
-    - name: there is no sink in mode discard
-{% endif %}
     - require:
       - sls: qmail-doublebounce.settings
+{% else %}
+no sink is needed:
+  test.nop:
+    - name: qmail drops double bounces itself
+    - require:
+      - sls: qmail-doublebounce.settings
+{% endif %}

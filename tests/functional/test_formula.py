@@ -271,6 +271,7 @@ def test_mode_discard_empties_the_local_part(apply, running, pillar):
     running.write_control("doublebouncehost", "localhost\n")
     results = apply("qmail-doublebounce", {**pillar, "mode": "discard"})
     assert succeeded(results)
+    assert results[0].id == "no sink is needed"
     assert (running.control / "doublebounceto").read_text() == "\n"
     assert running.wait_until_loaded("@localhost")
     assert (running.mailbox() / ".qmail").read_text() == "./Maildir/\n"

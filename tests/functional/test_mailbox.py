@@ -334,6 +334,28 @@ def test_a_dot_qmail_file_that_is_a_link_is_left(home, mailbox):
     refused(home, mailbox, "symbolic link")
 
 
+@pytest.mark.parametrize(
+    ("instruction", "done"),
+    [
+        ("|exit 0", "swallowed"),
+        ("#", "swallowed"),
+        ("./Maildir/", "stored"),
+        ("&joe@example.org", "forwarded"),
+        ("|cat >/dev/null", "given to a program"),
+    ],
+)
+def test_the_state_says_what_becomes_of_mail_and_which_file_does_it(states, home, instruction, done):
+    path = home.mailbox() / ".qmail"
+    path.write_text("# another\n./Maildir/\n")
+
+    def said(**named):
+        return states.qmail_mailbox.sink(name=ADDRESS, instruction=instruction, home=str(home.path), **named).comment
+
+    assert said(test=True) == f"Mail for {ADDRESS} would be {done}, by {path}."
+    assert said() == f"Mail for {ADDRESS} is now {done}, by {path}."
+    assert said() == f"Mail for {ADDRESS} is {done} already, by {path}."
+
+
 def test_the_state_fails_and_silences_its_watch(states, home):
     returned = states.qmail_mailbox.sink(name="dummy@elsewhere.example", home=str(home.path))
     assert returned.result is False

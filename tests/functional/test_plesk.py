@@ -70,6 +70,7 @@ def test_test_mode_asks_but_makes_nothing(plesk, sink, home):
     assert told.result is None
     assert home.snapshot() == before
     assert plesk.verbs() == ["--info"]
+    assert told.comment == f"Plesk would make the mailbox, and mail for {ADDRESS} would be swallowed."
     assert told.changes["mailbox"] == sink().changes["mailbox"]
 
 
