@@ -12,6 +12,7 @@ def settings(
     instruction=None,
     mailbox=None,
     verify=None,
+    verify_timeout=None,
     home=None,
     control=None,
     queue=None,
@@ -35,7 +36,7 @@ def settings(
         The pillar, or the part of it under ``qmail_doublebounce``. ``None`` for this minion's own; over salt-ssh a
         function sees none, so there it must be given.
 
-    mode, address, instruction, mailbox, verify
+    mode, address, instruction, mailbox, verify, verify_timeout
         Settings of those names, instead of what pillar says.
 
     home, control, queue, log
@@ -64,6 +65,7 @@ def settings(
         "instruction": instruction,
         "mailbox": mailbox,
         "verify": verify,
+        "verify_timeout": verify_timeout,
         "qmail:home": home,
         "qmail:control": control,
         "qmail:queue": queue,
@@ -144,7 +146,7 @@ def status(pillar=None, mode=None, address=None, instruction=None, home=None, co
     return __salt__["qmail_status.look"](wanted, is_asked)
 
 
-def probe(pillar=None, timeout=30, address=None, home=None, control=None, queue=None, log=None):
+def probe(pillar=None, timeout=None, address=None, home=None, control=None, queue=None, log=None):
     """
     Make one double bounce, follow it through qmail-send's log to its end, and tell what became of it.
 
@@ -169,7 +171,9 @@ def probe(pillar=None, timeout=30, address=None, home=None, control=None, queue=
         As for ``settings``.
 
     timeout
-        Seconds to wait for the end.
+        Seconds to wait for the end, or ``auto``: 30, or one for every five messages that qmail-send has not looked at
+        yet where that is more, and an hour at most. ``None`` for the setting ``verify_timeout``, which is ``auto``
+        where pillar does not say otherwise.
 
     address, home, control, queue, log
         Settings, instead of what pillar says.

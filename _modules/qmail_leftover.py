@@ -63,6 +63,30 @@ def clear(token, since, age, known=(), home="/var/qmail", queue=None, grace=0, t
         time.sleep(max(POLL, time.monotonic() - now))  # a look at a large queue takes its time, too
 
 
+def ahead(home="/var/qmail", queue=None):
+    """
+    Return how many messages qmail-send has not looked at yet: they lie before one that is queued now.
+
+    Raises CommandExecutionError where the queue cannot be read.
+
+    home, queue
+        As for ``waits``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_leftover.ahead
+    """
+    try:
+        return sum(
+            len(__salt__["qmail_envelope.parts"](path)[0].waiting)
+            for path in __salt__["qmail_envelope.queues"](queue, home)
+        )
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot look into the queue: {err}.") from err
+
+
 def waits(token, since, age, known=(), home="/var/qmail", queue=None):
     """
     List the queued messages that hold a token: a list of dicts with ``queue`` (its path) and ``msg`` (the number).

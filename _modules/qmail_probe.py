@@ -3,6 +3,7 @@ Proof by a message: what becomes of a double bounce, followed through qmail-send
 """
 
 import contextlib
+import logging
 import os
 import re
 import secrets
@@ -11,6 +12,10 @@ import time
 
 from salt.exceptions import CommandExecutionError
 
+log = logging.getLogger(__name__)
+
+LEAST, MOST = 30, 3600  # seconds to wait for the end, where nobody says how many
+PER_SECOND = 5  # messages; the probe goes through the queue twice, and qmail-send looks at ten a second in a bad hour
 GRACE = 2  # seconds that a message gets to go its way, where the log does not show that it waits
 MOST_HOSTS = 20  # that are tried for an address that bounces
 LONGEST = 2048  # bytes of an envelope: a pipe holds them, and qmail-queue takes no longer address
@@ -28,7 +33,7 @@ REFUSED = {
 }
 
 
-def run(settings, timeout=30):
+def run(settings, timeout=None):
     """
     Queue a probe, follow it to its end, clean up behind it, and return what ``qmail_doublebounce.probe`` returns.
 
@@ -36,7 +41,8 @@ def run(settings, timeout=30):
         What ``qmail_doublebounce.settings`` returns.
 
     timeout
-        Seconds to wait for the end.
+        Seconds to wait for the end, or ``auto``: 30, or one for every five messages that qmail-send has not looked at
+        yet where that is more, and an hour at most. ``None`` for the setting ``verify_timeout``.
 
     CLI Example:
 
@@ -44,13 +50,18 @@ def run(settings, timeout=30):
 
         salt '*' qmail_probe.run '{qmail: {home: /var/qmail, control: null, queue: null, log: auto}}'
     """
-    __salt__["qmail_check.arguments"](timeout=timeout)
+    timeout = settings.get("verify_timeout") if timeout is None else timeout
+    is_auto = timeout in (None, "auto")
+    if not is_auto:
+        __salt__["qmail_check.arguments"](timeout=timeout)
     qmail = settings["qmail"]
     if __salt__["qmail_process.find"](qmail["home"], qmail["queue"]) is None:
         raise CommandExecutionError("qmail-send does not run: a probe would wait in the queue. Start it first.")
     log = None if qmail["log"] == "auto" else qmail["log"]
     where = __salt__["qmail_logfollow.position"](log, qmail["home"], qmail["queue"])
     probe = _planned(qmail)
+    if is_auto:
+        timeout = _patience(probe["ahead"])
     try:
         probe["trace"]["awaits"]["qp"] = _queue(qmail["home"], probe)
         told = _followed(probe, where, timeout, qmail)
@@ -59,8 +70,10 @@ def run(settings, timeout=30):
             _clean(probe, qmail, "unseen")
         raise
     end, reason = told["end"], told["reason"]
-    left, found = _clean(probe, qmail, end)
+    left, found, is_queued = _clean(probe, qmail, end)
     trace = probe["trace"]
+    if end == "unseen" and trace["end"] is None and is_queued:
+        reason = _too_early(probe, reason, timeout)
     if found and end == "unseen" and not _went_astray(trace):
         end, reason = "stored", f"{reason} A copy of it was found."
     return {
@@ -86,9 +99,24 @@ def _planned(qmail):
     return {
         "token": token,
         "since": time.time(),
+        "ahead": _ahead(qmail),
         "sent": {"to": recipient, "from": f"<{sender}>", "whole": target is not None},
         "trace": __salt__["qmail_trace.begin"](token, sender),
     }
+
+
+def _ahead(qmail):
+    """Return how many messages lie before the probe; none where the queue is of a form that nobody here knows."""
+    with contextlib.suppress(CommandExecutionError):
+        return __salt__["qmail_leftover.ahead"](qmail["home"], qmail["queue"])
+    return 0
+
+
+def _patience(ahead):
+    seconds = max(LEAST, min(MOST, ahead / PER_SECOND))
+    if seconds > LEAST:
+        log.warning("%d messages lie before the probe: it gets %d seconds.", ahead, seconds)
+    return seconds
 
 
 def _age(probe):
@@ -151,7 +179,7 @@ def _queue(home, probe):
 
 def _followed(probe, where, timeout, qmail):
     __salt__["qmail_trace.follow"](probe["trace"], where, timeout)
-    seconds = round(_age(probe), 2)
+    seconds = round(max(0.0, _age(probe)), 2)
     end, reason = _judged(probe, qmail)
     return {"end": end, "reason": reason, "seconds": seconds}
 
@@ -217,16 +245,32 @@ def _unseen(trace):
     return f"The log shows message {msg}, and no end of it within the timeout."
 
 
+def _too_early(probe, reason, timeout):
+    """Say of one that waits in the queue why, and how to wait longer."""
+    ahead = probe["ahead"]
+    behind = f", behind {ahead} messages that qmail-send had not looked at when it was sent" if ahead else ""
+    more = max(300, 10 * round(timeout))
+    told = (
+        f"It was still in the queue after {round(timeout, 2):g} s{behind}. Wait longer: salt-call "
+        f"qmail_doublebounce.probe timeout={more}; for every run, qmail_doublebounce:verify_timeout: {more}."
+    )
+    return told if ahead or probe["trace"]["hops"] else f"{reason} {told}"
+
+
 # What is left of it
 
 
 def _clean(probe, qmail, end):
-    """Take away what the probe left behind; return words for it, and how many copies were in Maildirs."""
+    """
+    Take away what the probe left behind; return words for it, how many copies were in Maildirs, and whether it was in
+    the queue.
+    """
     if end == "forwarded":
-        return "A copy of it went where it was forwarded to.", 0
+        return "A copy of it went where it was forwarded to.", 0, False
     if end in ("swallowed", "discarded", "triple-bounced"):
-        return "", 0
-    told = [] if end == "stored" else [_cleared(probe, qmail, end)]
+        return "", 0, False
+    cleared, is_queued = ("", False) if end == "stored" else _cleared(probe, qmail, end)
+    told = [cleared] if cleared else []
     maildirs, mboxes = _places(probe, qmail)
     removed, words = _taken_out(probe["token"], maildirs)
     told += words
@@ -234,24 +278,24 @@ def _clean(probe, qmail, end):
         told.append(f"A copy of it may be in {', '.join(mboxes)}, where it cannot be taken out safely.")
     if end == "stored" and not removed and not mboxes:
         told.append("A copy of it is where it was stored.")
-    return " ".join(told), removed
+    return " ".join(told), removed, is_queued
 
 
 def _cleared(probe, qmail, end):
-    """Have qmail-send give up what waits in the queue, and tell what came of that."""
+    """Have qmail-send give up what waits in the queue; tell what came of that, and whether anything waited."""
     known = [hop["msg"] for hop in probe["trace"]["hops"]]
     places = {"home": qmail["home"], "queue": qmail["queue"], "grace": 0 if end == "deferred" else GRACE}
     try:
         done = __salt__["qmail_leftover.clear"](probe["token"], probe["since"], _age(probe), known, **places)
     except CommandExecutionError as err:
-        return f"Whether it is in the queue cannot be told: {err}"
+        return f"Whether it is in the queue cannot be told: {err}", False
     numbers = ", ".join(str(msg) for msg in done["waits"] or done["given_up"])
     if done["waits"]:
         told = ", and its next try is its last" if done["given_up"] else ""
-        return f"It is in the queue as message {numbers}{told}."
+        return f"It is in the queue as message {numbers}{told}.", True
     if done["given_up"]:
-        return f"It waited in the queue as message {numbers}, and qmail-send was made to give it up."
-    return "It is not in the queue."
+        return f"It waited in the queue as message {numbers}, and qmail-send was made to give it up.", True
+    return "It is not in the queue.", False
 
 
 def _places(probe, qmail):

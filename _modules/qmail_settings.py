@@ -14,6 +14,7 @@ DEFAULTS = {
     "instruction": "|exit 0",
     "mailbox": "auto",
     "verify": False,
+    "verify_timeout": "auto",
     "qmail": {"home": "/var/qmail", "control": None, "queue": None, "log": "auto"},
     "service": {"provider": "auto", "name": "auto", "timeout": 60},
 }
@@ -140,6 +141,9 @@ def _problems(merged, given):
     ]
     if not isinstance(merged["verify"], bool):
         problems.append(f"{_path('verify')} is {merged['verify']!r}; allowed: true, false.")
+    patience = merged["verify_timeout"]
+    if patience not in (None, "auto") and not _is_seconds(patience):
+        problems.append(f"{_path('verify_timeout')} is {patience!r}; allowed: auto, or seconds, from 1 to 86400.")
     problems += _address_problems(merged, given)
     problems += _called("instruction", __salt__["qmail_sink.contents"], merged["instruction"])
     problems += _path_problems(qmail)
@@ -147,10 +151,13 @@ def _problems(merged, given):
         problems.append(f"{_path('qmail:log')} is {qmail['log']!r}; allowed: auto, journald, or an absolute path.")
     if not _is_name(service["name"]):
         problems.append(f"{_path('service:name')} is {service['name']!r}; allowed: auto, or the name of a service.")
-    timeout = service["timeout"]
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 1 <= timeout <= 86400:
-        problems.append(f"{_path('service:timeout')} is {timeout!r}; allowed: seconds, from 1 to 86400.")
+    if not _is_seconds(service["timeout"]):
+        problems.append(f"{_path('service:timeout')} is {service['timeout']!r}; allowed: seconds, from 1 to 86400.")
     return problems
+
+
+def _is_seconds(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value <= 86400
 
 
 def _address_problems(merged, given):

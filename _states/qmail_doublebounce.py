@@ -75,7 +75,7 @@ def verified(
     control=None,
     queue=None,
     log="auto",
-    timeout=30,
+    timeout="auto",
     always=False,
 ):
     """
@@ -106,7 +106,8 @@ def verified(
         The log of qmail-send: a file, a multilog directory, ``journald``, or ``auto``.
 
     timeout
-        Seconds to wait for the end of the probe.
+        Seconds to wait for the end of the probe; ``auto``: as many as what waits in the queue before it takes, see
+        ``qmail_doublebounce.probe``.
 
     always
         ``True``: in every run, not only after a change.
@@ -127,7 +128,7 @@ def mod_watch(
     control=None,
     queue=None,
     log="auto",
-    timeout=30,
+    timeout="auto",
     always=False,
     **kwargs,  # Salt itself adds to what the state was given
 ):
@@ -161,7 +162,8 @@ def _prove(ret, mode, address, instruction, home, control, queue, log, timeout):
     given = {"mode": mode, "address": address, "instruction": instruction}
     places = {"home": home, "control": control, "queue": queue, "log": log}
     try:
-        __salt__["qmail_check.arguments"](timeout=timeout)
+        if timeout not in (None, "auto"):
+            __salt__["qmail_check.arguments"](timeout=timeout)
         settings = __salt__["qmail_doublebounce.settings"]({}, **given, **places)
         expected = __salt__["qmail_proof.expected"](settings)
         if __opts__["test"]:

@@ -13,6 +13,7 @@ double bounces end as they are meant to:
     - control: {{ settings.qmail.control | json }}
     - queue: {{ settings.qmail.queue | json }}
     - log: {{ settings.qmail.log | json }}
+    - timeout: {{ settings.verify_timeout | json }}
     - watch:
       - sls: qmail-doublebounce.mailbox
       - sls: qmail-doublebounce.control

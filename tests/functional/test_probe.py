@@ -268,7 +268,7 @@ def test_where_qmail_queue_hands_messages_to_another_process_the_probe_is_known_
     assert (queued(home), stored(home)) == ([], [])
 
 
-@pytest.mark.parametrize("timeout", ["1m", None, -1, True, float("nan"), [30]])
+@pytest.mark.parametrize("timeout", ["1m", -1, True, float("nan"), [30]])
 def test_a_timeout_that_is_none_is_refused_before_anything_is_sent(home, server, states, probe, log, timeout):
     to_the_sink(home)
     server()
@@ -445,6 +445,68 @@ def test_a_stray_entry_in_the_queue_hides_nothing(home, server, probe):
     found = probe()
     assert "made to give it up" in found["left"]
     assert queued(home) == []
+
+
+@pytest.fixture
+def flood(home, modules, monkeypatch):
+    """Messages that came before the probe, and a qmail-send that looks at none of them yet."""
+
+    def flood(messages, least=0):
+        monkeypatch.setitem(modules.qmail_probe.run.__globals__, "LEAST", least)
+        for number in range(messages):
+            name = str(2**40 + number)
+            (home.path / "queue/mess/0" / name).write_text("To: dummy@example.com\n\n")
+            envelope = "u0\0p1\0Fjoe@example.com\0Tdummy@example.com\0\0"
+            (home.path / "queue/todo" / name).write_text(envelope.rpartition("\0")[0])
+
+    yield flood
+    (home.path / "hold").unlink(missing_ok=True)
+
+
+def test_where_mail_lies_before_it_the_probe_waits_in_proportion(home, server, probe, flood, states, log):
+    to_the_sink(home)
+    (home.path / "hold").touch()
+    server()
+    flood(10)
+    found = probe(timeout=None)
+    assert found["end"] == "unseen"
+    assert 2 <= found["seconds"] < 30
+    assert found["reason"] == (
+        "It was still in the queue after 2 s, behind 10 messages that qmail-send had not looked at when it was sent. "
+        "Wait longer: salt-call qmail_doublebounce.probe timeout=300; for every run, "
+        "qmail_doublebounce:verify_timeout: 300."
+    )
+    assert "It is in the queue as message" in found["left"]
+    returned = proved(states, home, log, always=True, timeout=0.1)  # as long as somebody says, and no longer
+    assert "still in the queue after 0.1 s, behind 11 messages" in str(returned.comment)
+
+
+def test_in_the_middle_of_a_flood_a_good_sink_is_proved(home, server, states, flood, log):
+    to_the_sink(home)
+    (home.path / "hold").touch()
+    server()
+    flood(300)
+    child = os.fork()
+    if not child:
+        while len(queued(home)) == 300:
+            time.sleep(0.01)
+        (home.path / "hold").unlink()
+        os._exit(0)
+    try:
+        returned = proved(states, home, log, always=True, timeout="auto")
+    finally:
+        os.waitpid(child, 0)
+    assert returned.result is True, returned.comment
+
+
+def test_how_long_to_wait_is_a_setting(modules, home, server, flood, log):
+    to_the_sink(home)
+    (home.path / "hold").touch()
+    server()
+    flood(10, least=30)
+    pillar = {"address": ADDRESS, "verify_timeout": 1, "qmail": {"home": str(home.path), "log": str(log)}}
+    found = modules.qmail_doublebounce.probe(pillar)
+    assert "still in the queue after 1 s" in found["reason"]
 
 
 def proved(states, home, log, **named):

@@ -71,6 +71,7 @@ def test_all_problems_are_told_at_once(settings):
         instruction=["", 1],
         mailbox="cpanel",
         verify="yes",
+        verify_timeout="soon",
         qmail={"home": "var/qmail", "log": 5},
         service={"provider": "upstart", "name": 1, "timeout": True},
     )
@@ -80,6 +81,7 @@ def test_all_problems_are_told_at_once(settings):
         "instruction",
         "mailbox",
         "verify",
+        "verify_timeout",
         "qmail:home",
         "qmail:log",
         "service:provider",
@@ -87,6 +89,13 @@ def test_all_problems_are_told_at_once(settings):
         "service:timeout",
     ):
         assert f"qmail_doublebounce:{place}" in told
+
+
+@pytest.mark.parametrize("given", ["auto", None, 1, 90.5, 86400])
+def test_a_probe_waits_as_long_as_is_needed_or_said(settings, given):
+    assert settings(mode="discard", verify_timeout=given)["verify_timeout"] == given
+    for wrong in (0, -1, True, 86401, "60", float("nan")):
+        assert "verify_timeout is" in problem(settings, mode="discard", verify_timeout=wrong)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ class Mta:
     A running stand-in. ``log`` is a file, written as syslog writes it, or a multilog directory. ``discard``: it has the
     discard feature. ``drops``: a line that the log loses, by its number. ``wrapped``: its qmail-queue hands messages on
     to another process. ``among``: lines of others that are logged after each line of its own. Files in the home tell it
-    to rotate its log at the next line (``rotate``), to log nothing more (``mute``), and to defer mail for recipients
+    to rotate its log at the next line (``rotate``), to log nothing more (``mute``), to look at no new message yet
+    (``hold``), to defer mail for recipients
     with certain words in them (``defer``), and to try nothing when it gets an ALRM (``stuck``); it counts these
     (``alarms``).
     """
@@ -73,7 +74,8 @@ class Mta:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
         self.say("status: local 0/10 remote 0/20")
         while True:
-            for name in sorted(os.listdir(self.home.path / "queue/todo")):
+            held = (self.home.path / "hold").exists()
+            for name in [] if held else sorted(os.listdir(self.home.path / "queue/todo")):
                 self.preprocess(name)
             if signal.sigtimedwait({signal.SIGALRM}, 0.02):
                 with (self.home.path / "alarms").open("a") as file:
