@@ -14,7 +14,8 @@ demo: .venv/salt
 test: .venv/tests
 	$(BIN)/python -m pytest $(ARGS)
 
-# Against a real qmail at /var/qmail, as root, which it changes meanwhile; skipped with the reason where there is none.
+# Against the real qmail at /var/qmail, as root, where nobody uses it: it is changed meanwhile, and put back. Skipped with
+# the reason where there is none, where qmail-send runs, and where anything is in the queue.
 qmail-test: .venv/tests
 	QMAIL_TEST=1 $(BIN)/python -m pytest tests/qmail $(ARGS)
 

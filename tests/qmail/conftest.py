@@ -8,6 +8,7 @@ import pathlib
 
 import pytest
 
+from tests.qmail.lent import lent, put_back, runs, waits
 from tests.qmail.server import borrowed
 
 QMAIL = pathlib.Path("/var/qmail")
@@ -25,11 +26,21 @@ def qmail():
 
 
 @pytest.fixture
-def server(qmail, modules):
+def ours(qmail, modules):
+    """That qmail, which nobody uses: without control files, users and aliases, until the test is over."""
+    why = runs(qmail, modules)
+    if why:
+        pytest.skip(why)
+    put_back(qmail)
+    why = waits(qmail)
+    if why:
+        pytest.skip(why)
+    with lent(qmail) as qmail:
+        yield qmail
+
+
+@pytest.fixture
+def server(ours):
     """That qmail with a domain and mailboxes of the tests, its qmail-send not started yet."""
-    if modules.qmail_process.find(str(qmail)) is not None:
-        pytest.skip("a qmail-send runs here: these tests change its control files, so stop it first")
-    if list((qmail / "queue/mess").glob("*/*")):
-        pytest.skip("there is mail in the queue here, and these tests would deliver it")
-    with borrowed(qmail) as server:
+    with borrowed(ours) as server:
         yield server

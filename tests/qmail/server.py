@@ -46,15 +46,12 @@ class Server:
             (top / name).write_text(text.format(top=top, log=self.log))
             (top / name).chmod(0o755)
         self.log.touch()
-        for name in ("doublebounceto", "doublebouncehost", "percenthack"):
-            (self.control / name).unlink(missing_ok=True)
         self.write("me", f"{self.HOST}\n")
         self.write("locals", f"{self.HOST}\n")
         self.write("virtualdomains", "doublebounce.test:dbtest\n")
         self.write("smtproutes", ":[127.0.0.1]:9\n")  # nothing listens there: nothing leaves this machine
         lines = [f"=postmaster:x:{UID}:{GID}:{top}/postmaster:::", f"=dbtest-sink:x:{UID}:{GID}:{top}/sink:::", "."]
         text = "".join(f"{line}\n" for line in lines)
-        (qmail / "users").mkdir(exist_ok=True)
         (qmail / "users/assign").write_text(text)
         (qmail / "users/cdb").write_bytes(cdb.from_assign(text))
         self.mailbox("postmaster", "./Maildir/\n")
@@ -116,13 +113,9 @@ def _runs(pid):
 
 @contextlib.contextmanager
 def borrowed(qmail):
-    """Lay a server out over the control files and users of a qmail, and put these back afterwards."""
+    """Lay a server out over a qmail that is ours for a while: see ``tests/qmail/lent.py``."""
     top = pathlib.Path(tempfile.mkdtemp(prefix="qmail-server-"))
     top.chmod(0o755)
-    kept = pathlib.Path(tempfile.mkdtemp(prefix="qmail-before-"))
-    for name in ("control", "users"):
-        if (qmail / name).exists():
-            subprocess.run(["cp", "--archive", qmail / name, kept / name], check=True)
     server = None
     try:
         server = Server(qmail, top)
@@ -130,9 +123,4 @@ def borrowed(qmail):
     finally:
         if server:
             server.stop()
-        for name in ("control", "users"):
-            shutil.rmtree(qmail / name, ignore_errors=True)
-            if (kept / name).exists():
-                subprocess.run(["cp", "--archive", kept / name, qmail / name], check=True)
-        shutil.rmtree(kept)
         shutil.rmtree(top)

@@ -128,12 +128,10 @@ def test_one_alarm_is_enough_for_a_probe_that_waits(server, look, alarms):
 
 
 @pytest.fixture
-def sticky_alias(qmail):
+def sticky_alias(ours):
     """Mail for ~alias, which is who nobody's mail goes to, is deferred."""
-    mode = stat.S_IMODE((qmail / "alias").stat().st_mode)
-    (qmail / "alias").chmod(mode | stat.S_ISVTX)
-    yield
-    (qmail / "alias").chmod(mode)
+    mode = stat.S_IMODE((ours / "alias").stat().st_mode)
+    (ours / "alias").chmod(mode | stat.S_ISVTX)
 
 
 @pytest.mark.usefixtures("sticky_alias")
