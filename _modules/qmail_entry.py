@@ -161,14 +161,13 @@ def _open(directory, name, path):
         handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
         return None
-    # Unbuffered: what is read twice must come from the file both times.
-    file = open(handle, "rb", buffering=0)  # noqa: SIM115
     try:
         _refuse(os.fstat(handle), path)
+        # Unbuffered: what is read twice must come from the file both times.
+        return open(handle, "rb", buffering=0)
     except BaseException:
-        file.close()
+        os.close(handle)
         raise
-    return file
 
 
 def _refuse(found, path):

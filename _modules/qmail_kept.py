@@ -253,8 +253,8 @@ def _file(record):
 
 def _summary(path, name):
     record = _record(path, name)
-    size = len(record.pop("contents")) if record["exists"] else None
-    return {"version": name, **record, "size": size}
+    contents = record.pop("contents")
+    return {"version": name, **record, "size": len(contents) if record["exists"] else None}
 
 
 @contextlib.contextmanager

@@ -147,7 +147,7 @@ def _prefix(recipient, host, control):
     entries = (os.fsencode(line).partition(b":") for line in lines)
     prefixes = {key.lower(): prefix for key, colon, prefix in entries if colon}  # the last of equal keys wins
     host = host.lower()
-    suffixes = [host[place:] for place, byte in enumerate(host) if byte == ord(".") and place]
+    suffixes = [host[place:] for place, byte in enumerate(host) if byte == ord(".")]
     keys = (recipient.lower(), host, *suffixes, b"")
     return next((prefixes[key] for key in keys if key in prefixes), None)
 

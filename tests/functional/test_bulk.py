@@ -1,14 +1,18 @@
 """Work over many files is done on both processors, is told of, and never ends silently."""
 
-import itertools
+import contextlib
 import logging
 import os
-import re
 import signal
+import socket
 import time
+import types
 
 import pytest
 from salt.exceptions import SaltReqTimeoutError
+
+from tests.support.queue_on_disk import until
+from tests.support.supervisors import lives
 
 
 def test_both_halves_are_done_and_at_the_same_time(modules):
@@ -72,46 +76,52 @@ def test_an_interrupt_ends_the_child_too(modules, tmp_path):
 
 
 @pytest.fixture
-def often(modules, monkeypatch):
-    """Progress ten times a second."""
-    monkeypatch.setitem(modules["qmail_bulk.progress"].func.__globals__, "SECONDS", 0.1)
+def clock(modules, monkeypatch):
+    """Set the clock of these modules alone, in seconds from now; it stands still between."""
+    began = time.monotonic()
+    now = types.SimpleNamespace(second=0)
+    stopped = types.SimpleNamespace(monotonic=lambda: began + now.second)
+    monkeypatch.setitem(modules["qmail_bulk.progress"].func.__globals__, "time", stopped)
+    return lambda second: setattr(now, "second", second)
 
 
-def told(modules, seconds=0.55):
-    tell = modules["qmail_bulk.progress"]("qmail_queue.remove")
-    deadline = time.monotonic() + seconds
-    for done in itertools.count(1):
-        if time.monotonic() > deadline:
-            return
-        tell(done, done * 100)
-        time.sleep(0.001)
+@pytest.fixture
+def told(modules, clock):
+    """Tell of a message in each of these seconds."""
+
+    def told(seconds):
+        tell = modules["qmail_bulk.progress"]("qmail_queue.remove")
+        for second in seconds:
+            clock(second)
+            tell(second, second * 100)
+
+    return told
 
 
-def test_progress_is_told_on_the_log_and_without_a_master_there_alone(modules, often, caplog):
+def send_by(modules, monkeypatch, send):
+    monkeypatch.setitem(modules["qmail_bulk.progress"].func.__globals__, "__salt__", {"event.send": send})
+
+
+def test_progress_is_told_on_the_log_and_without_a_master_there_alone(told, caplog):
     with caplog.at_level(logging.INFO):
-        told(modules, seconds=3)
+        told((0, 1, 4, 5, 6, 9, 10, 14, 20))
     lines = [record.getMessage() for record in caplog.records if "qmail_queue.remove" in record.getMessage()]
-    assert 2 <= len(lines) <= 30
-    assert re.fullmatch(r"qmail_queue\.remove: \d+ messages, \d+00 bytes after [0-3] seconds", lines[0])
+    assert lines == [f"qmail_queue.remove: {n} messages, {n}00 bytes after {n} seconds" for n in (5, 10, 20)]
 
 
-def test_progress_is_told_as_an_event(modules, often, monkeypatch):
+def test_progress_is_told_as_an_event(modules, told, monkeypatch):
     events = []
-    monkeypatch.setitem(
-        modules["qmail_bulk.progress"].func.__globals__,
-        "__salt__",
-        {"event.send": lambda tag, data: events.append((tag, data)) or True},
-    )
-    told(modules)
-    assert 2 <= len(events) <= 5
-    tag, data = events[0]
-    assert tag == "qmail-doublebounce/progress"
-    assert data["what"] == "qmail_queue.remove"
-    assert data["bytes"] == 100 * data["messages"]
+    send_by(modules, monkeypatch, lambda tag, data: events.append((tag, data)) or True)
+    told((4, 5, 9, 10))
+    about = {"what": "qmail_queue.remove"}
+    assert events == [
+        ("qmail-doublebounce/progress", {**about, "messages": number, "bytes": 100 * number, "seconds": number})
+        for number in (5, 10)
+    ]
 
 
 @pytest.mark.parametrize("failure", (OSError("no route"), SaltReqTimeoutError("no master"), None))
-def test_a_master_that_does_not_listen_is_not_asked_again(modules, often, monkeypatch, failure):
+def test_a_master_that_does_not_listen_is_not_asked_again(modules, told, monkeypatch, failure):
     events = []
 
     def send(tag, data):
@@ -120,6 +130,135 @@ def test_a_master_that_does_not_listen_is_not_asked_again(modules, often, monkey
             raise failure
         return False
 
-    monkeypatch.setitem(modules["qmail_bulk.progress"].func.__globals__, "__salt__", {"event.send": send})
-    told(modules)
+    send_by(modules, monkeypatch, send)
+    told((5, 10, 15))
     assert len(events) == 1
+
+
+def test_progress_of_two_halves_is_twice_that_of_the_own(modules, clock, caplog):
+    def work(half, tell):
+        clock(1000)
+        tell(3, 40)
+        return half
+
+    with caplog.at_level(logging.INFO):
+        assert modules["qmail_bulk.halves"](work, "some work") == [0, 1]
+    lines = [record.getMessage() for record in caplog.records if "some work" in record.getMessage()]
+    assert lines == ["some work: 6 messages, 80 bytes after 1000 seconds"]
+
+
+@pytest.fixture
+def at(tmp_path):
+    """The descriptor of a directory with one of each kind in it."""
+    (tmp_path / "file").write_bytes(b"x" * 600)
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    handle = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as left:
+        left.bind(f"/proc/self/fd/{handle}/socket")
+        yield handle
+    os.close(handle)
+
+
+def test_a_file_is_opened_at_its_beginning_and_nothing_else_is(modules, at):
+    opened = modules["qmail_bulk.reader"]()
+    fd, begin = opened("file", at)
+    assert (begin, os.read(fd, 600)) == (b"x" * 512, b"x" * 88)
+    os.close(fd)
+    before = len(os.listdir("/proc/self/fd"))
+    for name in ("link", "directory", "socket", "none"):
+        assert opened(name, at) == (None, b"")
+    assert len(os.listdir("/proc/self/fd")) == before
+    # Nobody writes to it: to wait for its other end would be to wait for ever.
+    signal.alarm(100)
+    fd, begin = opened("fifo", at)
+    signal.alarm(0)
+    assert begin == b""
+    os.close(fd)
+
+
+def test_what_only_the_owner_may_ask_for_is_done_without(modules, at, monkeypatch):
+    asked, real = [], os.open
+
+    def refusing(name, flags, **named):
+        asked.append(bool(flags & os.O_NOATIME))
+        if flags & os.O_NOATIME or name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return real(name, flags, **named)
+
+    monkeypatch.setattr(os, "open", refusing)
+    fd, begin = modules["qmail_bulk.reader"]()("file", at)
+    assert (begin, asked) == (b"x" * 512, [True, False])
+    os.close(fd)
+    with pytest.raises(PermissionError):
+        modules["qmail_bulk.reader"]()("closed", at)
+    assert asked == [True, False, True, False]
+
+
+def test_an_error_of_the_disk_is_told_and_nothing_stays_open(modules, at, monkeypatch):
+    real = os.read
+
+    def broken(fd, size):
+        if size == 512:
+            raise OSError(5, "Input/output error")
+        return real(fd, size)
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, "read", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        modules["qmail_bulk.reader"]()("file", at)
+    monkeypatch.undo()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_a_child_had_told_before_it_came_to_nothing_is_counted(modules):
+    here = os.getpid()
+
+    def work(half, tell):
+        if os.getpid() != here:
+            tell(7, 70)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return half
+
+    done = modules["qmail_bulk.halves"](work, "test", again=lambda done, size: (done, size))
+    assert done == [0, 1, (7, 70)]
+    assert modules["qmail_bulk.halves"](lambda half, tell: half, "test", again=lambda *_: "again") == [0, 1]
+
+
+def test_a_child_ends_when_its_parent_has(modules, tmp_path):
+    """It would go on alone, beside the next run, and delete."""
+    parent = os.fork()
+    if not parent:
+        here = os.getpid()
+
+        def work(half, tell):
+            if os.getpid() == here:
+                until(lambda: (tmp_path / "child").exists())
+                os.kill(here, signal.SIGKILL)
+            (tmp_path / "new").write_text(str(os.getpid()))
+            (tmp_path / "new").rename(tmp_path / "child")
+            while True:
+                tell(1, 1)
+                time.sleep(0.01)
+
+        modules["qmail_bulk.halves"](work, "test")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(parent, 0)[1]) == -signal.SIGKILL
+    child = int((tmp_path / "child").read_text())
+    until(lambda: not lives(child))
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is no child with one processor")
+def test_with_one_processor_there_is_no_child(modules, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    assert modules["qmail_bulk.halves"](lambda half, tell: os.getpid(), "test") == [os.getpid()] * 2
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    first, second = modules["qmail_bulk.halves"](lambda half, tell: os.getpid(), "test")
+    assert first == os.getpid() != second
+
+
+def test_the_age_is_counted_from_now(modules, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    cutoff = modules["qmail_bulk.cutoff"]
+    assert [cutoff(None), cutoff(0), cutoff(300)] == [float("inf"), 1000, 700]

@@ -42,6 +42,14 @@ def test_lists_skip_comments_and_empty_lines(control, home):
     assert control.lines("locals") == ["a", "c", " d", "e"]
 
 
+def test_a_nul_byte_ends_an_entry_and_begins_the_next(control, home):
+    (home.control / "locals").write_bytes(b"one.example\0two.example \0three.example\t\n\0hidden.example\n#no\0no\n")
+    assert control.lines("locals") == ["one.example", "two.example ", "three.example"]
+    (home.control / "locals").unlink()
+    (home.control / "me").write_bytes(b"one.example\0two.example\nthree.example\n")
+    assert control.lines("locals") == ["one.example", "two.example"]
+
+
 def test_show_tells_where_each_half_comes_from(control, home):
     shown = control.show()
     assert shown["recipient"] == "postmaster@mail.example.net"

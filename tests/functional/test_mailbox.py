@@ -360,3 +360,27 @@ def test_the_state_fails_and_silences_its_watch(states, home):
     returned = states.qmail_mailbox.sink(name="dummy@elsewhere.example", home=str(home.path))
     assert returned.result is False
     assert returned.full_return["skip_watch"] is True
+
+
+def test_a_sink_that_does_not_swallow_once_it_is_written_is_as_it_was(mailbox, home, monkeypatch):
+    """Somebody closes the mailbox between the look and the write: qmail-local defers mail to a sticky home."""
+    file, rename = home.mailbox() / ".qmail", os.rename
+    before = file.read_bytes(), file.stat().st_mode, file.stat().st_uid
+
+    def meanwhile(old, new, **named):
+        rename(old, new, **named)
+        if named.get("dst_dir_fd") is not None:
+            home.mailbox().chmod(0o1755)
+
+    monkeypatch.setattr(os, "rename", meanwhile)
+    with pytest.raises(CommandExecutionError, match=rf"cannot be a sink: .*sticky.* {file} is as it was\.$"):
+        mailbox.write()
+    assert (file.read_bytes(), file.stat().st_mode, file.stat().st_uid) == before
+    assert mailbox.restore(ADDRESS) == {}
+
+
+def test_a_sink_that_is_there_and_does_not_swallow_is_an_error_all_the_same(mailbox, home):
+    mailbox.write()
+    home.mailbox().chmod(0o1755)
+    refused(home, mailbox, "sticky")
+    refused(home, mailbox, "sticky", test=True)

@@ -78,6 +78,16 @@ def test_only_old_ones_go(modules, maildir):
     assert [path.name for path in (maildir / "new").iterdir()] == ["young"]
 
 
+def test_one_that_is_exactly_so_old_is_not_older(modules, maildir, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1_800_000_000.0)
+    for name, age in (("older", 501), ("as-old", 500), ("younger", 499)):
+        (maildir / "new" / name).write_bytes(DOUBLE)
+        os.utime(maildir / "new" / name, (1_800_000_000 - age,) * 2)
+    assert purge(modules, maildir, older_than=500, test=True)["deleted"] == 1
+    assert purge(modules, maildir, older_than=500) == {"deleted": 1, "kept": 2, "bytes": len(DOUBLE)}
+    assert sorted(path.name for path in (maildir / "new").iterdir()) == ["as-old", "younger"]
+
+
 @pytest.mark.parametrize(
     "contents",
     (
@@ -343,6 +353,32 @@ def test_one_message_is_taken_out_by_its_token_wherever_it_lies(modules, maildir
     left = sorted(path.name for path in maildir.glob("[nc]*/*"))
     assert left == sorted(["1.2.host", "directory", "fifo", "closed"] * 2)
     assert modules.qmail_maildir.take_out(TOKEN, str(maildir)) == 0
+
+
+@pytest.mark.parametrize("way", ["purge", "take_out"])
+@pytest.mark.parametrize("other", [MAIL, None])
+def test_what_came_in_the_place_of_a_message_that_was_looked_at_stays(modules, maildir, monkeypatch, way, other):
+    file = maildir / "new" / "1.1.host"
+    file.write_bytes(DOUBLE + TOKEN.encode())
+    fstat = os.fstat
+
+    def swapped(fd):
+        found = fstat(fd)
+        if os.path.realpath(f"/proc/self/fd/{fd}") == str(file):
+            if other is None:
+                file.unlink()
+            else:
+                (maildir / "tmp" / "other").write_bytes(other)
+                (maildir / "tmp" / "other").rename(file)
+        return found
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(os, "fstat", swapped)
+    if way == "purge":
+        assert purge(modules, maildir) == {"deleted": 0, "kept": 0, "bytes": 0}
+    else:
+        assert modules.qmail_maildir.take_out(TOKEN, str(maildir)) == 0
+    assert [path.read_bytes() for path in maildir.rglob("*.host")] == ([] if other is None else [other])
 
 
 @pytest.mark.parametrize("name", ["Maildir", "new", "cur"])

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import pathlib
 import re
 import select
 import signal
@@ -337,6 +338,54 @@ def test_after_the_end_of_guardian_and_process_the_next_run_starts_qmail_send(se
     without_a_guardian(lambda: server.modules["qmail_pause.during"](killed, home=str(server.home.path)))
     assert server.holder() is None
     assert server.remove()["deleted"] == 10
+    assert server.holder()
+
+
+def test_what_an_earlier_boot_has_left_behind_is_not_started(server):
+    server.boot()
+    during, recover = (server.modules[f"qmail_pause.{name}"] for name in ("during", "recover"))
+    home = str(server.home.path)
+    without_a_guardian(lambda: during(killed, home=home))
+    note = pathlib.Path(server.modules["qmail_loaded.directory"](home), "paused")
+    of_this_boot = note.read_bytes()
+    assert of_this_boot == pathlib.Path("/proc/sys/kernel/random/boot_id").read_bytes()
+    for other in (b"0" * len(of_this_boot), of_this_boot[:-2] + b"x\n", b"", b"unknown"):
+        note.write_bytes(other)
+        assert recover(home) is False
+        assert server.remove()["kept"] == 22 - 10
+        assert server.holder() is None
+    note.write_bytes(of_this_boot)
+    assert recover(home) is True
+    assert server.holder()
+    assert recover(home) is False
+
+
+def test_the_guardian_outlives_the_end_of_all_its_processs_group(server):
+    server.boot()
+
+    def run():
+        os.setsid()
+        server.modules["qmail_pause.during"](lambda lock: os.killpg(0, signal.SIGKILL), home=str(server.home.path))
+
+    assert ended(run) == signal.SIGKILL
+    assert server.holder()
+
+
+@pytest.mark.parametrize("number", (signal.SIGHUP, signal.SIGINT, signal.SIGTERM))
+def test_the_guardian_does_not_end_by_what_ends_a_session(server, number):
+    server.boot()
+
+    def catches(pid):
+        caught = re.search(r"SigCgt:\s*(\w+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]
+        return int(caught, 16) >> (number - 1) & 1
+
+    def work(lock):
+        (guardian,) = pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        until(lambda: catches(guardian) and os.getsid(int(guardian)) == int(guardian))
+        os.kill(int(guardian), number)
+        killed(lock)
+
+    assert ended(lambda: server.modules["qmail_pause.during"](work, home=str(server.home.path))) == signal.SIGKILL
     assert server.holder()
 
 

@@ -57,6 +57,25 @@ def test_default_files_are_cut_at_each_dash_from_the_right(resolve, home):
     assert resolve("z@example.com")["default"] == "z"
 
 
+def test_an_address_that_ends_in_default_has_that_for_its_default_as_it_was_spelled(resolve, home):
+    home.add_assign(f"+1-:domain:{home.uid}:{home.gid}:{home.path}/alias:-::")
+    (home.path / "alias/.qmail-list-default").write_text("#\n")
+    for address, default in (("list-Default", "Default"), ("list-DEFAULT", "DEFAULT"), ("list-a-Default", "a-Default")):
+        route = resolve(f"{address}@example.com")
+        assert (os.path.basename(route["dotqmail"]), route["default"]) == (".qmail-list-default", default)
+
+
+def test_only_what_begins_with_a_dot_stands_for_the_hosts_below_it(resolve, home):
+    home.write_control("virtualdomains", "example.com:1\n.example.org:1\n.net:1\n.example.net:\n")
+    domains = {host: resolve(f"dummy@{host}")["domain"] for host in ("example.com", "sub.example.com", "xexample.com")}
+    assert domains == {"example.com": "virtualdomains", "sub.example.com": "remote", "xexample.com": "remote"}
+    assert resolve("dummy@a.b.example.org")["recipient"] == "1-dummy@a.b.example.org"
+    assert resolve("dummy@.example.org")["recipient"] == "1-dummy@.example.org"
+    assert resolve("dummy@example.org")["domain"] == "remote"
+    assert resolve("dummy@example.net")["domain"] == "virtualdomains"
+    assert resolve("dummy@a.example.net")["domain"] == "remote"  # the longer one wins, and has no prefix
+
+
 def test_a_directory_and_a_dangling_link_are_no_dot_qmail_file(resolve, home):
     file = home.mailbox() / ".qmail"
     file.unlink()

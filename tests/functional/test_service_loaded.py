@@ -140,3 +140,14 @@ def test_a_process_that_is_expected_counts_only_if_it_holds_the_lock(running, mo
     assert [find(str(running.path), expected=expected) for expected in (None, pid, os.getpid(), 1, 2**30)] == [pid] * 5
     other = Home(running.path.parent / "other")
     assert find(str(other.path), expected=pid) is None
+
+
+@pytest.mark.parametrize(("behind", "is_loaded"), [(-1, True), (0, True), (1, True), (1.5, False), (2, False)])
+def test_a_change_within_the_tick_of_the_start_is_taken_for_loaded(running, modules, monkeypatch, behind, is_loaded):
+    """Times in ticks, and one that a float holds exactly."""
+    inside = modules["qmail_loaded.current"].func.__globals__
+    of_process = {"qmail_process.since": lambda pid: 1024.0, "qmail_process.tick": lambda: 0.25}
+    monkeypatch.setitem(inside, "__salt__", {**of_process, "qmail_process.identity": lambda pid: None})
+    monkeypatch.setitem(inside, "recall", lambda *_: {})
+    monkeypatch.setitem(inside, "_changed", lambda *_: 1024 + behind * 0.25)
+    assert modules.qmail_loaded.current(running.pid(), str(running.path)) is is_loaded

@@ -252,6 +252,18 @@ def test_a_forgotten_qmail_newu_is_told(told, home):
     assert any("qmail-newu" in problem for problem in told())
 
 
+@pytest.mark.parametrize(
+    ("assign", "cdb", "is_stale"), [(9, 9, False), (9, 10, False), (10, 9, True), (9, None, False)]
+)
+def test_a_cdb_is_stale_only_where_its_source_is_newer(told, home, assign, cdb, is_stale):
+    os.utime(home.path / "users/assign", (assign, assign))
+    if cdb is None:
+        (home.path / "users/cdb").unlink()
+    else:
+        os.utime(home.path / "users/cdb", (cdb, cdb))
+    assert any("users/assign is newer" in problem for problem in told()) is is_stale
+
+
 def test_a_qmail_send_that_is_down_comes_first(told, status, home):
     applied(home)
     assert "no mail is delivered" in told()[0]

@@ -1,0 +1,438 @@
+"""Each step of reading, writing and keeping one name in a directory where others may be at work at that moment."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import threading
+import time
+
+import pytest
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users: needs root")
+LARGEST = 1 << 20
+
+
+@pytest.fixture
+def entry(modules):
+    return modules.qmail_entry
+
+
+@pytest.fixture
+def at(tmp_path):
+    """The descriptor of a directory."""
+    handle = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    yield handle
+    os.close(handle)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "doublebounceto"
+
+
+@pytest.fixture(autouse=True)
+def in_time():
+    """What would wait for a FIFO's other end does not wait for ever."""
+
+    def late(*_):
+        raise TimeoutError("it waits")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(100)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def opened():
+    """List the files that this process has open."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+    return sorted(path for path in found if path.startswith("/") and "/fd" not in path)
+
+
+def meanwhile(monkeypatch, call, what):
+    """Have something done right behind the next call of one of the system's functions."""
+    real = getattr(os, call)
+
+    def called(*words, **named):
+        monkeypatch.setattr(os, call, real)
+        try:
+            return real(*words, **named)
+        finally:
+            what()
+
+    monkeypatch.setattr(os, call, called)
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_before_all_is_said_to_be_done(
+    modules, path, minion_opts, monkeypatch
+):
+    path.write_text("postmaster\n")
+    calls = []
+    fsync, rename = os.fsync, os.rename
+
+    def synced(handle):
+        calls.append(("fsync", os.readlink(f"/proc/self/fd/{handle}")))
+        fsync(handle)
+
+    def renamed(old, new, **named):
+        calls.append(("rename", str(new)))
+        rename(old, new, **named)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "rename", renamed)
+    modules.qmail_file.replace(str(path), "dummy\n")
+    kept = minion_opts["qmail_kept.directory"] + str(path)
+
+    def safely(name, temporary, directory):
+        return [("fsync", temporary), ("rename", name), ("fsync", directory)]
+
+    temporary = next(what for call, what in calls if call == "fsync" and "/.new-" in what)
+    assert calls == [
+        *safely(f"{kept}/v1", f"{kept}/v1.new", kept),
+        *safely(f"{kept}/ledger", f"{kept}/ledger.new", kept),
+        *safely("doublebounceto", temporary, str(path.parent)),
+    ] + ([] if len(calls) == 9 else safely(f"{kept}/ledger", f"{kept}/ledger.new", kept))
+
+
+def test_a_removal_is_on_the_disk_before_it_is_said_to_be_done(modules, path, monkeypatch):
+    modules.qmail_file.replace(str(path), "dummy\n")
+    gone = []
+    fsync = os.fsync
+
+    def synced(handle):
+        if os.readlink(f"/proc/self/fd/{handle}") == str(path.parent):
+            gone.append(not path.exists())
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    modules.qmail_file.restore(str(path))
+    assert gone == [True]
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o772, 0o720, 0o702])
+def test_a_link_is_not_followed_where_a_group_or_all_can_write(entry, tmp_path, mode):
+    (tmp_path / "real").mkdir()
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "link").symlink_to(tmp_path / "real")
+    shared.chmod(mode)
+    before = opened()
+    with pytest.raises(CommandExecutionError, match=f"{shared}/link leads through the symbolic link link"):
+        entry.directory(f"{shared}/link")
+    with pytest.raises(CommandExecutionError, match=r"^the file leads"):
+        entry.directory(f"{shared}/link", "the file")
+    assert opened() == before
+    shared.chmod(0o755)
+    os.close(entry.directory(f"{shared}/link"))
+
+
+@root_only
+@pytest.mark.parametrize(("owner", "is_followed"), [(0, True), (4242, True), (4243, False), (1, False)])
+def test_a_link_is_followed_where_root_or_the_user_of_this_process_has_made_it(
+    entry, tmp_path, monkeypatch, owner, is_followed
+):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some/link").symlink_to("../real")
+    os.chown(tmp_path / "some", owner, 0)
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    with contextlib.nullcontext() if is_followed else pytest.raises(CommandExecutionError, match="leads through"):
+        handle = entry.directory(f"{tmp_path}/some/link")
+        assert os.readlink(f"/proc/self/fd/{handle}") == str(tmp_path / "real")
+        os.close(handle)
+
+
+def test_as_many_links_are_followed_as_linux_follows(entry, tmp_path):
+    (tmp_path / "l0").mkdir()
+    for number in range(1, 42):
+        (tmp_path / f"l{number}").symlink_to(f"./l{number - 1}" if number % 2 else tmp_path / f"l{number - 1}")
+    handle = entry.directory(f"{tmp_path}/l40")
+    assert os.readlink(f"/proc/self/fd/{handle}") == str(tmp_path / "l0")
+    os.close(handle)
+    os.listdir(tmp_path / "l40")
+    before = opened()
+    for refuse in (entry.directory, os.listdir):
+        with pytest.raises(OSError, match="Too many levels of symbolic links"):
+            refuse(f"{tmp_path}/l41")
+    assert opened() == before
+
+
+def test_a_directory_is_walked_with_one_descriptor_and_leaves_that_alone(entry, tmp_path):
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/file").touch()
+    before = opened()
+    handle = entry.directory(f"{tmp_path}/a/b")
+    assert opened() == sorted([*before, f"{tmp_path}/a/b"])
+    os.close(handle)
+    for name, error in (("a/none/c", FileNotFoundError), ("a/file/c", NotADirectoryError)):
+        with pytest.raises(error):
+            entry.directory(f"{tmp_path}/{name}")
+    assert opened() == before
+
+
+def test_reading_leaves_nothing_open_whatever_is_there(entry, at, path):
+    before = opened()
+    assert entry.read(at, path.name, str(path)) is None
+    path.write_bytes(b"dummy\n")
+    assert entry.read(at, path.name, str(path))["contents"] == b"dummy\n"
+    path.write_bytes(b"x" * (LARGEST + 1))
+    with pytest.raises(CommandExecutionError, match=f"{path} is larger than 1048576 bytes"):
+        entry.read(at, path.name, str(path))
+    assert opened() == before
+
+
+def test_the_largest_file_is_read_whole_also_in_small_pieces(entry, at, path, monkeypatch):
+    contents = os.urandom(LARGEST)
+    path.write_bytes(contents)
+    assert entry.read(at, path.name, str(path))["contents"] == contents
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda handle, size, place: pread(handle, min(size, 99_999), place))
+    assert entry.read(at, path.name, str(path))["contents"] == contents
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "directory", "nothing"])
+def test_what_takes_the_place_of_a_file_at_the_last_instant_is_not_opened(entry, at, path, monkeypatch, kind):
+    path.write_text("postmaster\n")
+    (path.parent / "secret").write_text("secret\n")
+
+    def swap():
+        path.unlink()
+        if kind == "link":
+            path.symlink_to("secret")
+        if kind == "fifo":
+            os.mkfifo(path)
+        if kind == "directory":
+            path.mkdir()
+
+    before = opened()
+    meanwhile(monkeypatch, "stat", swap)
+    if kind == "nothing":
+        assert entry.read(at, path.name, str(path)) is None
+    else:
+        with pytest.raises(OSError if kind == "link" else CommandExecutionError):
+            entry.read(at, path.name, str(path))
+    assert opened() == before
+
+
+def test_a_device_is_not_even_opened(entry, monkeypatch):
+    handle = os.open("/dev", os.O_RDONLY | os.O_DIRECTORY)
+    tried = []
+    monkeypatch.setattr(os, "open", lambda *words, **named: tried.append(words))
+    try:
+        with pytest.raises(CommandExecutionError, match="/dev/null is a device or socket, not a file"):
+            entry.read(handle, "null", "/dev/null")
+    finally:
+        monkeypatch.undo()
+        os.close(handle)
+    assert tried == []
+
+
+def new(text, **more):
+    return {"contents": text.encode(), "uid": os.geteuid(), "gid": os.getegid(), "mode": "0644", **more}
+
+
+def test_a_file_that_was_swapped_for_its_twin_is_not_replaced(entry, at, path, monkeypatch):
+    path.write_text("postmaster\n")
+    old = entry.read(at, path.name, str(path))
+
+    def swap():
+        (path.parent / "twin").write_text("postmaster\n")
+        (path.parent / "twin").rename(path)
+
+    meanwhile(monkeypatch, "fchmod", swap)
+    before = opened()
+    assert entry.put(at, path.name, new("dummy\n"), old, str(path)) is False
+    assert path.read_text() == "postmaster\n"
+    assert os.listdir(path.parent) == [path.name]
+    assert opened() == before
+
+
+def test_a_file_that_comes_or_goes_at_the_last_instant_is_left_so(entry, at, path, monkeypatch):
+    meanwhile(monkeypatch, "fchmod", lambda: path.write_text("somebody\n"))
+    assert entry.put(at, path.name, new("dummy\n"), None, str(path)) is False
+    assert path.read_text() == "somebody\n"
+    old = entry.read(at, path.name, str(path))
+    meanwhile(monkeypatch, "fchmod", path.unlink)
+    assert entry.put(at, path.name, new("dummy\n"), old, str(path)) is False
+    assert os.listdir(path.parent) == []
+
+
+@pytest.mark.parametrize("what", [{"contents": b"somebody\n"}, {"mode": "0600"}, {"uid": 4242}, None])
+def test_what_is_other_than_it_was_read_is_not_replaced(entry, at, path, what):
+    path.write_text("postmaster\n")
+    old = entry.read(at, path.name, str(path))
+    assert entry.put(at, path.name, new("dummy\n"), old and what and {**old, **what}, str(path)) is False
+    assert entry.put(at, path.name, None, what and {**old, **what}, str(path)) is False
+    assert path.read_text() == "postmaster\n"
+
+
+def test_a_file_is_put_replaced_and_removed(entry, at, path):
+    before = opened()
+    assert entry.put(at, path.name, new("one\n"), None, str(path)) is True
+    assert entry.put(at, path.name, new("two\n", mode="0400"), new("one\n"), str(path)) is True
+    assert (path.read_text(), path.stat().st_mode & 0o7777) == ("two\n", 0o400)
+    assert entry.put(at, path.name, None, new("two\n", mode="0400"), str(path)) is True
+    assert entry.put(at, path.name, None, None, str(path)) is True
+    assert os.listdir(path.parent) == []
+    assert opened() == before
+
+
+@root_only
+def test_a_file_is_closed_to_all_until_it_has_its_owner(entry, at, path, monkeypatch):
+    seen = []
+    real = os.fchown
+
+    def fchown(handle, uid, gid):
+        found = os.fstat(handle)
+        seen.append((found.st_mode & 0o7777, uid, gid))
+        real(handle, uid, gid)
+
+    monkeypatch.setattr(os, "fchown", fchown)
+    for uid, gid in ((4242, 0), (0, 4243), (4242, 4243), (0, 0)):
+        path.unlink(missing_ok=True)
+        entry.put(at, path.name, new("dummy\n", uid=uid, gid=gid, mode="4711"), None, str(path))
+        found = path.stat()
+        assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (uid, gid, 0o4711)
+    assert [mode for mode, _, _ in seen] == [0o600] * len(seen)
+    assert (4242, 4243) in [owner for _, *owner in seen] or [0o600, 4242, 4243] in map(list, seen)
+
+
+# What is kept.
+
+
+@pytest.mark.parametrize("mode", [0o740, 0o720, 0o710, 0o704, 0o702, 0o701])
+def test_a_store_that_a_group_can_reach_is_refused(modules, path, minion_opts, mode):
+    modules.qmail_file.replace(str(path), "one\n")
+    kept = pathlib.Path(minion_opts["qmail_kept.directory"])
+    kept.chmod(mode)
+    with pytest.raises(CommandExecutionError, match=f"{kept} is open to others. Mend it: chown root"):
+        modules.qmail_file.replace(str(path), "two\n")
+    kept.chmod(0o700)
+    assert path.read_text() == "one\n"
+
+
+@root_only
+def test_a_store_of_somebody_else_is_refused_and_roots_or_ones_own_is_not(modules, path, minion_opts, monkeypatch):
+    modules.qmail_file.replace(str(path), "one\n")
+    kept = minion_opts["qmail_kept.directory"]
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    for owner, is_taken in ((4242, True), (0, True), (4243, False), (1, False)):
+        os.chown(kept, owner, 0)
+        with contextlib.nullcontext() if is_taken else pytest.raises(CommandExecutionError, match="open to others"):
+            os.close(modules.qmail_kept.lock(str(path)))
+
+
+def test_of_two_processes_one_waits_until_the_other_has_done_with_the_file(modules, path, tmp_path, monkeypatch):
+    held, release = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        with contextlib.suppress(BaseException):
+            modules.qmail_kept.lock(str(path))
+            os.write(held[1], b".")
+            os.read(release[0], 1)
+            (tmp_path / "done").touch()
+        os._exit(0)
+    sleep, asked = time.sleep, []
+
+    def waited(seconds):
+        if not asked:
+            os.write(release[1], b".")
+        asked.append(seconds)
+        sleep(0.01)
+
+    try:
+        assert os.read(held[0], 1) == b"."
+        monkeypatch.setattr(time, "sleep", waited)
+        handle = modules.qmail_kept.lock(str(path))
+        assert (tmp_path / "done").exists()
+        os.close(handle)
+        assert asked
+    finally:
+        os.write(release[1], b".")
+        os.waitpid(child, 0)
+        for end in (*held, *release):
+            os.close(end)
+
+
+def test_a_lock_that_was_not_had_is_not_left_open(modules, path, monkeypatch):
+    holder = modules.qmail_kept.lock(str(path))
+    before = opened()
+    now = time.monotonic()
+    monkeypatch.setattr(time, "sleep", lambda _: monkeypatch.setattr(time, "monotonic", lambda: now + 1000))
+    with pytest.raises(CommandExecutionError, match=r"has worked on .* for 60 seconds"):
+        modules.qmail_kept.lock(str(path))
+    assert opened() == before
+    os.close(holder)
+
+
+def test_versions_are_counted_on_and_the_tenth_is_newer_than_the_ninth(modules, path):
+    kept = modules.qmail_kept
+    os.close(kept.lock(str(path)))
+    for number in range(11):
+        kept.keep(str(path), new(f"{number}\n"))
+    kept.keep(str(path), new("3\n"))
+    home = pathlib.Path(kept.directory(str(path)))
+    for name in ("vx", "v", "w1", "v12x"):
+        (home / name).write_text("none of ours")
+    listed = [found["version"] for found in kept.versions(str(path))]
+    assert listed == [f"v{number}" for number in (12, 11, 10, 9, 8, 7, 6, 5, 3, 2, 1)]
+    assert kept.version(str(path))["contents"] == b"3\n"
+    assert kept.version(str(path), "v10")["contents"] == b"9\n"
+    for missing in ("v4", "v13", "vx", "../v1"):
+        with pytest.raises(SaltInvocationError, match="v12, v11"):
+            kept.version(str(path), missing)
+
+
+def test_a_kept_version_tells_when_and_what_it_was(modules, path, monkeypatch):
+    os.close(modules.qmail_kept.lock(str(path)))
+    monkeypatch.setattr(time, "gmtime", lambda: time.struct_time((2026, 11, 24, 2, 11, 15, 1, 328, 0)))
+    modules.qmail_kept.keep(str(path), {"contents": b"caf\xe9\n", "uid": 7, "gid": 8, "mode": "0640"})
+    modules.qmail_kept.keep(str(path), None)
+    at = "2026-11-24T02:11:15Z"
+    assert modules.qmail_kept.versions(str(path)) == [
+        {"version": "v2", "time": at, "exists": False, "uid": None, "gid": None, "mode": None, "size": None},
+        {"version": "v1", "time": at, "exists": True, "uid": 7, "gid": 8, "mode": "0640", "size": 5},
+    ]
+    assert modules.qmail_kept.version(str(path)) is None
+    found = {"contents": b"caf\xe9\n", "uid": 7, "gid": 8, "mode": "0640"}
+    assert modules.qmail_kept.version(str(path), "v1") == found
+
+
+def test_what_is_damaged_is_named_and_nothing_is_written(modules, path):
+    modules.qmail_file.replace(str(path), "dummy\n")
+    ledger = pathlib.Path(modules.qmail_kept.directory(str(path)), "ledger")
+    ledger.write_text("{")
+    with pytest.raises(CommandExecutionError, match=f"{ledger} is damaged"):
+        modules.qmail_file.replace(str(path), "two\n")
+    assert path.read_text() == "dummy\n"
+
+
+@root_only
+def test_a_link_in_place_of_what_is_to_be_kept_is_not_written_through(modules, path, tmp_path):
+    modules.qmail_file.replace(str(path), "dummy\n")
+    (tmp_path / "precious").write_text("precious\n")
+    pathlib.Path(modules.qmail_kept.directory(str(path)), "ledger.new").symlink_to(tmp_path / "precious")
+    with pytest.raises(CommandExecutionError, match="Cannot keep a record"):
+        modules.qmail_file.replace(str(path), "two\n")
+    assert (tmp_path / "precious").read_text() == "precious\n"
+
+
+def test_a_writer_that_comes_back_finds_the_lock_free(modules, path):
+    for text in ("one\n", "two\n"):
+        modules.qmail_file.replace(str(path), text)
+    done = threading.Thread(target=lambda: os.close(modules.qmail_kept.lock(str(path))))
+    done.start()
+    done.join(50)
+    assert not done.is_alive()
+    before = opened()
+    os.close(modules.qmail_kept.lock(str(path)))
+    modules.qmail_kept.save(str(path), "note", {})
+    assert modules.qmail_kept.load(str(path), "note") == {}
+    assert modules.qmail_kept.load(str(path), "none") is None
+    assert opened() == before

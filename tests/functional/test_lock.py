@@ -1,0 +1,164 @@
+"""The lock that keeps every qmail-send away is had in both its kinds, or not at all."""
+
+import errno
+import fcntl
+import os
+import signal
+
+import pytest
+from salt.exceptions import CommandExecutionError
+
+
+@pytest.fixture
+def lock(home, modules):
+    fd = modules["qmail_lock.opened"](str(home.path))
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture
+def mutex(home):
+    return home.path / "queue/lock/sendmutex"
+
+
+@pytest.fixture
+def take(modules):
+    return modules["qmail_lock.take"]
+
+
+def can(mutex, way):
+    """Tell whether another process could take the lock this way."""
+    child = os.fork()
+    if not child:
+        try:
+            way(os.open(mutex, os.O_WRONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+class Holder:
+    """Another process that has the lock."""
+
+    def __init__(self, mutex, way):
+        reading, writing = os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                way(os.open(mutex, os.O_WRONLY), fcntl.LOCK_EX)
+                os.write(writing, b".")
+                signal.pause()
+            finally:
+                os._exit(1)
+        os.close(writing)
+        assert os.read(reading, 1) == b"."
+        os.close(reading)
+
+    def end(self):
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+@pytest.mark.parametrize("is_old_kernel", [False, True])
+def test_who_has_it_keeps_both_kinds_of_qmail_send_away(take, lock, mutex, monkeypatch, is_old_kernel):
+    if is_old_kernel:
+        without_ofd(monkeypatch)
+    assert (can(mutex, fcntl.flock), can(mutex, fcntl.lockf)) == (True, True)
+    assert take(lock) is True
+    assert (can(mutex, fcntl.flock), can(mutex, fcntl.lockf)) == (False, False)
+    assert take(lock) is True
+
+
+@pytest.mark.parametrize("is_old_kernel", [False, True])
+@pytest.mark.parametrize("way", [fcntl.flock, fcntl.lockf])
+def test_where_somebody_has_it_in_one_way_it_is_not_had_in_the_other(
+    take, lock, mutex, monkeypatch, way, is_old_kernel
+):
+    if is_old_kernel:
+        without_ofd(monkeypatch)
+    holder = Holder(mutex, way)
+    try:
+        assert take(lock) is False
+        assert can(mutex, fcntl.lockf if way is fcntl.flock else fcntl.flock)
+    finally:
+        holder.end()
+    assert take(lock) is True
+
+
+def without_ofd(monkeypatch):
+    """As a kernel older than 3.15 is."""
+
+    def fcntl_(*_):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(fcntl, "fcntl", fcntl_)
+
+
+@pytest.mark.parametrize("call", ["fcntl", "lockf"])
+def test_what_else_is_wrong_with_a_lock_is_not_taken_for_held(take, lock, monkeypatch, call):
+    def broken(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    if call == "lockf":
+        without_ofd(monkeypatch)
+    monkeypatch.setattr(fcntl, call, broken)
+    with pytest.raises(OSError, match="No locks available"):
+        take(lock)
+
+
+def test_a_child_has_it_as_long_as_it_lives(modules, take, home, mutex):
+    lock = modules["qmail_lock.opened"](str(home.path))
+    assert take(lock)
+    child = os.fork()
+    if not child:
+        try:
+            signal.pause()
+        finally:
+            os._exit(1)
+    try:
+        os.close(lock)
+        assert (can(mutex, fcntl.flock), can(mutex, fcntl.lockf)) == (False, False)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert (can(mutex, fcntl.flock), can(mutex, fcntl.lockf)) == (True, True)
+
+
+@pytest.mark.parametrize("kind", ["nothing", "link", "fifo", "directory"])
+def test_what_is_no_lock_is_not_opened_and_none_is_made(modules, home, mutex, kind):
+    mutex.unlink()
+    if kind == "link":
+        (home.path / "other").touch()
+        mutex.symlink_to(home.path / "other")
+    if kind == "fifo":
+        os.mkfifo(mutex)
+    if kind == "directory":
+        mutex.mkdir()
+    signal.alarm(100)  # to open a FIFO for writing waits for a reader
+    with pytest.raises(CommandExecutionError, match=f"Cannot open {mutex}, which qmail-send locks"):
+        modules["qmail_lock.opened"](str(home.path))
+    signal.alarm(0)
+    assert os.path.lexists(mutex) is (kind != "nothing")
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_whoever_opens_it_is_noticed_and_nobody_else(modules, home, mutex):
+    before = descriptors()
+    asked = modules["qmail_lock.watch"](str(home.path))
+    (mutex.parent / "trigger").touch()
+    assert asked() is False
+    asked = modules["qmail_lock.watch"](str(home.path))
+    os.close(os.open(mutex, os.O_WRONLY))
+    assert asked() is True
+    assert descriptors() == before
+
+
+def test_where_it_cannot_be_watched_that_is_told(modules, home, mutex):
+    before = descriptors()
+    mutex.unlink()
+    assert modules["qmail_lock.watch"](str(home.path))() is None
+    assert descriptors() == before
