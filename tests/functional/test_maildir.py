@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import logging
 import os
 import signal
 import socket
@@ -353,6 +354,60 @@ def test_one_message_is_taken_out_by_its_token_wherever_it_lies(modules, maildir
     left = sorted(path.name for path in maildir.glob("[nc]*/*"))
     assert left == sorted(["1.2.host", "directory", "fifo", "closed"] * 2)
     assert modules.qmail_maildir.take_out(TOKEN, str(maildir)) == 0
+
+
+def test_a_token_is_looked_for_in_the_first_64_kib(modules, maildir):
+    for name, place in (("far", (1 << 16) - len(TOKEN)), ("too-far", (1 << 16) - len(TOKEN) + 1)):
+        (maildir / "new" / name).write_bytes(b"x" * place + TOKEN.encode())
+    before = len(os.listdir("/proc/self/fd"))
+    assert modules.qmail_maildir.take_out(TOKEN, str(maildir)) == 1
+    assert [path.name for path in (maildir / "new").iterdir()] == ["too-far"]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_room_deletes_unless_it_is_told_not_to_and_refuses_what_is_no_path(modules, maildir):
+    (maildir / "new" / "1.1.host").write_bytes(DOUBLE)
+    before = len(os.listdir("/proc/self/fd"))
+    assert modules.qmail_maildir.purge(str(maildir))["deleted"] == 1
+    assert len(os.listdir("/proc/self/fd")) == before
+    for wrong in ("Maildir", "./Maildir", 7, None, f"{maildir}\0"):
+        for call in (modules.qmail_maildir.purge, lambda path: modules.qmail_maildir.take_out(TOKEN, path)):
+            with pytest.raises(SaltInvocationError, match="A Maildir is an absolute path"):
+                call(wrong)
+
+
+def test_what_the_disk_refuses_is_told_by_its_words(modules, maildir, monkeypatch):
+    (maildir / "new" / "1.1.host").write_bytes(DOUBLE)
+
+    def refused(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "unlink", refused)
+    with pytest.raises(CommandExecutionError, match=f"^Cannot clear {maildir}: Read-only file system\\.$"):
+        modules.qmail_maildir.purge(str(maildir))
+
+
+def test_how_far_a_purge_is_is_told(modules, maildir, monkeypatch, caplog):
+    store(maildir, doubles=4, mails=0)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setitem(modules["qmail_bulk.progress"].func.__globals__, "SECONDS", 0)
+    with caplog.at_level(logging.INFO):
+        purge(modules, maildir)
+    assert any("qmail_mailbox.purge: " in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_what_a_killed_half_had_purged_is_counted(modules, maildir, monkeypatch, at):
+    store(maildir, doubles=20, mails=4)
+    here, real, calls = os.getpid(), os.unlink, iter(range(at))
+
+    def counted(*args, **kwargs):
+        if os.getpid() != here and next(calls, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(os, "unlink", counted)
+    assert purge(modules, maildir) == {"deleted": 20, "kept": 4, "bytes": 20 * len(DOUBLE)}
 
 
 @pytest.mark.parametrize("way", ["purge", "take_out"])
