@@ -28,7 +28,7 @@ def supervisor(request, home, tmp_path, monkeypatch):
 @pytest.fixture
 def settings(supervisor):
     # Named, since one that is down could not be found in a place of the test's.
-    return {"home": str(supervisor.home.path), "service": supervisor.name, "timeout": 15, "settle": 0.2}
+    return {"home": str(supervisor.home.path), "service": supervisor.name, "timeout": 60, "settle": 0.2}
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def test_an_interrupt_ends_the_child_too(modules, tmp_path):
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         modules["qmail_bulk.halves"](work, "test")
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 500
 
 
 @pytest.fixture

@@ -182,7 +182,7 @@ def test_a_start_that_fails_is_an_error_and_is_tried_again(server):
     def run():
         with pytest.raises(CommandExecutionError, match="does not stay up"):
             server.modules["qmail_pause.during"](
-                lambda lock: blocked.mkdir(), home=str(server.home.path), service={"timeout": 1, "settle": 0.1}
+                lambda lock: blocked.mkdir(), home=str(server.home.path), service={"timeout": 5, "settle": 0.1}
             )
         blocked.rmdir()
 

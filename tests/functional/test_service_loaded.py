@@ -18,7 +18,7 @@ def status(modules, running):
 
 @pytest.fixture
 def restart(modules, running):
-    return lambda: modules.qmail_service.restart(home=str(running.path), timeout=15, settle=0.1)
+    return lambda: modules.qmail_service.restart(home=str(running.path), timeout=60, settle=0.1)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_a_change_while_it_restarts_is_not_taken_for_loaded(running, modules, st
     change = f"  {wait}; echo other >$home/control/doublebounceto\n"
     script.write_text(script.read_text().replace("  echo $! >", f"{change}  echo $! >"))
     running.write_control("doublebounceto", "sink\n")
-    modules.qmail_service.restart(home=str(running.path), timeout=15, settle=0.5)
+    modules.qmail_service.restart(home=str(running.path), timeout=60, settle=0.5)
     assert running.wait_until_loaded("sink@mail.example.net")
     assert status()["loaded"] is False
 

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import time
 
 import pytest
 
@@ -82,12 +81,9 @@ def test_where_pillar_says_nothing_that_is_told(modules, running):
     assert "says nothing" in found["pillar"]
 
 
-def test_a_look_writes_nothing_and_is_quick(status, running):
+def test_a_look_writes_nothing(status, running):
     before = running.snapshot()
     status()
-    began = time.monotonic()
-    status()
-    assert time.monotonic() - began < 5  # half a second is the aim; benchmarks measure it
     assert running.snapshot() == before
 
 

@@ -97,7 +97,7 @@ class Home:
         path = self.path / "double-bounces-go-to"
         return path.read_bytes().decode().rstrip("\n") if path.exists() else None
 
-    def wait_until_loaded(self, address, seconds=10):
+    def wait_until_loaded(self, address, seconds=60):
         """Wait for a qmail-send that sends double bounces to this address, and return whether there is one."""
         deadline = time.monotonic() + seconds
         while self.loaded() != address and time.monotonic() < deadline:

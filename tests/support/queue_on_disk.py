@@ -49,7 +49,7 @@ class Queue:
         return sorted(int(path.name) for path in (self.path / kind).rglob("*") if path.is_file())
 
 
-def until(met, seconds=30):
+def until(met, seconds=60):
     """Wait until something is so, and fail after a while."""
     deadline = time.monotonic() + seconds
     while not met():

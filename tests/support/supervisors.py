@@ -18,7 +18,7 @@ from tests.support.home import BIN
 PYTHON = f"{sys.executable} -IS"  # starts faster than env python3
 
 
-def wait_until(done, seconds=20, why=""):
+def wait_until(done, seconds=60, why=""):
     """Look again and again until something is true, and return it; fail after so many seconds."""
     deadline = time.monotonic() + seconds
     while True:
