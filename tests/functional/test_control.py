@@ -70,6 +70,27 @@ def test_put_writes_the_line_and_a_second_put_nothing(control, home):
     assert home.snapshot() == before
 
 
+def test_any_other_value_is_written_whatever_comes_first_in_the_alphabet(control, home):
+    for value in ("b", "c", "a"):
+        assert control.put("doublebounceto", value)["value"]["new"] == value
+        assert (home.control / "doublebounceto").read_text() == f"{value}\n"
+
+
+@pytest.mark.parametrize("name", ["bouncefrom", "bouncehost", "doublebouncehost"])
+def test_only_the_first_half_of_where_double_bounces_go_may_not_be_empty(control, home, name):
+    assert control.put(name, "")["value"] == {"old": None, "new": ""}
+
+
+@pytest.mark.parametrize("call", ["put", "restore"])
+@pytest.mark.parametrize("wrong", [{"test": "maybe"}, {"home": None}, {"control": 5}], ids=str)
+def test_a_wrong_argument_is_told_before_anything_is_touched(modules, home, call, wrong):
+    before = home.snapshot()
+    words = ("doublebounceto", "sink") if call == "put" else ("doublebounceto",)
+    with pytest.raises(SaltInvocationError, match=next(iter(wrong))):
+        modules[f"qmail_control.{call}"](*words, **{"home": str(home.path), **wrong})
+    assert home.snapshot() == before
+
+
 def test_a_file_that_says_it_already_keeps_its_bytes(control, home):
     home.write_control("doublebounceto", "dummy \n# by hand\n")
     assert control.put("doublebounceto", "dummy") == {}

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import re
 import signal
 import threading
 import time
@@ -196,6 +197,15 @@ def test_the_largest_file_is_read_whole_also_in_small_pieces(entry, at, path, mo
     assert entry.read(at, path.name, str(path))["contents"] == contents
 
 
+def test_a_file_that_is_one_byte_too_large_is_refused_in_whatever_pieces_it_comes(entry, at, path, monkeypatch):
+    path.write_bytes(b"x" * (LARGEST + 1))
+    pread = os.pread
+    for most in (LARGEST, LARGEST // 2, LARGEST + 1):
+        monkeypatch.setattr(os, "pread", lambda handle, size, place, most=most: pread(handle, min(size, most), place))
+        with pytest.raises(CommandExecutionError, match="is larger"):
+            entry.read(at, path.name, str(path))
+
+
 @pytest.mark.parametrize("kind", ["link", "fifo", "directory", "nothing"])
 def test_what_takes_the_place_of_a_file_at_the_last_instant_is_not_opened(entry, at, path, monkeypatch, kind):
     path.write_text("postmaster\n")
@@ -387,6 +397,15 @@ def test_versions_are_counted_on_and_the_tenth_is_newer_than_the_ninth(modules, 
     for missing in ("v4", "v13", "vx", "../v1"):
         with pytest.raises(SaltInvocationError, match="v12, v11"):
             kept.version(str(path), missing)
+
+
+def test_where_nothing_is_kept_that_is_told(modules, path):
+    for name, told in (
+        (None, f"no kept version of {path}. Kept: none."),
+        ("v1", f"no kept version v1 of {path}. Kept"),
+    ):
+        with pytest.raises(SaltInvocationError, match=re.escape(told)):
+            modules.qmail_kept.version(str(path), name)
 
 
 def test_a_kept_version_tells_when_and_what_it_was(modules, path, monkeypatch):

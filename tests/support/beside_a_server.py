@@ -114,9 +114,13 @@ NOTICED = (
 
 
 class Machine:
-    """This machine as the command sees it, from ``root`` on; ``place`` is a directory for it."""
+    """
+    This machine as the command sees it, from ``root`` on; ``place`` is a directory for it. The command works in
+    ``repository``, and may write there.
+    """
 
-    def __init__(self, place):
+    def __init__(self, place, repository=REPOSITORY):
+        self.repository = repository
         self.own = place / "own"  # in memory, with all that is mounted: what is removed at the end is not below it
         self.tmp = place / "tmp"
         self.own.mkdir()
@@ -127,7 +131,7 @@ class Machine:
         self.layers = {}  # where it is: what holds all that was written there
 
     def lay_out(self):
-        for place in _mounted():
+        for place in _mounted(self.repository):
             if place.is_dir():
                 self.layer(place)
             else:
@@ -135,8 +139,8 @@ class Machine:
         for name in SHARED:
             mounts.bind(name, self.at(name))
         mounts.bind(self.tmp, self.at("/tmp"))
-        self.at(REPOSITORY).mkdir(parents=True, exist_ok=True)
-        mounts.bind(REPOSITORY, self.at(REPOSITORY))
+        self.at(self.repository).mkdir(parents=True, exist_ok=True)
+        mounts.bind(self.repository, self.at(self.repository))
         for name in SERVER:
             self.at(name).mkdir(parents=True, exist_ok=True)
             # Not a layer: /proc/locks names a file of one by another device than stat does.
@@ -170,13 +174,13 @@ class Machine:
 
     def enter(self):
         os.chroot(self.root)
-        os.chdir(REPOSITORY)
+        os.chdir(self.repository)
 
-    def start(self, command):
+    def start(self, command, **more):
         environment = {**os.environ, "SALT_CONFIG_DIR": "/etc/salt", "SALT_MINION_CONFIG": "/etc/salt/minion"}
         for name in ("TMPDIR", "TEMP", "TMP"):
             environment.pop(name, None)
-        return subprocess.Popen(command, preexec_fn=self.enter, env=environment)
+        return subprocess.Popen(command, preexec_fn=self.enter, env=environment, **more)
 
     def files(self):
         """Return all that was written, by its path: mode, owner, time and contents."""
@@ -193,7 +197,8 @@ class Machine:
         return noted.read_text().splitlines() if noted.exists() else []
 
     def left(self):
-        kept = REPOSITORY.parts[2] if REPOSITORY.parts[1] == "tmp" else None  # where the repository itself is mounted
+        # Where the repository itself is mounted.
+        kept = self.repository.parts[2] if self.repository.parts[1] == "tmp" else None
         return [f"/tmp/{name} is left" for name in sorted(os.listdir(self.tmp)) if name != kept]
 
     def close(self):
@@ -202,11 +207,11 @@ class Machine:
         self.own.rmdir()
 
 
-def _mounted():
+def _mounted(repository):
     """List what is mounted on this machine, without what the command shall see as it is."""
     shown = pathlib.Path("/proc/self/mountinfo").read_bytes().splitlines()
     places = {pathlib.Path(line.split()[4].decode("unicode_escape")) for line in shown}
-    apart = [pathlib.Path(name) for name in (*SHARED, "/tmp", tempfile.gettempdir(), REPOSITORY)]
+    apart = [pathlib.Path(name) for name in (*SHARED, "/tmp", tempfile.gettempdir(), repository)]
     return sorted(place for place in places if place.exists() and not any(map(place.is_relative_to, apart)))
 
 
