@@ -263,6 +263,20 @@ def test_a_file_that_was_swapped_for_its_twin_is_not_replaced(entry, at, path, m
     assert opened() == before
 
 
+def test_a_link_to_the_file_that_was_read_is_not_that_file(entry, at, path, monkeypatch):
+    path.write_text("postmaster\n")
+    old = entry.read(at, path.name, str(path))
+
+    def swap():
+        path.rename(path.parent / "aside")
+        path.symlink_to("aside")
+
+    meanwhile(monkeypatch, "fchmod", swap)
+    assert entry.put(at, path.name, new("dummy\n"), old, str(path)) is False
+    assert path.is_symlink()
+    assert path.read_text() == "postmaster\n"
+
+
 def test_a_file_that_comes_or_goes_at_the_last_instant_is_left_so(entry, at, path, monkeypatch):
     meanwhile(monkeypatch, "fchmod", lambda: path.write_text("somebody\n"))
     assert entry.put(at, path.name, new("dummy\n"), None, str(path)) is False

@@ -379,6 +379,20 @@ def test_a_sink_that_does_not_swallow_once_it_is_written_is_as_it_was(mailbox, h
     assert mailbox.restore(ADDRESS) == {}
 
 
+def test_what_ends_otherwise_than_the_instruction_means_is_an_error_were_it_to_vanish(mailbox, home, monkeypatch):
+    file, rename = home.mailbox() / ".qmail", os.rename
+
+    def meanwhile(old, new, **named):
+        rename(old, new, **named)
+        if named.get("dst_dir_fd") is not None:
+            file.write_text("|exit 0\n")
+
+    monkeypatch.setattr(os, "rename", meanwhile)
+    with pytest.raises(CommandExecutionError, match=r"cannot be a sink: .* was changed by somebody else meanwhile"):
+        mailbox.write(instruction=["./Maildir/", "# all of it"])
+    assert file.read_text() == "|exit 0\n"
+
+
 def test_a_sink_that_is_there_and_does_not_swallow_is_an_error_all_the_same(mailbox, home):
     mailbox.write()
     home.mailbox().chmod(0o1755)

@@ -113,3 +113,27 @@ def test_a_journalctl_that_nobody_listens_to_is_ended(tmp_path, monkeypatch):
     blocks.close()
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+@pytest.mark.parametrize(("behind", "is_read"), [(1, True), (599, True), (600, True), (601, False)])
+def test_a_file_that_ends_ten_minutes_before_the_window_may_hold_lines_of_it(tmp_path, behind, is_read):
+    """Several machines send to one syslog, and the clock of one is behind."""
+    since = 1795486275
+    late = b"%d.5 vm qmail: new msg 7\n" % (since + 1)
+    (tmp_path / "log.1").write_bytes(late + b"x" * 10000 + b"\n%d.5 mx qmail: new msg 8\n" % (since - behind))
+    (tmp_path / "log").write_bytes(b"%d.5 vm qmail: new msg 9\n" % (since + 900))
+    for name, age in (("log.1", -behind), ("log", 900)):
+        os.utime(tmp_path / name, (since + age,) * 2)
+    assert (late in read(tmp_path / "log", since)) is is_read
+
+
+def test_reading_goes_on_ten_minutes_after_the_window(tmp_path, monkeypatch):
+    monkeypatch.setattr(qmail_logblock, "BLOCK", 64)
+    until = 1795486275
+    lines = [b"%d.5 vm qmail: new msg 1\n" % (until + ahead) for ahead in (0, 1, 300, 599, 600)]
+    late = b"%d.5 mx qmail: new msg 2\n" % until
+    rest = b"".join(b"%d.5 vm qmail: new msg 3\n" % (until + 700 + number) for number in range(50))
+    (tmp_path / "log").write_bytes(b"".join(lines) + late + rest)
+    text = read(tmp_path / "log", None, until)
+    assert late in text
+    assert len(text) < len(rest)
