@@ -481,6 +481,23 @@ def test_a_reader_never_sees_half_a_file(file, path):
     assert seen
 
 
+def test_what_a_file_was_written_for_is_remembered_until_it_is_said_anew(file, modules, path, tmp_path):
+    def told():
+        (found,) = modules.qmail_ledger.files()
+        return found["note"], found["home"], found["written"]
+
+    file.replace(str(path), "one\n")
+    assert told() == (None, None, True)
+    file.replace(str(path), "two\n", note="a@example.com", home="/one")
+    assert told() == ("a@example.com", "/one", True)
+    file.replace(str(path), "three\n")
+    assert told() == ("a@example.com", "/one", True)
+    file.replace(str(path), "four\n", note="b@example.com", home="/two")
+    assert told() == ("b@example.com", "/two", True)
+    file.restore(str(path))
+    assert told() == ("b@example.com", "/two", False)
+
+
 def test_changed_tells_when_and_remembers_a_removal(file, path):
     assert file.changed(str(path)) is None
     file.replace(str(path), "dummy\n")

@@ -75,7 +75,8 @@ def converge(loaders, real):
 
 
 def test_a_change_makes_one_restart_and_mail_in_flight_is_delivered_once(real, converge):
-    real.alias("slow", "|sleep 3; echo slept\n")
+    go = real.home / "alias" / f"{ALIAS}-go"
+    real.alias("slow", f"|for n in $(seq 900); do test -e {go} && break; sleep 0.1; done; echo slept\n")
     old = real.supervisor.boot()
     real.send("slow")
     real.wait_for("starting delivery 1:")
@@ -83,6 +84,7 @@ def test_a_change_makes_one_restart_and_mail_in_flight_is_delivered_once(real, c
     assert late.result is False
     assert f"qmail-send {old} still runs: it waits for its deliveries in flight (1)" in late.comment
     assert "daemontools starts it again by itself" in late.comment
+    go.touch()
     wait_until(lambda: not lives(old))
     wait_until(real.supervisor.holder)
     assert converge("restart-test-a").result is True
