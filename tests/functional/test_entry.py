@@ -164,6 +164,15 @@ def test_as_many_links_are_followed_as_linux_follows(entry, tmp_path):
     assert opened() == before
 
 
+@pytest.mark.parametrize("target", ["-a/b", "./-a//./b/", "../{}/-a/b", "{}/-a/../-a/b"])
+def test_a_link_leads_where_it_leads_whatever_its_parts_look_like(entry, tmp_path, target):
+    (tmp_path / "-a/b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(target.format(tmp_path if target.startswith("{") else tmp_path.name))
+    handle = entry.directory(f"{tmp_path}/link")
+    assert os.readlink(f"/proc/self/fd/{handle}") == f"{tmp_path}/-a/b"
+    os.close(handle)
+
+
 def test_a_directory_is_walked_with_one_descriptor_and_leaves_that_alone(entry, tmp_path):
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "a/file").touch()
@@ -325,6 +334,16 @@ def test_a_file_is_closed_to_all_until_it_has_its_owner(entry, at, path, monkeyp
         assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (uid, gid, 0o4711)
     assert [mode for mode, _, _ in seen] == [0o600] * len(seen)
     assert (4242, 4243) in [owner for _, *owner in seen] or [0o600, 4242, 4243] in map(list, seen)
+
+
+@root_only
+def test_a_new_file_has_its_own_group_in_a_directory_that_gives_its_group_to_all(entry, at, path):
+    os.chown(path.parent, 0, 4243)
+    path.parent.chmod(0o2755)
+    for gid in (0, 4242, 4244):
+        path.unlink(missing_ok=True)
+        assert entry.put(at, path.name, new("dummy\n", gid=gid), None, str(path))
+        assert path.stat().st_gid == gid
 
 
 # What is kept.
