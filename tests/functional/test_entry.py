@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import re
+import shutil
 import signal
 import threading
 import time
@@ -168,9 +169,11 @@ def test_as_many_links_are_followed_as_linux_follows(entry, tmp_path):
 def test_a_link_leads_where_it_leads_whatever_its_parts_look_like(entry, tmp_path, target):
     (tmp_path / "-a/b").mkdir(parents=True)
     (tmp_path / "link").symlink_to(target.format(tmp_path if target.startswith("{") else tmp_path.name))
-    handle = entry.directory(f"{tmp_path}/link")
-    assert os.readlink(f"/proc/self/fd/{handle}") == f"{tmp_path}/-a/b"
-    os.close(handle)
+    (tmp_path / "-a/b/c/d").mkdir(parents=True)
+    for below in ("", "/c", "/c/d"):
+        handle = entry.directory(f"{tmp_path}/link{below}")
+        assert os.readlink(f"/proc/self/fd/{handle}") == f"{tmp_path}/-a/b{below}"
+        os.close(handle)
 
 
 def test_a_directory_is_walked_with_one_descriptor_and_leaves_that_alone(entry, tmp_path):
@@ -180,7 +183,9 @@ def test_a_directory_is_walked_with_one_descriptor_and_leaves_that_alone(entry, 
     handle = entry.directory(f"{tmp_path}/a/b")
     assert opened() == sorted([*before, f"{tmp_path}/a/b"])
     os.close(handle)
-    for name, error in (("a/none/c", FileNotFoundError), ("a/file/c", NotADirectoryError)):
+    os.mkfifo(tmp_path / "a/fifo")
+    missing, other = FileNotFoundError, NotADirectoryError
+    for name, error in (("a/none/c", missing), ("a/file/c", other), ("a/file", other), ("a/fifo", other)):
         with pytest.raises(error):
             entry.directory(f"{tmp_path}/{name}")
     assert opened() == before
@@ -430,6 +435,22 @@ def test_versions_are_counted_on_and_the_tenth_is_newer_than_the_ninth(modules, 
     for missing in ("v4", "v13", "vx", "../v1"):
         with pytest.raises(SaltInvocationError, match="v12, v11"):
             kept.version(str(path), missing)
+
+
+def test_where_there_is_no_store_nothing_is_kept_and_one_that_cannot_be_read_is_told(modules, path, minion_opts):
+    assert modules.qmail_kept.paths("ledger") == []
+    modules.qmail_file.replace(str(path), "dummy\n")
+    assert modules.qmail_kept.paths("ledger") == [str(path)]
+    assert modules.qmail_kept.paths("none") == []
+    shutil.rmtree(minion_opts["qmail_kept.directory"])
+    store = pathlib.Path(minion_opts["qmail_kept.directory"])
+    store.touch()
+    try:
+        for look in (lambda: modules.qmail_kept.paths("ledger"), lambda: modules.qmail_kept.versions(str(path))):
+            with pytest.raises(CommandExecutionError, match=r"Cannot keep a record of .*: Not a directory"):
+                look()
+    finally:
+        store.unlink()
 
 
 def test_where_nothing_is_kept_that_is_told(modules, path):

@@ -345,6 +345,7 @@ def test_what_an_earlier_boot_has_left_behind_is_not_started(server):
     server.boot()
     during, recover = (server.modules[f"qmail_pause.{name}"] for name in ("during", "recover"))
     home = str(server.home.path)
+    assert recover(home) is False
     without_a_guardian(lambda: during(killed, home=home))
     note = pathlib.Path(server.modules["qmail_loaded.directory"](home), "paused")
     of_this_boot = note.read_bytes()
