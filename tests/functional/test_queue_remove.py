@@ -361,6 +361,19 @@ def test_what_an_earlier_boot_has_left_behind_is_not_started(server):
     assert recover(home) is False
 
 
+def test_what_somebody_has_started_since_is_not_started_again_when_it_is_stopped_later(server):
+    server.boot()
+    home = str(server.home.path)
+    without_a_guardian(lambda: server.modules["qmail_pause.during"](killed, home=home))
+    server.run("start")
+    until(server.holder)
+    assert server.modules["qmail_pause.recover"](home) is False
+    server.run("stop")
+    until(lambda: not server.holder())
+    assert server.modules["qmail_pause.recover"](home) is False
+    assert server.holder() is None
+
+
 def test_the_guardian_outlives_the_end_of_all_its_processs_group(server):
     server.boot()
 
