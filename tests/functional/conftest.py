@@ -1,10 +1,18 @@
-"""What the tests of qmail-send's supervisors share: the stand-in qmail-send under each of them."""
+"""What these tests share: no log of the machine's, and the stand-in qmail-send under each supervisor."""
 
 import os
 
 import pytest
 
 from tests.support.supervisors import ALL, booted, missing
+
+
+@pytest.fixture(autouse=True)
+def no_log_of_the_machine(modules, monkeypatch):
+    """Where a test names no log, none is found: the usual places are this machine's."""
+    places = modules["qmail_logfile.find"].func.__globals__
+    for name, value in {"DIRECTORIES": (), "FILES": (), "JOURNALD": "/nonexistent/journal"}.items():
+        monkeypatch.setitem(places, name, value)
 
 
 @pytest.fixture(params=ALL)

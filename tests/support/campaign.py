@@ -20,12 +20,11 @@ import time
 import traceback
 
 import salt._logging
-import salt.config
 from saltfactories.utils.functional import Loaders
 
+from tests.support import minion
 from tests.support.home import Home
 
-REPOSITORY = pathlib.Path(__file__).parent.parent.parent
 ADDRESS = "dummy@example.com"
 SECONDS = 120  # for one round: no limit for a slow machine, but one for a hang
 
@@ -135,7 +134,7 @@ def _wait(pids):
 def main(place, rounds, seed):
     salt._logging.shutdown_temp_handler()
     place = pathlib.Path(place)
-    server = Server(Home(place / "qmail"), Loaders(_opts(place)).modules)
+    server = Server(Home(place / "qmail"), Loaders(minion.options(place, test=False)).modules)
     dice = random.Random(seed)
     wrong = []
     for number in range(rounds):
@@ -148,19 +147,6 @@ def main(place, rounds, seed):
         if failed or server.found() != before or server.left_over():
             wrong.append({"round": number, "failed": failed, "before": str(before), "after": str(server.found())})
     print(json.dumps({"rounds": rounds, "wrong": wrong}))
-
-
-def _opts(place):
-    opts = salt.config.minion_config(None)
-    names = {
-        "root_dir": "salt",
-        "cachedir": "salt/cache",
-        "extension_modules": "salt/ext",
-        "qmail_kept.directory": "kept",
-    }
-    opts.update({name: str(place / where) for name, where in names.items()})
-    opts.update({"id": "test", "file_client": "local", "module_dirs": [str(REPOSITORY)], "test": False})
-    return opts
 
 
 def _steps(server, seed):
