@@ -78,6 +78,9 @@ def test_any_other_value_is_written_whatever_comes_first_in_the_alphabet(control
 
 @pytest.mark.parametrize("name", ["bouncefrom", "bouncehost", "doublebouncehost"])
 def test_only_the_first_half_of_where_double_bounces_go_may_not_be_empty(control, home, name):
+    home.write_control("locals", "localhost\n")
+    with pytest.raises(CommandExecutionError, match="discards nothing here"):
+        control.put("doublebounceto", "")
     assert control.put(name, "")["value"] == {"old": None, "new": ""}
 
 

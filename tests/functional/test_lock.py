@@ -1,5 +1,6 @@
 """The lock that keeps every qmail-send away is had in both its kinds, or not at all."""
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -155,6 +156,19 @@ def test_whoever_opens_it_is_noticed_and_nobody_else(modules, home, mutex):
     os.close(os.open(mutex, os.O_WRONLY))
     assert asked() is True
     assert descriptors() == before
+
+
+@pytest.mark.parametrize("failure", [OSError("no libc"), None])
+def test_a_system_without_inotify_tells_nothing(modules, home, mutex, monkeypatch, failure):
+    def library(_):
+        if failure:
+            raise failure
+        return object()
+
+    monkeypatch.setattr(ctypes, "CDLL", library)
+    asked = modules["qmail_lock.watch"](str(home.path))
+    os.close(os.open(mutex, os.O_WRONLY))
+    assert asked() is None
 
 
 def test_where_it_cannot_be_watched_that_is_told(modules, home, mutex):

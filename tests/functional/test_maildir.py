@@ -430,7 +430,8 @@ def test_what_came_in_the_place_of_a_message_that_was_looked_at_stays(modules, m
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     monkeypatch.setattr(os, "fstat", swapped)
     if way == "purge":
-        assert purge(modules, maildir) == {"deleted": 0, "kept": 0, "bytes": 0}
+        done = purge(modules, maildir)
+        assert (done["deleted"], done["bytes"]) == (0, 0)  # whether the other one is kept or unseen, its inode says
     else:
         assert modules.qmail_maildir.take_out(TOKEN, str(maildir)) == 0
     assert [path.read_bytes() for path in maildir.rglob("*.host")] == ([] if other is None else [other])
