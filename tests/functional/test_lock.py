@@ -68,6 +68,8 @@ def test_who_has_it_keeps_both_kinds_of_qmail_send_away(take, lock, mutex, monke
     assert (can(mutex, fcntl.flock), can(mutex, fcntl.lockf)) == (True, True)
     assert take(lock) is True
     assert (can(mutex, fcntl.flock), can(mutex, fcntl.lockf)) == (False, False)
+    assert not can(mutex, lambda fd, how: fcntl.lockf(fd, how, 1))  # its first byte
+    assert not can(mutex, lambda fd, how: fcntl.lockf(fd, how, 1, 1 << 30))
     assert take(lock) is True
 
 
