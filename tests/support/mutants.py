@@ -18,6 +18,7 @@ import queue
 import random
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -202,6 +203,8 @@ def main():
     why = mounts.denied()
     if why:
         sys.exit(why)
+    for number in (signal.SIGINT, signal.SIGTERM):  # whatever ends this, nothing stays that it has started
+        signal.signal(number, lambda *_: sys.exit("interrupted"))
     config = configparser.ConfigParser()
     config.read(REPOSITORY / "setup.cfg")
     todo, enough = queue.Queue(), []
