@@ -452,7 +452,9 @@ def flood(home, modules, monkeypatch):
     """Messages that came before the probe, and a qmail-send that looks at none of them yet."""
 
     def flood(messages, least=0):
-        monkeypatch.setitem(modules.qmail_probe.run.__globals__, "LEAST", least)
+        with pytest.raises(SaltInvocationError):  # loads what is changed here
+            modules.qmail_doublebounce.probe({}, -1, home=str(home.path))
+        monkeypatch.setitem(modules["qmail_probe.run"].__globals__, "LEAST", least)
         for number in range(messages):
             name = str(2**40 + number)
             (home.path / "queue/mess/0" / name).write_text("To: dummy@example.com\n\n")

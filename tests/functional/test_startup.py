@@ -116,7 +116,9 @@ def test_the_user_of_the_running_one_counts(modules, running):
 
 
 def test_where_nobody_knows_its_user_that_is_told(modules, home, monkeypatch):
-    monkeypatch.setitem(modules.qmail_startup.unreadable.__globals__, "USER", "nobody-by-that-name")
+    named = {"address": "dummy@example.com", "home": str(home.path)}
+    modules.qmail_doublebounce.status({}, **named)  # loads what is changed here
+    monkeypatch.setitem(modules["qmail_startup.unreadable"].__globals__, "USER", "nobody-by-that-name")
     assert modules.qmail_startup.unreadable(str(home.path)) is None
-    problems = modules.qmail_doublebounce.status({}, address="dummy@example.com", home=str(home.path))["problems"]
+    problems = modules.qmail_doublebounce.status({}, **named)["problems"]
     assert any("control files cannot be told" in found["problem"] for found in problems)
