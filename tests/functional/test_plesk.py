@@ -181,6 +181,6 @@ def test_the_formula_on_a_server_that_plesk_runs_without_qmail_says_just_that(pl
     pillar = {"qmail_doublebounce": {"address": ADDRESS, "qmail": {"home": str(home.path)}}}
     results = {result.id: result for result in loaders.modules.state.apply("qmail-doublebounce", pillar=pillar)}
     assert results["the settings are right"].result is True
-    assert "Plesk runs this server with another mail server" in results["the sink swallows mail"].comment
+    assert "Plesk runs this server with another mail server" in results["the sink is ready"].comment
     assert results["double bounces are taken care of"].result is False
     assert home.snapshot() == before
