@@ -63,7 +63,7 @@ def _lock(stack, queue, lock):
     """Take the lock of the queue; one that is opened here is held until the stack closes."""
     if lock is None:
         lock = __salt__["qmail_lock.opened"](queue=queue)
-        stack.callback(os.close, lock)
+        stack.callback(__salt__["qmail_lock.close"], lock)
     deadline = time.monotonic() + PATIENCE
     while not __salt__["qmail_lock.take"](lock):
         if time.monotonic() > deadline:

@@ -6,6 +6,7 @@ where it is held. Most builds take it by ``flock`` (lock_exnb.c); those linked w
 kernel keeps these two apart, so both are taken here.
 """
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -18,13 +19,14 @@ OPEN = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # no O_CREAT:
 # fcntl(2): a lock like lockf's that belongs to the open file, so a child has it, too. Python 3.8 has no name for it.
 OFD_SETLK = 37
 WHOLE_FILE = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+LET_GO = struct.pack("hhqqi", fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
 IN_OPEN = 0x20  # inotify(7)
 TAKEN = (errno.EAGAIN, errno.EACCES)
 
 
 def opened(home="/var/qmail", queue=None):
     """
-    Open the lock of a queue, and return the descriptor, which the caller closes; closing it lets go of the lock.
+    Open the lock of a queue, and return the descriptor, which the caller hands to ``close`` in the end.
 
     Raises CommandExecutionError where that cannot be opened.
 
@@ -65,6 +67,28 @@ def take(fd):
         return True
     fcntl.flock(fd, fcntl.LOCK_UN)
     return False
+
+
+def close(fd):
+    """
+    Let go of the lock, and close it. To close it would not do: a process that was just forked, by whatever else goes on
+    here, may have a copy of the descriptor for an instant more, and the lock with it.
+
+    fd
+        What ``opened`` returned.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_queue.remove
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        with contextlib.suppress(OSError):  # a kernel that knows no such lock; the other kind goes with the descriptor
+            fcntl.fcntl(fd, OFD_SETLK, LET_GO)
+    finally:
+        os.close(fd)
 
 
 def watch(home="/var/qmail", queue=None):

@@ -235,7 +235,7 @@ def summary(path=None, since=None, until=None, by="hour", home="/var/qmail", que
         "domains": _most(told["domains"]),
         **told_of,
         "bytes": read["bytes"],
-        "seconds": round(time.monotonic() - began, 3),
+        "seconds": round(max(0.0, time.monotonic() - began), 3),
     }
 
 
@@ -306,5 +306,5 @@ def _counted(whats, path, since, until, by, home, queue):
         "by": dict(sorted(slots.items())),
         **told_of,
         "bytes": read["bytes"],
-        "seconds": round(time.monotonic() - began, 3),
+        "seconds": round(max(0.0, time.monotonic() - began), 3),
     }

@@ -165,7 +165,7 @@ def _account(arguments, meanwhile):
     try:
         yield lock
     finally:
-        os.close(lock)
+        __salt__["qmail_lock.close"](lock)
         after = _told(arguments)
         if before and after and before["when"] != after["when"]:
             meanwhile["asked"] = "up" if after["up"] else "down"

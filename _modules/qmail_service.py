@@ -324,7 +324,7 @@ def _locked_out(service, old):
             time.sleep(QUICK)
         yield
     finally:
-        os.close(lock)
+        __salt__["qmail_lock.close"](lock)
 
 
 def _wait_for_another(service, patience):

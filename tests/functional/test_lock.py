@@ -110,7 +110,8 @@ def test_what_else_is_wrong_with_a_lock_is_not_taken_for_held(take, lock, monkey
         take(lock)
 
 
-def test_a_child_has_it_as_long_as_it_lives(modules, take, home, mutex):
+@pytest.mark.parametrize("lets_go", (False, True))
+def test_a_child_has_it_until_it_ends_or_we_let_go_of_it(modules, take, home, mutex, lets_go):
     lock = modules["qmail_lock.opened"](str(home.path))
     assert take(lock)
     child = os.fork()
@@ -120,8 +121,8 @@ def test_a_child_has_it_as_long_as_it_lives(modules, take, home, mutex):
         finally:
             os._exit(1)
     try:
-        os.close(lock)
-        assert (can(mutex, fcntl.flock), can(mutex, fcntl.lockf)) == (False, False)
+        modules["qmail_lock.close"](lock) if lets_go else os.close(lock)
+        assert (can(mutex, fcntl.flock), can(mutex, fcntl.lockf)) == (lets_go, lets_go)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
