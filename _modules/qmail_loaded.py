@@ -62,10 +62,11 @@ def values(home="/var/qmail", control=None):
 
 def recall(home="/var/qmail", queue=None):
     """
-    Return what was last written down for a queue: a dict with ``process`` and ``values``; ``{}`` where nothing was.
+    Return what was last written down for a queue: a dict with ``process``, ``values`` and ``by``; ``{}`` where nothing
+    was.
 
     ``process`` is as ``qmail_process.identity`` tells it, ``values`` what it has read; ``None`` for a process that was
-    told to end, and that nobody else starts again.
+    told to end, and that nobody else starts again. ``by`` is the provider and the name that it was restarted by.
 
     home, queue
         As for ``qmail_process.find``.
@@ -81,7 +82,8 @@ def recall(home="/var/qmail", queue=None):
             record = json.load(file)
     except (OSError, ValueError):
         return {}  # without a record, clocks decide
-    return record if isinstance(record, dict) and set(record) == {"process", "values"} else {}
+    known = isinstance(record, dict) and {"process", "values"} <= set(record) <= {"process", "values", "by"}
+    return {"by": None, **record} if known else {}  # an older one does not tell by what
 
 
 def expected(home="/var/qmail", queue=None):
@@ -103,7 +105,7 @@ def expected(home="/var/qmail", queue=None):
     return int(pid) if known else None
 
 
-def remember(process, values, home="/var/qmail", queue=None):
+def remember(process, values, home="/var/qmail", queue=None, by=None):
     """
     Write down what a process has loaded; ``None`` for the process means that nothing is known any more.
 
@@ -117,6 +119,9 @@ def remember(process, values, home="/var/qmail", queue=None):
 
     home, queue
         As for ``qmail_process.find``.
+
+    by
+        A list of the provider and the name by which it was restarted: these are right, as long as it runs.
 
     CLI Example:
 
@@ -132,7 +137,7 @@ def remember(process, values, home="/var/qmail", queue=None):
             return
         handle = os.open(f"{where}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with open(handle, "w", encoding="utf-8") as file:
-            json.dump({"process": process, "values": values}, file)
+            json.dump({"process": process, "values": values, "by": by}, file)
         os.rename(f"{where}.new", where)
     except OSError as err:
         raise CommandExecutionError(f"Cannot write {where}: {__salt__['qmail_refusal.told'](err)}") from err

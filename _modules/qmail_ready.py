@@ -9,7 +9,8 @@ from salt.exceptions import CommandExecutionError
 
 def lacks(home="/var/qmail", queue=None, provider="auto", name="auto", address=None):
     """
-    Return why a run of the formula could not restart qmail-send here, with the remedy; ``None`` where it could.
+    Return why a run of the formula could not restart qmail-send here, with the remedy; ``None`` where it could. Where
+    the one that runs was restarted by these very settings before, nobody is asked again.
 
     A qmail-send that is merely down lacks nothing. Where Plesk runs this server without any qmail, nothing is said
     here: ``qmail_sink.problem`` says that better.
@@ -31,6 +32,10 @@ def lacks(home="/var/qmail", queue=None, provider="auto", name="auto", address=N
 
         salt '*' qmail_ready.lacks
     """
+    # To ask takes longer than all the rest of a run that changes nothing.
+    asked = __salt__["qmail_loaded.recall"](home, queue).get("by")
+    if asked == [provider, name] and __salt__["qmail_loaded.expected"](home, queue):
+        return None
     if address is not None and __salt__["qmail_sink.is_without_qmail"](address, home):
         return None
     try:

@@ -274,12 +274,14 @@ def _end(pid):
 
 def _remember(service, pid, values):
     process = pid and __salt__["qmail_process.identity"](pid)
-    __salt__["qmail_loaded.remember"](process, values, **service["queue"])
+    by = [service["asked"]["provider"], service["asked"]["name"]]
+    __salt__["qmail_loaded.remember"](process, values, **service["queue"], by=by)
 
 
 def _told_to_end(service, pid):
     record = __salt__["qmail_loaded.recall"](**service["queue"])
-    return bool(record) and record == {"process": __salt__["qmail_process.identity"](pid), "values": None}
+    ours = bool(record) and record["process"] == __salt__["qmail_process.identity"](pid)
+    return ours and record["values"] is None
 
 
 def _tell(service, verb):

@@ -1,5 +1,6 @@
 """Whether a restart is due: has the running qmail-send read the control files as they are now?"""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -151,3 +152,25 @@ def test_a_change_within_the_tick_of_the_start_is_taken_for_loaded(running, modu
     monkeypatch.setitem(inside, "recall", lambda *_: {})
     monkeypatch.setitem(inside, "_changed", lambda *_: 1024 + behind * 0.25)
     assert modules.qmail_loaded.current(running.pid(), str(running.path)) is is_loaded
+
+
+def test_what_an_earlier_version_wrote_down_is_known(modules, running):
+    home = str(running.path)
+    modules.qmail_service.restart(home, settle=0)
+    path = pathlib.Path(modules.qmail_loaded.directory(home)) / "loaded"
+    record = json.loads(path.read_text())
+    assert record.pop("by") == ["auto", "auto"]
+    path.write_text(json.dumps(record))
+    assert modules.qmail_loaded.recall(home) == {**record, "by": None}
+    assert modules.qmail_service.status(home)["loaded"] is True
+
+
+def test_what_restarted_it_is_not_looked_for_again_and_anything_else_is(modules, running):
+    home = str(running.path)
+    modules.qmail_service.restart(home, settle=0)
+    (running.path / "bin/qmailctl").rename(running.path / "bin/hidden")
+    try:
+        assert modules.qmail_ready.lacks(home) is None
+        assert "Nothing was found" in modules.qmail_ready.lacks(home, provider="qmailctl")
+    finally:
+        (running.path / "bin/hidden").rename(running.path / "bin/qmailctl")
