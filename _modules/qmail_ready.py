@@ -34,7 +34,8 @@ def lacks(home="/var/qmail", queue=None, provider="auto", name="auto", address=N
     """
     # To ask takes longer than all the rest of a run that changes nothing.
     asked = __salt__["qmail_loaded.recall"](home, queue).get("by")
-    if asked == [provider, name] and __salt__["qmail_loaded.expected"](home, queue):
+    pid = __salt__["qmail_loaded.expected"](home, queue) if asked == [provider, name] else None
+    if pid and __salt__["qmail_process.ended"](pid) is False:
         return None
     if address is not None and __salt__["qmail_sink.is_without_qmail"](address, home):
         return None
