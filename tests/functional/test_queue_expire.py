@@ -124,9 +124,10 @@ def test_without_a_running_qmail_send_nothing_is_aged(queue, home, expire):
 def test_an_empty_queue_is_no_reason_to_wait_or_to_disturb(home, running, expire, monkeypatch):
     Queue(home.path / "queue")
     done = []
-    monkeypatch.setattr(time, "sleep", done.append)
-    monkeypatch.setattr(os, "kill", lambda *words: done.append(words))
-    assert expire() == {"expired": 0, "left": 0, "bytes": 0}
+    with monkeypatch.context() as patched:  # what ends qmail-send behind the test needs the real ones
+        patched.setattr(time, "sleep", done.append)
+        patched.setattr(os, "kill", lambda *words: done.append(words))
+        assert expire() == {"expired": 0, "left": 0, "bytes": 0}
     assert done == []
 
 
