@@ -372,10 +372,9 @@ def _drains(service, pid, then):
 
 
 def _does_not_come_up(service):
-    unreadable = __salt__["qmail_startup.unreadable"](**service["files"], queue=service["queue"]["queue"]) or ()
-    if unreadable:
-        told = " ".join(f"{one['trouble']} Mend it: {one['remedy']}" for one in unreadable)
-        return f"qmail-send does not stay up after its start: no mail is delivered. {told}"
+    obstacles = __salt__["qmail_startup.obstacles"](**service["files"], queue=service["queue"]["queue"])
+    if obstacles:
+        return f"qmail-send does not stay up after its start: no mail is delivered. {obstacles}"
     told = __salt__["qmail_startup.last_words"](**service["queue"], **service["asked"])
     said = f"Its log ends: {' / '.join(told)}" if told else "Its log tells why"
     return f"qmail-send does not stay up after its start: no mail is delivered. {said}. Mend that, and run this again."

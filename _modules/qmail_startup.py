@@ -118,10 +118,28 @@ def check(home="/var/qmail", control=None, queue=None):
 
         salt '*' qmail_startup.check
     """
-    found = unreadable(home, control, queue)
-    if found:
-        told = " ".join(f"{one['trouble']} Mend it: {one['remedy']}" for one in found)
+    told = obstacles(home, control, queue)
+    if told:
         raise CommandExecutionError(f"qmail-send is left running, since it could not start again. {told}")
+
+
+def obstacles(home="/var/qmail", control=None, queue=None):
+    """
+    Say in sentences what ``unreadable`` lists, each with what mends it; an empty text where there is nothing.
+
+    Raises what ``unreadable`` raises.
+
+    home, control, queue
+        As for ``unreadable``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_startup.obstacles
+    """
+    found = unreadable(home, control, queue) or ()
+    return " ".join(f"{one['trouble']} Mend it: {one['remedy']}" for one in found)
 
 
 def _user(home, queue):
