@@ -6,7 +6,9 @@ the process that works there, its unit by its control group. Whether a restart w
 ``qmail_service`` looks at the process.
 """
 
+import os
 import shutil
+import time
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -17,6 +19,8 @@ PROVIDERS = ("service", *TREES, "qmailctl")  # as in pillar; service is systemd 
 SCRIPTS = ("qmail-send", "qmail")
 TOLD = ("pid", "returns", "alone", "down")
 LARGEST = 1 << 16  # bytes of a script that are looked through
+LATE = 3  # seconds
+PAUSE = 0.02  # seconds between two looks
 
 
 def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
@@ -56,7 +60,7 @@ def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
     looked = []
     for kind, candidate in _usual(provider, home, pid) if name == "auto" else _named(provider, name):
         try:
-            found = _call("status", kind, candidate)
+            found = _status(kind, candidate, pid)
             _check(kind, candidate, found, pid, home, named=name != "auto")
         except CommandExecutionError as err:
             looked.append(f"{kind} {candidate}: {str(err).rstrip('.')}")
@@ -153,6 +157,27 @@ def log(provider, name, lines=3):
         salt '*' qmail_supervisor.log daemontools /service/qmail-send
     """
     return [] if provider in ("sysv", "qmailctl") else _call("log", provider, name, lines)
+
+
+def _status(kind, name, pid):
+    """
+    Return the state of what may run qmail-send.
+
+    What supervises a service directory writes down whom it has started a moment after the start, and where the disk is
+    slow that is long after qmail-send runs.
+    """
+    found = _call("status", kind, name)
+    if pid and kind in TREES and not found["pid"] and _is_started_in(name, pid):
+        deadline = time.monotonic() + LATE
+        while not found["pid"] and time.monotonic() < deadline:
+            time.sleep(PAUSE)
+            found = _call("status", kind, name)
+    return found
+
+
+def _is_started_in(directory, pid):
+    tree = __salt__["qmail_supervise.runs"](pid)
+    return bool(tree) and tree["directory"] == os.path.realpath(directory)
 
 
 def _call(function, kind, name, *arguments):

@@ -329,6 +329,26 @@ def test_one_that_comes_up_by_itself_after_the_look_is_left_alone(supervisor, co
 
 
 @on(*TREES)
+def test_a_supervisor_that_writes_down_late_whom_it_has_started_is_waited_for(
+    supervisor, modules, direct, monkeypatch, tmp_path
+):
+    pid = supervisor.boot()
+    (tmp_path / "bin").mkdir()
+    tool, late = tmp_path / "bin" / supervisor.tools[3], tmp_path / "late"
+    late.write_text("x\n" * 3)
+    real = shutil.which(supervisor.tools[3])
+    # At first it says what the three say of a service that has ended and is not yet started again.
+    said = "down: $last: 1s, normally up, want up" if supervisor.kind == "runit" else "$last: down 1 seconds, want up"
+    tool.write_text(
+        f'#!/bin/sh\ntest -s {late} || exec {real} "$@"\nsed -i 1d {late}\nfor last; do :; done\necho "{said}"\n'
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert modules.qmail_service.restart(**direct)["old"] == pid
+    assert not late.read_text()
+
+
+@on(*TREES)
 def test_a_directory_that_nothing_supervises_is_refused(supervisor, converge, tmp_path):
     supervisor.boot(up=False)
     supervisor.unsupervise()
