@@ -161,7 +161,7 @@ def put(name, value, home="/var/qmail", control=None, test=False):
 
         salt '*' qmail_control.put doublebounceto dummy test=True
     """
-    __salt__["qmail_check.arguments"](home=home, control=control, test=test)
+    __salt__["qmail_base_check.arguments"](home=home, control=control, test=test)
     _check(name, value)
     if name == "doublebounceto" and not value:
         _refuse_blank(home, control)
@@ -190,7 +190,7 @@ def restore(name, home="/var/qmail", control=None, test=False):
 
         salt '*' qmail_control.restore doublebounceto
     """
-    __salt__["qmail_check.arguments"](home=home, control=control, test=test)
+    __salt__["qmail_base_check.arguments"](home=home, control=control, test=test)
     _check(name, "")
     return _told(__salt__["qmail_file.restore"](path(name, home, control), test=test))
 
@@ -212,7 +212,7 @@ def discards(home="/var/qmail", control=None):
 
         salt '*' qmail_control.discards
     """
-    __salt__["qmail_check.arguments"](home=home, control=control)
+    __salt__["qmail_base_check.arguments"](home=home, control=control)
     if _has_discard_feature(os.path.join(home, "bin/qmail-send")):
         return "qmail-send"
     host = value("doublebouncehost", home, control)["value"].lower()
@@ -232,7 +232,7 @@ def path(name, home="/var/qmail", control=None):
 
         salt '*' qmail_control.path doublebounceto
     """
-    __salt__["qmail_check.arguments"](home=home, control=control)
+    __salt__["qmail_base_check.arguments"](home=home, control=control)
     if not isinstance(name, str) or not name or name in (".", "..") or "/" in name or "\0" in name:
         raise SaltInvocationError(f"{name!r} is no name of a control file.")
     return os.path.join(control or os.path.join(home, "control"), name)
@@ -245,7 +245,7 @@ def _has_discard_feature(binary):
     except FileNotFoundError:
         return False
     except OSError as err:
-        raise CommandExecutionError(f"Cannot read {binary}: {__salt__['qmail_refusal.told'](err)}") from err
+        raise CommandExecutionError(f"Cannot read {binary}: {__salt__['qmail_base_refusal.told'](err)}") from err
 
 
 def _refuse_blank(home, control):

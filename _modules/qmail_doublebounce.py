@@ -74,7 +74,7 @@ def settings(
         "service:name": name,
         "service:timeout": timeout,
     }
-    found = __salt__["qmail_settings.get"](pillar, given, keys)
+    found = __salt__["qmail_doublebounce_settings.get"](pillar, given, keys)
     if not strict:
         return found
     found.pop("absent")
@@ -86,7 +86,7 @@ def settings(
 
 def split(address):
     """
-    Split an address into what qmail wants in its two control files; see ``qmail_sink.split``.
+    Split an address into what qmail wants in its two control files; see ``qmail_mailbox_sink.split``.
 
     Returns a dict with ``local`` (for ``doublebounceto``) and ``host`` (for ``doublebouncehost``).
 
@@ -99,7 +99,7 @@ def split(address):
 
         salt '*' qmail_doublebounce.split doublebounce@example.com
     """
-    return __salt__["qmail_sink.split"](address)
+    return __salt__["qmail_mailbox_sink.split"](address)
 
 
 def status(pillar=None, mode=None, address=None, instruction=None, home=None, control=None, queue=None):
@@ -142,8 +142,8 @@ def status(pillar=None, mode=None, address=None, instruction=None, home=None, co
         salt '*' qmail_doublebounce.status
     """
     wanted = settings(pillar, mode, address, instruction, home=home, control=control, queue=queue)
-    is_asked = bool(__salt__["qmail_settings.said"](pillar)) or address is not None or mode is not None
-    return __salt__["qmail_status.look"](wanted, is_asked)
+    is_asked = bool(__salt__["qmail_doublebounce_settings.said"](pillar)) or address is not None or mode is not None
+    return __salt__["qmail_doublebounce_status.look"](wanted, is_asked)
 
 
 def probe(pillar=None, timeout=None, address=None, home=None, control=None, queue=None, log=None):
@@ -185,7 +185,7 @@ def probe(pillar=None, timeout=None, address=None, home=None, control=None, queu
         salt '*' qmail_doublebounce.probe timeout=60
     """
     wanted = settings(pillar, address=address, home=home, control=control, queue=queue, log=log)
-    return __salt__["qmail_probe.run"](wanted, timeout)
+    return __salt__["qmail_doublebounce_probe.run"](wanted, timeout)
 
 
 def report(pillar=None, log=None, home=None, queue=None):
@@ -220,4 +220,4 @@ def report(pillar=None, log=None, home=None, queue=None):
     """
     qmail = settings(pillar, home=home, queue=queue, strict=log is None)["qmail"]
     log = qmail["log"] if log is None else log
-    return __salt__["qmail_report.make"](log, home=qmail["home"], queue=qmail["queue"])
+    return __salt__["qmail_doublebounce_report.make"](log, home=qmail["home"], queue=qmail["queue"])

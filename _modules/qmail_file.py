@@ -2,8 +2,8 @@
 Replace one small file safely, keep what it replaced, and put it back.
 
 A reader of the file sees the old one or the new one, whole. What somebody else had written there is kept: see
-``qmail_kept``. Of several runs that write or restore one file at the same time, each is done before the next begins.
-``qmail_entry`` reads and writes where others can be at work.
+``qmail_file_kept``. Of several runs that write or restore one file at the same time, each is done before the next
+begins. ``qmail_file_entry`` reads and writes where others can be at work.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ def read(path):
         salt '*' qmail_file.read /var/qmail/control/doublebounceto
     """
     with _explained("read", path), _directory(path) as (directory, name):
-        return None if directory is None else __salt__["qmail_entry.read"](directory, name, path)
+        return None if directory is None else __salt__["qmail_file_entry.read"](directory, name, path)
 
 
 def replace(path, contents, uid=None, gid=None, mode="0644", note=None, home=None, refused=None, test=False):
@@ -60,7 +60,7 @@ def replace(path, contents, uid=None, gid=None, mode="0644", note=None, home=Non
         Permission bits as octal text. ``None`` keeps those of the file; a new file gets ``0644``.
 
     note, home
-        What to remember with it, for ``qmail_ledger.files``: the address that the file is for, and the qmail home.
+        What to remember with it, for ``qmail_file_ledger.files``: the address that the file is for, and the qmail home.
 
     refused
         A function that is called once the file is in place, also where it was before, and returns why it cannot stay,
@@ -75,7 +75,7 @@ def replace(path, contents, uid=None, gid=None, mode="0644", note=None, home=Non
 
         salt '*' qmail_file.replace /var/qmail/control/doublebounceto "$(printf 'dummy\\n')" test=True
     """
-    test = __salt__["qmail_check.arguments"](test=test)["test"]
+    test = __salt__["qmail_base_check.arguments"](test=test)["test"]
     contents = contents.encode() if isinstance(contents, str) else contents
     if not isinstance(contents, bytes):
         raise SaltInvocationError(f"contents {contents!r} is neither text nor bytes.")
@@ -99,8 +99,8 @@ def replace(path, contents, uid=None, gid=None, mode="0644", note=None, home=Non
                 # Both before the file itself: a crash in between must neither lose theirs nor make ours look like
                 # theirs.
                 _keep(path, old)
-                __salt__["qmail_ledger.claim"](path, old, contents, note, home)
-                if __salt__["qmail_entry.put"](directory, name, new, old, path):
+                __salt__["qmail_file_ledger.claim"](path, old, contents, note, home)
+                if __salt__["qmail_file_entry.put"](directory, name, new, old, path):
                     _stay(directory, name, path, old, new, refused)
                     return _difference(old, new)
     raise _contended(path)
@@ -134,11 +134,11 @@ def restore(path, version=None, test=False):
 
         salt '*' qmail_file.restore /var/qmail/control/doublebounceto test=True
     """
-    test = __salt__["qmail_check.arguments"](test=test)["test"]
+    test = __salt__["qmail_base_check.arguments"](test=test)["test"]
     with _explained("restore", path), _directory(path) as (directory, name):
         if version:
-            __salt__["qmail_kept.version"](path, version)  # before anything is made
-        elif not __salt__["qmail_ledger.written"](path):
+            __salt__["qmail_file_kept.version"](path, version)  # before anything is made
+        elif not __salt__["qmail_file_ledger.written"](path):
             return {}
         if directory is None and version:
             raise CommandExecutionError(f"Cannot restore {path}: its directory is missing. Make it first.")
@@ -146,10 +146,10 @@ def restore(path, version=None, test=False):
             return {"left": f"{path} is not there, nor is its directory."}  # which may come back: it can be a mount
         with contextlib.nullcontext() if test else _turn(path):
             for _ in range(TRIES):
-                old = __salt__["qmail_entry.read"](directory, name, path)
+                old = __salt__["qmail_file_entry.read"](directory, name, path)
                 if not version and not _is_ours(path, old):
                     return _leave(path, old, test)
-                new = __salt__["qmail_kept.version"](path, version)
+                new = __salt__["qmail_file_kept.version"](path, version)
                 changes = _difference(old, new)
                 if test:
                     return changes
@@ -157,7 +157,7 @@ def restore(path, version=None, test=False):
                     _settle(path, None)
                     return changes
                 _keep(path, old)
-                if __salt__["qmail_entry.put"](directory, name, new, old, path):
+                if __salt__["qmail_file_entry.put"](directory, name, new, old, path):
                     _end(path)
                     return changes
     raise _contended(path)
@@ -165,7 +165,7 @@ def restore(path, version=None, test=False):
 
 def kept(path):
     """
-    List the kept versions of a file, newest first, as ``qmail_kept.versions`` does.
+    List the kept versions of a file, newest first, as ``qmail_file_kept.versions`` does.
 
     path
         Absolute path of the file.
@@ -177,7 +177,7 @@ def kept(path):
         salt '*' qmail_file.kept /var/qmail/control/doublebounceto
     """
     _check(path)
-    return __salt__["qmail_kept.versions"](path)
+    return __salt__["qmail_file_kept.versions"](path)
 
 
 def changed(path):
@@ -201,7 +201,7 @@ def changed(path):
         try:
             return os.stat(path).st_ctime
         except (FileNotFoundError, NotADirectoryError):
-            return __salt__["qmail_ledger.ended"](path)
+            return __salt__["qmail_file_ledger.ended"](path)
 
 
 @contextlib.contextmanager
@@ -210,7 +210,7 @@ def _explained(verb, path):
     try:
         yield
     except OSError as err:
-        raise CommandExecutionError(f"Cannot {verb} {path}: {__salt__['qmail_refusal.told'](err)}") from err
+        raise CommandExecutionError(f"Cannot {verb} {path}: {__salt__['qmail_base_refusal.told'](err)}") from err
 
 
 @contextlib.contextmanager
@@ -219,7 +219,7 @@ def _directory(path):
     _check(path)
     parent, name = os.path.split(path)
     try:
-        descriptor = __salt__["qmail_entry.directory"](parent, path)
+        descriptor = __salt__["qmail_file_entry.directory"](parent, path)
     except FileNotFoundError:
         yield None, name
         return
@@ -232,7 +232,7 @@ def _directory(path):
 @contextlib.contextmanager
 def _turn(path):
     """One run after the other: from looking at the file to having written down what was done with it."""
-    handle = __salt__["qmail_kept.lock"](path)
+    handle = __salt__["qmail_file_kept.lock"](path)
     try:
         yield
     finally:
@@ -241,7 +241,7 @@ def _turn(path):
 
 def _step(directory, name, path, wanted):
     """Return what a file is, and what it is to become."""
-    old = __salt__["qmail_entry.read"](directory, name, path)
+    old = __salt__["qmail_file_entry.read"](directory, name, path)
     defaults = old or {"uid": os.geteuid(), "gid": os.getegid(), "mode": "0644"}
     return old, {field: defaults[field] if value is None else value for field, value in wanted.items()}
 
@@ -273,10 +273,10 @@ def _put_back(directory, name, path, old, new):
     """Undo a write that cannot stay, and tell in a sentence whether the file is as it was."""
     was_ours = _is_ours(path, old)
     try:
-        if not __salt__["qmail_entry.put"](directory, name, old, new, path):
+        if not __salt__["qmail_file_entry.put"](directory, name, old, new, path):
             return f"{path} was changed by somebody else meanwhile, and is left as it is."
     except OSError as err:
-        return f"Putting {path} back failed: {__salt__['qmail_refusal.told'](err)} Look at what it holds."
+        return f"Putting {path} back failed: {__salt__['qmail_base_refusal.told'](err)} Look at what it holds."
     except CommandExecutionError as err:
         return f"Putting {path} back failed: {err} Look at what it holds."
     _settle(path, old if was_ours else None)
@@ -285,32 +285,32 @@ def _put_back(directory, name, path, old, new):
 
 def _keep(path, old):
     if not _is_ours(path, old):
-        __salt__["qmail_kept.keep"](path, old)
+        __salt__["qmail_file_kept.keep"](path, old)
 
 
 def _settle(path, found):
     """Narrow what counts as ours to what is there. Where that fails, only a file that is not there counts as well."""
     with contextlib.suppress(CommandExecutionError):
-        __salt__["qmail_ledger.settle"](path, found and found["contents"])
+        __salt__["qmail_file_ledger.settle"](path, found and found["contents"])
 
 
 def _end(path):
     try:
-        __salt__["qmail_ledger.end"](path)
+        __salt__["qmail_file_ledger.end"](path)
     except CommandExecutionError as err:
         raise CommandExecutionError(f"{path} is as it was before, but that cannot be written down. {err}") from err
 
 
 def _is_ours(path, old):
-    return old is not None and __salt__["qmail_ledger.ours"](path, old["contents"])
+    return old is not None and __salt__["qmail_file_ledger.ours"](path, old["contents"])
 
 
 def _leave(path, old, test):
     """What somebody has changed since is theirs from now on, whatever they write there one day."""
-    versions = __salt__["qmail_kept.versions"](path)
-    is_back = bool(versions) and old == __salt__["qmail_kept.version"](path)
+    versions = __salt__["qmail_file_kept.versions"](path)
+    is_back = bool(versions) and old == __salt__["qmail_file_kept.version"](path)
     if not test:
-        __salt__["qmail_ledger.settle"](path, None)
+        __salt__["qmail_file_ledger.settle"](path, None)
     if is_back:  # by hand, or by a run that did not get further
         return {}
     done = "removed" if old is None else "changed"
@@ -330,7 +330,7 @@ def _difference(old, new):
 
 
 def _check(path):
-    __salt__["qmail_check.arguments"](path=path)
+    __salt__["qmail_base_check.arguments"](path=path)
     if os.path.normpath(path) != path:
         raise SaltInvocationError(f"{path!r} is no absolute path without '.', '..' and doubled slashes.")
 

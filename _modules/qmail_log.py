@@ -70,8 +70,8 @@ def _window(since, until, by):
 def _asked(path, since, until, by, home, queue):
     """Check what a caller gave, and find the log: it, and the window."""
     window = _window(since, until, by)
-    __salt__["qmail_check.arguments"](home=home, queue=queue)
-    return __salt__["qmail_logfile.find"](path, home, queue), window
+    __salt__["qmail_base_check.arguments"](home=home, queue=queue)
+    return __salt__["qmail_log_file.find"](path, home, queue), window
 
 
 def about(path=None, home="/var/qmail", queue=None):
@@ -82,7 +82,7 @@ def about(path=None, home="/var/qmail", queue=None):
         the file, the directory, or ``journald``; the files it is made of, the oldest first; and those that are packed
         in a way that can't be undone here: what is in them is not counted.
     ``how``
-        ``named``, ``followed`` from the running qmail-send, or ``newest``: see ``qmail_logfile.find``.
+        ``named``, ``followed`` from the running qmail-send, or ``newest``: see ``qmail_log_file.find``.
     ``newest``
         when qmail-send wrote to it last, in seconds since the epoch; ``None`` where the log is empty. While mail flows
         that is a moment ago: else it is the wrong log, or qmail-send can't write to it.
@@ -91,7 +91,7 @@ def about(path=None, home="/var/qmail", queue=None):
     read, or that holds lines and none of qmail-send in a form that is known here: it quotes one.
 
     path, home, queue
-        As for ``qmail_logfile.find``.
+        As for ``qmail_log_file.find``.
 
     CLI Example:
 
@@ -104,7 +104,7 @@ def about(path=None, home="/var/qmail", queue=None):
 
 
 def _about(found):
-    newest = __salt__["qmail_logage.newest"](found)
+    newest = __salt__["qmail_log_age.newest"](found)
     told = {name: found[name] for name in ("files", "unread", "how")}
     return {"log": found["path"], **told, "newest": newest}
 
@@ -115,11 +115,11 @@ def _parts(found, window, by, context=0):
 
     A part without times is of the same hour as the one before.
     """
-    segments, others = __salt__["qmail_logtime.segments"], found.get("others")
+    segments, others = __salt__["qmail_log_time.segments"], found.get("others")
     done, told, known = 0, time.monotonic(), "unknown"
-    for data, newest in __salt__["qmail_logblock.blocks"](found, *window, context):
+    for data, newest in __salt__["qmail_log_block.blocks"](found, *window, context):
         if others:
-            data = __salt__["qmail_logline.without"](data, others)
+            data = __salt__["qmail_log_line.without"](data, others)
         for slot, part in segments(data, newest, *window, by):
             known = known if slot == "unknown" else slot
             if known is not False and (known != "unknown" or window == (None, None)):
@@ -141,7 +141,7 @@ def _sized(parts, read):
 
 def _uncut(parts):
     """Hand on the parts of a log, each with the ends of all its lines: splogger cuts what is too long for it."""
-    whole, rest, last = __salt__["qmail_logline.whole"], b"", None
+    whole, rest, last = __salt__["qmail_log_line.whole"], b"", None
     for slot, part in parts:
         end = whole(part)
         yield slot, rest + part[:end] if rest else part[:end]
@@ -202,7 +202,7 @@ def summary(path=None, since=None, until=None, by="hour", home="/var/qmail", que
     path
         A file (with those it was rotated to, packed or not), a directory of multilog, svlogd or s6-log, ``journald``,
         ``journald:UNIT``, or ``None``: the log that the running qmail-send writes, or else that of the usual places in
-        which it wrote last, see ``qmail_logfile.find``.
+        which it wrote last, see ``qmail_log_file.find``.
 
     since, until
         Count from ``since`` on and before ``until``, in whole seconds: seconds since the epoch, ISO text such as
@@ -225,9 +225,9 @@ def summary(path=None, since=None, until=None, by="hour", home="/var/qmail", que
     began = time.monotonic()
     found, window = _asked(path, since, until, by, home, queue)
     told_of = _about(found)
-    words, read = __salt__["qmail_logline.words"], {"bytes": 0}
+    words, read = __salt__["qmail_log_line.words"], {"bytes": 0}
     parts = ((slot, *words(part)) for slot, part in _uncut(_sized(_parts(found, window, by, CONTEXT), read)))
-    told = __salt__["qmail_logmessage.follow"](parts)
+    told = __salt__["qmail_log_message.follow"](parts)
     return {
         **told["counts"],
         "by": told["by"],
@@ -290,7 +290,7 @@ def _counted(whats, path, since, until, by, home, queue):
     began = time.monotonic()
     found, window = _asked(path, since, until, by, home, queue)
     told_of = _about(found)
-    counted = __salt__["qmail_logline.count"]
+    counted = __salt__["qmail_log_line.count"]
     slots, read = {}, {"bytes": 0}
     for slot, part in _sized(_parts(found, window, by), read):
         if slot is None:

@@ -19,7 +19,7 @@ def check(address, home="/var/qmail", control=None, forbidden="002"):
     dot-qmail file, there or not), ``home`` (the directory that qmail-local works in), and ``files``, ``forwards``,
     ``programs`` (the instructions that would be carried out).
 
-    The rules are those of ``qmail_route.resolve`` and ``qmail_dotqmail.predict``.
+    The rules are those of ``qmail_route.resolve`` and ``qmail_mailbox_dotqmail.predict``.
 
     address
         The address.
@@ -41,7 +41,11 @@ def check(address, home="/var/qmail", control=None, forbidden="002"):
     """
     route = __salt__["qmail_route.resolve"](address, home, control=control)
     found = ends(route, forbidden)
-    return {"address": address, **found, "sink": __salt__["qmail_sink.outlook"](address, route, found["fate"], home)}
+    return {
+        "address": address,
+        **found,
+        "sink": __salt__["qmail_mailbox_sink.outlook"](address, route, found["fate"], home),
+    }
 
 
 def ends(route, forbidden="002"):
@@ -74,8 +78,8 @@ def predict(dotqmail, home, user, dash="", forbidden="002", default="./Maildir/"
     """
     Return what becomes of a message that qmail-local delivers through one dot-qmail file.
 
-    Returns a dict with ``fate``, ``files``, ``forwards``, ``programs`` and ``reason``: see ``qmail_dotqmail.predict``,
-    which has the rules.
+    Returns a dict with ``fate``, ``files``, ``forwards``, ``programs`` and ``reason``: see
+    ``qmail_mailbox_dotqmail.predict``, which has the rules.
 
     dotqmail
         The dot-qmail file, an absolute path. It need not exist.
@@ -101,7 +105,7 @@ def predict(dotqmail, home, user, dash="", forbidden="002", default="./Maildir/"
 
         salt '*' qmail_mailbox.predict /home/sink/.qmail /home/sink sink
     """
-    return __salt__["qmail_dotqmail.predict"](dotqmail, home, user, dash, forbidden, default)
+    return __salt__["qmail_mailbox_dotqmail.predict"](dotqmail, home, user, dash, forbidden, default)
 
 
 def meaning(address, instruction="|exit 0", home="/var/qmail", control=None):
@@ -127,11 +131,11 @@ def meaning(address, instruction="|exit 0", home="/var/qmail", control=None):
 
         salt '*' qmail_mailbox.meaning doublebounce@example.com ./Maildir/
     """
-    contents = __salt__["qmail_sink.contents"](instruction)
+    contents = __salt__["qmail_mailbox_sink.contents"](instruction)
     route = __salt__["qmail_route.resolve"](address, home, control=control)
     if route["outcome"] in ("remote", "dropped", "deferred") or not route["home"].startswith("/"):
         return {"fate": None, "reason": route["reason"], "exact": None, "files": [], "forwards": [], "programs": []}
-    asked = __salt__["qmail_dotqmail.asks"](contents, route["exact"], route["home"], route["uid"], route["gid"])
+    asked = __salt__["qmail_mailbox_dotqmail.asks"](contents, route["exact"], route["home"], route["uid"], route["gid"])
     return {**asked, "exact": route["exact"]}
 
 
@@ -163,14 +167,14 @@ def make(address, home="/var/qmail", control=None, mailbox="auto", test=False):
 
         salt '*' qmail_mailbox.make doublebounce@example.com test=True
     """
-    __salt__["qmail_check.arguments"](home=home, control=control, test=test)
-    __salt__["qmail_sink.split"](address)
+    __salt__["qmail_base_check.arguments"](home=home, control=control, test=test)
+    __salt__["qmail_mailbox_sink.split"](address)
     route = __salt__["qmail_route.resolve"](address, home, control=control)
-    if not __salt__["qmail_sink.is_plesks"](address, route, home, mailbox):
+    if not __salt__["qmail_mailbox_sink.is_plesks"](address, route, home, mailbox):
         return {}
-    if __salt__["qmail_sink.is_without_qmail"](address, home):
-        raise CommandExecutionError(__salt__["qmail_sink.problem"](address, route, home, mailbox))
-    if __salt__["qmail_plesk.info"](address) is not None:
+    if __salt__["qmail_mailbox_sink.is_without_qmail"](address, home):
+        raise CommandExecutionError(__salt__["qmail_mailbox_sink.problem"](address, route, home, mailbox))
+    if __salt__["qmail_mailbox_plesk.info"](address) is not None:
         raise CommandExecutionError(
             f"Plesk has a mailbox {address}, but qmail does not find it: {route['reason']} Have Plesk write its mail "
             "files anew: plesk repair mail"
@@ -178,7 +182,7 @@ def make(address, home="/var/qmail", control=None, mailbox="auto", test=False):
     changes = {"mailbox": {"old": None, "new": address}}
     if test:
         return changes
-    __salt__["qmail_plesk.create"](address)
+    __salt__["qmail_mailbox_plesk.create"](address)
     return changes
 
 
@@ -218,15 +222,15 @@ def write(address, instruction="|exit 0", home="/var/qmail", control=None, mailb
 
         salt '*' qmail_mailbox.write doublebounce@example.com test=True
     """
-    __salt__["qmail_check.arguments"](home=home, control=control, test=test)
-    wanted = __salt__["qmail_sink.contents"](instruction)
-    __salt__["qmail_sink.split"](address)
+    __salt__["qmail_base_check.arguments"](home=home, control=control, test=test)
+    wanted = __salt__["qmail_mailbox_sink.contents"](instruction)
+    __salt__["qmail_mailbox_sink.split"](address)
     route = __salt__["qmail_route.resolve"](address, home, control=control)
-    if test and __salt__["qmail_sink.is_plesks"](address, route, home, mailbox):
+    if test and __salt__["qmail_mailbox_sink.is_plesks"](address, route, home, mailbox):
         return {
-            "instruction": {"old": None, "new": __salt__["qmail_sink.lines"](wanted)}
+            "instruction": {"old": None, "new": __salt__["qmail_mailbox_sink.lines"](wanted)}
         }  # in the mailbox that "make" would have made
-    problem = __salt__["qmail_sink.problem"](address, route, home, mailbox)
+    problem = __salt__["qmail_mailbox_sink.problem"](address, route, home, mailbox)
     if problem:
         raise CommandExecutionError(problem)
     meant = _predict(route, route["exact"], wanted)
@@ -241,7 +245,7 @@ def write(address, instruction="|exit 0", home="/var/qmail", control=None, mailb
 
     remember = {"note": address, "home": os.path.realpath(home), "refused": refused}
     changes = __salt__["qmail_file.replace"](route["exact"], wanted, **owner, **remember, test=test)
-    return __salt__["qmail_sink.told"](changes)
+    return __salt__["qmail_mailbox_sink.told"](changes)
 
 
 def restore(address=None, version=None, test=False, home=None):
@@ -272,9 +276,9 @@ def restore(address=None, version=None, test=False, home=None):
 
         salt '*' qmail_mailbox.restore doublebounce@example.com
     """
-    __salt__["qmail_check.arguments"](test=test)
-    sinks = __salt__["qmail_former.sinks"](address, home, ever=version is not None)
-    return __salt__["qmail_former.restore"]([sink["path"] for sink in sinks], version, test)
+    __salt__["qmail_base_check.arguments"](test=test)
+    sinks = __salt__["qmail_mailbox_former.sinks"](address, home, ever=version is not None)
+    return __salt__["qmail_mailbox_former.restore"]([sink["path"] for sink in sinks], version, test)
 
 
 def history(address=None):
@@ -293,7 +297,7 @@ def history(address=None):
 
         salt '*' qmail_mailbox.history doublebounce@example.com
     """
-    sinks = __salt__["qmail_former.sinks"](address, ever=True)
+    sinks = __salt__["qmail_mailbox_former.sinks"](address, ever=True)
     return {sink["path"]: __salt__["qmail_file.kept"](sink["path"]) for sink in sinks}
 
 
@@ -313,7 +317,7 @@ def purge(maildir, older_than=None, home="/var/qmail", control=None, test=False)
     Maildir. An mbox is refused: it is one file with all messages, and mail programs may be writing to it.
 
     maildir
-        The Maildir, an absolute path; or an address, for the Maildirs that ``qmail_maildir.of`` lists.
+        The Maildir, an absolute path; or an address, for the Maildirs that ``qmail_mailbox_maildir.of`` lists.
 
     older_than
         Only those that were delivered more than so many seconds ago.
@@ -332,9 +336,9 @@ def purge(maildir, older_than=None, home="/var/qmail", control=None, test=False)
     """
     paths = [maildir]
     if not str(maildir).startswith("/"):
-        __salt__["qmail_sink.split"](maildir)
-        paths = __salt__["qmail_maildir.of"](maildir, home, control)
-    done = [__salt__["qmail_maildir.purge"](path, older_than, test) for path in paths]
+        __salt__["qmail_mailbox_sink.split"](maildir)
+        paths = __salt__["qmail_mailbox_maildir.of"](maildir, home, control)
+    done = [__salt__["qmail_mailbox_maildir.purge"](path, older_than, test) for path in paths]
     sums = {key: sum(one[key] for one in done) for key in ("deleted", "kept", "bytes", "seconds")}
     return {**sums, "maildirs": paths}
 
@@ -356,6 +360,6 @@ def _owner(old, route):
 
 
 def _predict(route, dotqmail, wanted=None, forbidden="002"):
-    return __salt__["qmail_dotqmail.predict"](
+    return __salt__["qmail_mailbox_dotqmail.predict"](
         dotqmail, route["home"], route["uid"], route["dash"], forbidden, gid=route["gid"], contents=wanted
     )

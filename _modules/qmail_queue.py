@@ -44,8 +44,8 @@ def summary(queue=None, home="/var/qmail"):
     """
     with _plain_errors():
         parts = _parts(queue, home)
-        count = __salt__["qmail_envelope.count"]
-        opened = __salt__["qmail_envelope.opened"]
+        count = __salt__["qmail_queue_envelope.count"]
+        opened = __salt__["qmail_queue_envelope.opened"]
 
         def work(half, tell):
             counts = []
@@ -55,7 +55,10 @@ def summary(queue=None, home="/var/qmail"):
                 tell(sum(row[0] for row in counts), sum(row[3] for row in counts))
             return counts
 
-        rows = [(0, 0, 0, 0, math.inf), *itertools.chain(*__salt__["qmail_bulk.halves"](work, "qmail_queue.summary"))]
+        rows = [
+            (0, 0, 0, 0, math.inf),
+            *itertools.chain(*__salt__["qmail_base_bulk.halves"](work, "qmail_queue.summary")),
+        ]
     waiting = {part.queue: part.waiting for part in parts}.values()
     messages, double, single, size, births = zip(*rows)
     oldest = min(itertools.chain(births, *(came.values() for came in waiting)))
@@ -95,7 +98,7 @@ def double_bounces(queue=None, home="/var/qmail", older_than=None, limit=None):
 
         salt '*' qmail_queue.double_bounces older_than=86400 limit=10
     """
-    __salt__["qmail_check.arguments"](limit=limit)
+    __salt__["qmail_base_check.arguments"](limit=limit)
     return list(itertools.islice(each_double_bounce(queue, home, older_than), limit))
 
 
@@ -113,7 +116,7 @@ def each_double_bounce(queue=None, home="/var/qmail", older_than=None):
         salt '*' qmail_queue.double_bounces
     """
     bounces = _bounces(queue, home, _before(home, older_than=older_than))
-    recipient = __salt__["qmail_envelope.recipient"]
+    recipient = __salt__["qmail_queue_envelope.recipient"]
     now = time.time()
     return (
         {
@@ -215,7 +218,7 @@ def remove(
         will hear of that then.
 
     provider, name
-        What runs qmail-send: see ``qmail_supervisor.find``.
+        What runs qmail-send: see ``qmail_service_supervisor.find``.
 
     timeout
         Seconds to wait for its end, and then for its start.
@@ -252,23 +255,23 @@ def _plain_errors():
 
 def _parts(queue, home):
     """Return the split directories of all queues."""
-    return list(itertools.chain.from_iterable(map(__salt__["qmail_envelope.parts"], _queues(queue, home))))
+    return list(itertools.chain.from_iterable(map(__salt__["qmail_queue_envelope.parts"], _queues(queue, home))))
 
 
 def _queues(queue, home):
-    return __salt__["qmail_envelope.queues"](queue, home)
+    return __salt__["qmail_queue_envelope.queues"](queue, home)
 
 
 def _before(home, older_than=None, **given):
     """Check all arguments, and return the time before which a message must have come, as it is at the call."""
-    __salt__["qmail_check.arguments"](home=home, older_than=older_than, **given)
-    return __salt__["qmail_bulk.cutoff"](older_than)
+    __salt__["qmail_base_check.arguments"](home=home, older_than=older_than, **given)
+    return __salt__["qmail_base_bulk.cutoff"](older_than)
 
 
 def _bounces(queue, home, before, single=False):
     """Return an iterator over the double bounces: the split directory, its descriptors, the bounce."""
     parts = _parts(queue, home)
-    opened, bounces = __salt__["qmail_envelope.opened"], __salt__["qmail_envelope.bounces"]
+    opened, bounces = __salt__["qmail_queue_envelope.opened"], __salt__["qmail_queue_envelope.bounces"]
 
     # From here on without __salt__: whoever goes through this may be outside of the loader by then.
     def through():
@@ -283,20 +286,22 @@ def _bounces(queue, home, before, single=False):
 
 def _remove(queue, home, chosen, service, test):
     """Delete from one queue, and return the counts."""
-    delete = __salt__["qmail_delete.bounces"]
+    delete = __salt__["qmail_queue_delete.bounces"]
     if not test and any(True for _ in _bounces(queue, home, **chosen)):
-        return __salt__["qmail_pause.during"](lambda lock: delete(queue, **chosen, lock=lock), home, queue, service)
+        return __salt__["qmail_queue_pause.during"](
+            lambda lock: delete(queue, **chosen, lock=lock), home, queue, service
+        )
     if not test:
-        __salt__["qmail_pause.recover"](home, queue, service)
+        __salt__["qmail_queue_pause.recover"](home, queue, service)
     counts = delete(queue, **chosen, test=True)
     if counts["deleted"]:
-        __salt__["qmail_pause.check"](home, queue, service)  # what would fail then, fails now
+        __salt__["qmail_queue_pause.check"](home, queue, service)  # what would fail then, fails now
     return counts
 
 
 def _qmail_send(home, queue):
     """Return the process id of the qmail-send that runs a queue."""
-    pid = __salt__["qmail_process.find"](home, queue)
+    pid = __salt__["qmail_base_process.find"](home, queue)
     if not pid:
         raise CommandExecutionError(
             f"No qmail-send runs {queue}, so nothing expires there. Start it, or use qmail_queue.remove."
@@ -306,11 +311,11 @@ def _qmail_send(home, queue):
 
 def _last_try(aged, home, queues, deadline):
     """Have qmail-send try everything now; return those of the aged ones that are still there at the deadline."""
-    tell = __salt__["qmail_bulk.progress"]("qmail_queue.expire")
+    tell = __salt__["qmail_base_bulk.progress"]("qmail_queue.expire")
     for queue in queues if aged else ():
         # Looked for anew: to age many takes long, and its process id may be somebody else's by now. One that has ended
         # tries everything when it is started.
-        pid = __salt__["qmail_process.find"](home, queue)
+        pid = __salt__["qmail_base_process.find"](home, queue)
         with contextlib.suppress(ProcessLookupError):
             if pid:
                 os.kill(pid, signal.SIGALRM)
@@ -327,7 +332,7 @@ def _last_try(aged, home, queues, deadline):
 
 def _still(part, items):
     """Return those aged messages of one split directory that are still there, not just another of that number."""
-    with __salt__["qmail_envelope.opened"](part) as fds:
+    with __salt__["qmail_queue_envelope.opened"](part) as fds:
         return [item for item in items if _is_aged(item[1], fds["info"])]
 
 

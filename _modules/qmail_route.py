@@ -2,7 +2,7 @@
 Where qmail delivers an address: from the address to the one dot-qmail file that qmail-local reads.
 
 Three programs decide, and this module follows them in order: qmail-send rewrites the address by its control files,
-qmail-lspawn finds who receives it (``qmail_users``), qmail-local looks for the dot-qmail file.
+qmail-lspawn finds who receives it (``qmail_route_users``), qmail-local looks for the dot-qmail file.
 """
 
 import os
@@ -28,8 +28,8 @@ def resolve(address, home="/var/qmail", root=None, control=None):
     - ``domain``: how the host is known: ``locals``, ``virtualdomains`` or ``remote``.
 
     Where the channel is local, also ``user``, ``uid``, ``gid``, ``home``, ``ext``, ``dash``, ``source`` (see
-    ``qmail_users.find``), ``exact`` (the path of this very address's dot-qmail file, there or not), ``dotqmail`` (the
-    path that qmail-local reads, ``None`` where there is none) and ``default`` (what a default file matched, ``""``
+    ``qmail_route_users.find``), ``exact`` (the path of this very address's dot-qmail file, there or not), ``dotqmail``
+    (the path that qmail-local reads, ``None`` where there is none) and ``default`` (what a default file matched, ``""``
     if none). They are ``None`` where qmail does not come that far.
 
     Raises SaltInvocationError for what can be no address, CommandExecutionError where a file cannot be read.
@@ -56,7 +56,7 @@ def resolve(address, home="/var/qmail", root=None, control=None):
 
         salt '*' qmail_route.resolve doublebounce@example.com
     """
-    __salt__["qmail_check.arguments"](home=home, root=root, control=control)
+    __salt__["qmail_base_check.arguments"](home=home, root=root, control=control)
     if not isinstance(address, str) or "\0" in address:
         raise SaltInvocationError(f"{address!r} is no address.")
     control = _below(root, control or os.path.join(home, "control"))
@@ -88,7 +88,7 @@ def deliver(recipient, home="/var/qmail", root=None):
 
         salt '*' qmail_route.deliver 1-doublebounce@example.com
     """
-    __salt__["qmail_check.arguments"](home=home, root=root)
+    __salt__["qmail_base_check.arguments"](home=home, root=root)
     if not isinstance(recipient, str) or "\0" in recipient:
         raise SaltInvocationError(f"{recipient!r} is no recipient.")
     found = {"channel": "local", "recipient": recipient, **dict.fromkeys(FIELDS)}
@@ -108,7 +108,7 @@ def catches_all(path):
 
         salt '*' qmail_route.catches_all /var/qmail/alias/.qmail-default
     """
-    __salt__["qmail_check.arguments"](path=path)
+    __salt__["qmail_base_check.arguments"](path=path)
     name = os.path.basename(path)
     return name.startswith(".qmail-") and name.endswith("-default")
 
@@ -160,7 +160,7 @@ def _local(recipient, home, root):
     if not local:
         return {"outcome": "dropped", "reason": "The local part is empty: qmail-lspawn takes such mail and drops it."}
     try:
-        user = __salt__["qmail_users.find"](_text(local), home, root)
+        user = __salt__["qmail_route_users.find"](_text(local), home, root)
     except CommandExecutionError as err:
         return {"outcome": "deferred", "reason": str(err)}
     exact = os.path.join(user["home"], ".qmail" + user["dash"]) + _safe(user["ext"])
@@ -201,7 +201,7 @@ def _is_file(path):
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except PermissionError as err:
-        raise CommandExecutionError(f"Cannot look at {path}: {__salt__['qmail_refusal.told'](err)}") from err
+        raise CommandExecutionError(f"Cannot look at {path}: {__salt__['qmail_base_refusal.told'](err)}") from err
     except OSError:
         return False
 

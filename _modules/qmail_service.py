@@ -29,7 +29,7 @@ def status(home="/var/qmail", control=None, queue=None):
     that cannot be told. All four are ``None`` where the system does not show whether it runs.
 
     A qmail-send that ``restart`` started is known to have read what the files said then, whatever clocks do. Of any
-    other, its start is compared with the newest change of the files, to the clock tick: see ``qmail_loaded``.
+    other, its start is compared with the newest change of the files, to the clock tick: see ``qmail_service_loaded``.
 
     Raises CommandExecutionError where there is no queue, or a control file cannot be read.
 
@@ -45,11 +45,11 @@ def status(home="/var/qmail", control=None, queue=None):
 
         salt '*' qmail_service.status
     """
-    if not __salt__["qmail_process.shown"]():
+    if not __salt__["qmail_base_process.shown"]():
         return dict.fromkeys(("running", "pid", "since", "loaded"))
-    pid = __salt__["qmail_process.find"](home, queue, __salt__["qmail_loaded.expected"](home, queue))
-    since = pid and __salt__["qmail_process.since"](pid)
-    loaded = since and __salt__["qmail_loaded.current"](pid, home, control, queue)
+    pid = __salt__["qmail_base_process.find"](home, queue, __salt__["qmail_service_loaded.expected"](home, queue))
+    since = pid and __salt__["qmail_base_process.since"](pid)
+    loaded = since and __salt__["qmail_service_loaded.current"](pid, home, control, queue)
     if loaded is None:  # none runs, or it has ended at this moment
         return {"running": False, "pid": None, "since": None, "loaded": False}
     return {"running": True, "pid": pid, "since": since, "loaded": loaded}
@@ -62,13 +62,13 @@ def left_down(home="/var/qmail", queue=None, provider="auto", name="auto"):
     On purpose is a file ``down`` in the service directory, a unit or init script that is disabled, or a supervisor
     that was told to take it down and waits for it to end.
 
-    Raises what ``qmail_supervisor.find`` raises.
+    Raises what ``qmail_service_supervisor.find`` raises.
 
     home, queue
         As for ``status``.
 
     provider, name
-        What runs qmail-send: see ``qmail_supervisor.find``.
+        What runs qmail-send: see ``qmail_service_supervisor.find``.
 
     CLI Example:
 
@@ -76,8 +76,8 @@ def left_down(home="/var/qmail", queue=None, provider="auto", name="auto"):
 
         salt '*' qmail_service.left_down
     """
-    found = __salt__["qmail_supervisor.find"](home, queue, provider, name)
-    record = __salt__["qmail_loaded.recall"](home, queue)
+    found = __salt__["qmail_service_supervisor.find"](home, queue, provider, name)
+    record = __salt__["qmail_service_loaded.recall"](home, queue)
     # One that an earlier restart ended, and that nobody else brings back, is not down on purpose.
     ours = record and record["values"] is None and not found["alone"]
     return None if ours else found["down"]
@@ -100,7 +100,7 @@ def restart(home="/var/qmail", control=None, queue=None, provider="auto", name="
         As for ``status``.
 
     provider, name
-        What runs qmail-send: see ``qmail_supervisor.find``.
+        What runs qmail-send: see ``qmail_service_supervisor.find``.
 
     timeout
         Seconds to wait for the new process.
@@ -121,7 +121,7 @@ def restart(home="/var/qmail", control=None, queue=None, provider="auto", name="
         if old not in (None, seen) and status(home, control, queue)["loaded"]:
             return {"old": seen, "new": old}
         if old:
-            __salt__["qmail_startup.check"](home, control, queue)
+            __salt__["qmail_service_startup.check"](home, control, queue)
         return {"old": old, "new": _renew(service, old)}
 
 
@@ -197,9 +197,9 @@ def stop(home="/var/qmail", control=None, queue=None, provider="auto", name="aut
 def _service(home, control, queue, provider, name, timeout, settle):
     """Return what the steps of a restart share. All arguments are checked here, before the first step."""
     asked = {"provider": provider, "name": name, "timeout": timeout, "settle": settle}
-    __salt__["qmail_check.arguments"](home=home, control=control, queue=queue, **asked)
-    found = __salt__["qmail_supervisor.find"](home, queue, provider, name)
-    shown = __salt__["qmail_process.shown"]()
+    __salt__["qmail_base_check.arguments"](home=home, control=control, queue=queue, **asked)
+    found = __salt__["qmail_service_supervisor.find"](home, queue, provider, name)
+    shown = __salt__["qmail_base_process.shown"]()
     if not shown and found["provider"] in ("sysv", "qmailctl"):
         raise CommandExecutionError(
             f"Cannot tell which qmail-send runs: this system has no /proc/locks, and {found['name']} does not say it. "
@@ -218,14 +218,14 @@ def _service(home, control, queue, provider, name, timeout, settle):
 
 def _pid(service):
     if service["shown"]:
-        return __salt__["qmail_process.find"](**service["queue"])
-    return __salt__["qmail_supervisor.find"](**service["queue"], **service["asked"])["pid"]
+        return __salt__["qmail_base_process.find"](**service["queue"])
+    return __salt__["qmail_service_supervisor.find"](**service["queue"], **service["asked"])["pid"]
 
 
 @contextlib.contextmanager
 def _turn(service):
     """Two runs at once take turns."""
-    where = __salt__["qmail_loaded.directory"](**service["queue"], make=True)
+    where = __salt__["qmail_service_loaded.directory"](**service["queue"], make=True)
     handle = os.open(where, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         while not _locked(handle):
@@ -247,7 +247,7 @@ def _locked(handle):
 
 def _renew(service, old):
     """Have another qmail-send in the place of the old one, if there is one, and return its process id."""
-    values = __salt__["qmail_loaded.values"](**service["files"])
+    values = __salt__["qmail_service_loaded.values"](**service["files"])
     returns = service["found"]["returns"]
     if old:
         if not returns:
@@ -257,7 +257,7 @@ def _renew(service, old):
         _wait_for_the_end(service, old, f"When it has ended, {then}.")
     new = _wait_for_another(service, RETURNS_WITHIN if old and returns else 0)
     # Only what the files said before and say after is certain to have been read in between.
-    sure = __salt__["qmail_loaded.values"](**service["files"]) == values
+    sure = __salt__["qmail_service_loaded.values"](**service["files"]) == values
     _remember(service, new if sure else None, values)
     return new
 
@@ -269,30 +269,30 @@ def _end(pid):
     except ProcessLookupError:
         pass  # it has ended by itself
     except PermissionError as err:
-        raise CommandExecutionError(f"Cannot end qmail-send {pid}: {__salt__['qmail_refusal.told'](err)}") from err
+        raise CommandExecutionError(f"Cannot end qmail-send {pid}: {__salt__['qmail_base_refusal.told'](err)}") from err
 
 
 def _remember(service, pid, values):
-    process = pid and __salt__["qmail_process.identity"](pid)
+    process = pid and __salt__["qmail_base_process.identity"](pid)
     by = [service["asked"]["provider"], service["asked"]["name"]]
-    __salt__["qmail_loaded.remember"](process, values, **service["queue"], by=by)
+    __salt__["qmail_service_loaded.remember"](process, values, **service["queue"], by=by)
 
 
 def _told_to_end(service, pid):
-    record = __salt__["qmail_loaded.recall"](**service["queue"])
-    ours = bool(record) and record["process"] == __salt__["qmail_process.identity"](pid)
+    record = __salt__["qmail_service_loaded.recall"](**service["queue"])
+    ours = bool(record) and record["process"] == __salt__["qmail_base_process.identity"](pid)
     return ours and record["values"] is None
 
 
 def _tell(service, verb):
     found = service["found"]
     left = max(service["deadline"] - time.monotonic(), RETURNS_WITHIN)
-    return __salt__[f"qmail_supervisor.{verb}"](found["provider"], found["name"], left)
+    return __salt__[f"qmail_service_supervisor.{verb}"](found["provider"], found["name"], left)
 
 
 def _wait_for_the_end(service, old, then):
     """Wait until a qmail-send has ended; its lock goes a little earlier, and scripts may look for the process."""
-    while _pid(service) == old or __salt__["qmail_process.ended"](old) is False:
+    while _pid(service) == old or __salt__["qmail_base_process.ended"](old) is False:
         if time.monotonic() >= service["deadline"]:
             raise CommandExecutionError(_drains(service, old, then))
         time.sleep(PAUSE)
@@ -309,10 +309,10 @@ def _locked_out(service, old):
     told = old if found["alone"] and found["pid"] == old else None  # by what runs it
     stays = found["alone"] or not found["returns"]
     then = "it stays down" if stays else f"{found['provider']} starts it again by itself"
-    lock = __salt__["qmail_lock.opened"](**service["queue"])
+    lock = __salt__["qmail_base_lock.opened"](**service["queue"])
     try:
         looked, pid = -math.inf, old
-        while not __salt__["qmail_lock.take"](lock):
+        while not __salt__["qmail_base_lock.take"](lock):
             if time.monotonic() - looked > PAUSE:
                 looked, pid = time.monotonic(), _pid(service)
             if pid and pid != told:
@@ -322,11 +322,11 @@ def _locked_out(service, old):
                 raise CommandExecutionError(_drains(service, pid or old, f"When it has ended, {then}."))
             time.sleep(QUICK)
         # The lock goes a little earlier than the process, and scripts may look for that.
-        while told and __salt__["qmail_process.ended"](told) is False and time.monotonic() < service["deadline"]:
+        while told and __salt__["qmail_base_process.ended"](told) is False and time.monotonic() < service["deadline"]:
             time.sleep(QUICK)
         yield
     finally:
-        __salt__["qmail_lock.close"](lock)
+        __salt__["qmail_base_lock.close"](lock)
 
 
 def _wait_for_another(service, patience):
@@ -364,7 +364,7 @@ def _wait_for_silence(service):
 
 
 def _drains(service, pid, then):
-    count = f" ({__salt__['qmail_process.in_flight'](pid)})" if service["shown"] else ""
+    count = f" ({__salt__['qmail_base_process.in_flight'](pid)})" if service["shown"] else ""
     return (
         f"qmail-send {pid} still runs: it waits for its deliveries in flight{count} and starts nothing new. Leave it. "
         f"{then} service:timeout is how long to wait."
@@ -372,9 +372,9 @@ def _drains(service, pid, then):
 
 
 def _does_not_come_up(service):
-    obstacles = __salt__["qmail_startup.obstacles"](**service["files"], queue=service["queue"]["queue"])
+    obstacles = __salt__["qmail_service_startup.obstacles"](**service["files"], queue=service["queue"]["queue"])
     if obstacles:
         return f"qmail-send does not stay up after its start: no mail is delivered. {obstacles}"
-    told = __salt__["qmail_startup.last_words"](**service["queue"], **service["asked"])
+    told = __salt__["qmail_service_startup.last_words"](**service["queue"], **service["asked"])
     said = f"Its log ends: {' / '.join(told)}" if told else "Its log tells why"
     return f"qmail-send does not stay up after its start: no mail is delivered. {said}. Mend that, and run this again."

@@ -47,8 +47,8 @@ def configured(
         return {**failed, "comment": " ".join(["Pillar is not right.", *problems])}
     asked = {"home": home, "queue": queue, "provider": supervisor, "name": service}
     try:
-        lacks = __salt__["qmail_ready.lacks"](**asked, address=address)
-        if lacks and undo and __salt__["qmail_ready.idle"](**asked):
+        lacks = __salt__["qmail_service_ready.lacks"](**asked, address=address)
+        if lacks and undo and __salt__["qmail_service_ready.idle"](**asked):
             return {**ret, "comment": f"No qmail-send is restarted, as none runs here. {lacks}"}
     except (CommandExecutionError, SaltInvocationError) as err:
         lacks = str(err)
@@ -163,13 +163,13 @@ def _prove(ret, mode, address, instruction, home, control, queue, log, timeout):
     places = {"home": home, "control": control, "queue": queue, "log": log}
     try:
         if timeout not in (None, "auto"):
-            __salt__["qmail_check.arguments"](timeout=timeout)
+            __salt__["qmail_base_check.arguments"](timeout=timeout)
         settings = __salt__["qmail_doublebounce.settings"]({}, **given, **places)
-        expected = __salt__["qmail_proof.expected"](settings)
+        expected = __salt__["qmail_doublebounce_proof.expected"](settings)
         if __opts__["test"]:
             return {**ret, "result": None, "comment": "A probe would be sent, and would have to end as it is meant to."}
-        probe = __salt__["qmail_probe.run"](settings, timeout)
-        lacks = __salt__["qmail_proof.lacks"](settings, expected, probe)
+        probe = __salt__["qmail_doublebounce_probe.run"](settings, timeout)
+        lacks = __salt__["qmail_doublebounce_proof.lacks"](settings, expected, probe)
     except (CommandExecutionError, SaltInvocationError) as err:
         return {**ret, "result": False, "comment": str(err), "skip_watch": True}
     told = f"The probe was {probe['end']} after {probe['seconds']} s. {probe['reason']} {probe['left']}".strip()

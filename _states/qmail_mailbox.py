@@ -36,7 +36,7 @@ def sink(name, instruction="|exit 0", home="/var/qmail", control=None, mailbox="
     ret = {"name": name, "result": True, "comment": "", "changes": {}}
     changes = {}
     try:
-        __salt__["qmail_sink.contents"](instruction)  # before Plesk makes a mailbox for nothing
+        __salt__["qmail_mailbox_sink.contents"](instruction)  # before Plesk makes a mailbox for nothing
         changes.update(__salt__["qmail_mailbox.make"](name, home, control, mailbox, test=__opts__["test"]))
         write = __salt__["qmail_mailbox.write"]
         changes.update(write(name, instruction, home, control, mailbox, test=__opts__["test"]))
@@ -104,14 +104,14 @@ def given_back(name, but=None, home="/var/qmail", control=None, queue=None, supe
     ret = {"name": name, "result": True, "comment": "No other mailbox is a sink of ours.", "changes": {}}
     test = __opts__["test"]
     try:
-        sinks = __salt__["qmail_former.others"](but, home, control)
+        sinks = __salt__["qmail_mailbox_former.others"](but, home, control)
         if not sinks:
             return ret
         addresses = {sink["path"]: sink["address"] for sink in sinks}
-        unready = __salt__["qmail_former.unready"](home, control, queue, supervisor, service, test)
+        unready = __salt__["qmail_mailbox_former.unready"](home, control, queue, supervisor, service, test)
         if unready:
             return {**ret, "comment": f"{_words(addresses.values())} stays a sink until a later run: {unready}."}
-        done = __salt__["qmail_former.restore"](list(addresses), test=test)
+        done = __salt__["qmail_mailbox_former.restore"](list(addresses), test=test)
         plesks = [address for address in addresses.values() if _is_plesks(address, home)]
     except (CommandExecutionError, SaltInvocationError) as err:
         return {**ret, "result": False, "comment": str(err), "skip_watch": True}
@@ -127,7 +127,7 @@ def _words(addresses):
 
 
 def _is_plesks(address, home):
-    return __salt__["qmail_plesk.runs"](address.rpartition("@")[2].lower(), home)
+    return __salt__["qmail_mailbox_plesk.runs"](address.rpartition("@")[2].lower(), home)
 
 
 def _told(ret, done, what):

@@ -49,8 +49,8 @@ def running(
         The directories of the control files and of the queue; ``None`` for those in the home directory.
 
     supervisor, service
-        What runs qmail-send: ``provider`` and ``name`` of ``qmail_supervisor.find``. (The word ``provider`` in a state
-        is Salt's own: it would put Salt's module daemontools in the place of this one.)
+        What runs qmail-send: ``provider`` and ``name`` of ``qmail_service.find``. (The word ``provider`` in a state is
+        Salt's own: it would put Salt's module daemontools in the place of this one.)
 
     timeout
         Seconds to wait for the new process.
@@ -72,7 +72,7 @@ def running(
     arguments = {"home": home, "control": control, "queue": queue}
     ret = {"name": name, "result": True, "comment": "", "changes": {}}
     try:
-        if undo and __salt__["qmail_ready.idle"](home, queue, supervisor, service):
+        if undo and __salt__["qmail_service_ready.idle"](home, queue, supervisor, service):
             return {**ret, "comment": IDLE, "skip_watch": True}
         found = __salt__["qmail_service.status"](**arguments)
         if found["running"] is None:
@@ -114,11 +114,11 @@ def mod_watch(
         return {**ret, "result": False, "comment": f"qmail_service.{sfun} cannot watch; qmail_service.running can."}
     arguments = {"home": home, "control": control, "queue": queue}
     try:
-        if undo and __salt__["qmail_ready.idle"](home, queue, supervisor, service):
+        if undo and __salt__["qmail_service_ready.idle"](home, queue, supervisor, service):
             return {**ret, "comment": IDLE, "skip_watch": True}
         found = __salt__["qmail_service.status"](**arguments)
         if found["running"] is None:
-            found = __salt__["qmail_supervisor.find"](home, queue, supervisor, service)
+            found = __salt__["qmail_service_supervisor.find"](home, queue, supervisor, service)
         elif found["loaded"] and not always and not __opts__["test"]:  # in test mode nothing has changed yet
             return {**ret, "comment": CURRENT.format(**found)}
         arguments.update({"provider": supervisor, "name": service, "timeout": timeout, "settle": settle})
@@ -134,7 +134,7 @@ def _restart(ret, pid, start, arguments):
     if reason and not start:
         return {**ret, "comment": f"qmail-send is left down: {reason}. It reads the control files when it is started."}
     if pid:
-        __salt__["qmail_startup.check"](*(arguments[key] for key in ("home", "control", "queue")))
+        __salt__["qmail_service_startup.check"](*(arguments[key] for key in ("home", "control", "queue")))
     done = "started" if pid is None else "restarted"
     if __opts__["test"]:
         changes = {"pid": {"old": pid, "new": "another"}}

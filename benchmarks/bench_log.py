@@ -28,7 +28,7 @@ HOURS = 72
 MODULES = [
     "qmail_log",
     *(f"qmail_log{part}" for part in ("age", "block", "file", "form", "journal", "line", "message", "part", "time")),
-    *("qmail_logtrail", "qmail_process"),
+    *("qmail_log_trail", "qmail_base_process"),
 ]
 UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
 

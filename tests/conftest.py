@@ -34,7 +34,7 @@ def nothing_kept(request):
     yield
     if "minion_opts" in request.fixturenames:
         opts = request.getfixturevalue("minion_opts")
-        shutil.rmtree(opts["qmail_kept.directory"], ignore_errors=True)
+        shutil.rmtree(opts["qmail_file.kept_directory"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

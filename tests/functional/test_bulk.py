@@ -20,7 +20,7 @@ def test_both_halves_are_done_and_at_the_same_time(modules):
         tell(1, 1)
         return [half, os.getpid()]
 
-    first, second = modules["qmail_bulk.halves"](work, "test")
+    first, second = modules["qmail_base_bulk.halves"](work, "test")
     assert (first[0], second[0]) == (0, 1)
     assert first[1] == os.getpid()
     assert (second[1] != os.getpid()) == (os.cpu_count() > 1)
@@ -34,7 +34,7 @@ def test_the_half_of_a_child_that_dies_is_done_here(modules):
             os.kill(os.getpid(), signal.SIGKILL)
         return half
 
-    assert modules["qmail_bulk.halves"](work, "test") == [0, 1]
+    assert modules["qmail_base_bulk.halves"](work, "test") == [0, 1]
 
 
 def test_what_is_wrong_in_a_half_raises_here(modules):
@@ -44,7 +44,7 @@ def test_what_is_wrong_in_a_half_raises_here(modules):
         return half
 
     with pytest.raises(FileNotFoundError, match="gone"):
-        modules["qmail_bulk.halves"](work, "test")
+        modules["qmail_base_bulk.halves"](work, "test")
 
 
 def test_where_no_process_can_be_had_both_halves_are_done_here(modules, monkeypatch):
@@ -52,7 +52,7 @@ def test_where_no_process_can_be_had_both_halves_are_done_here(modules, monkeypa
         raise BlockingIOError("too many")
 
     monkeypatch.setattr(os, "fork", fork)
-    assert modules["qmail_bulk.halves"](lambda half, tell: half, "test") == [0, 1]
+    assert modules["qmail_base_bulk.halves"](lambda half, tell: half, "test") == [0, 1]
 
 
 def test_an_interrupt_ends_the_child_too(modules, tmp_path):
@@ -71,7 +71,7 @@ def test_an_interrupt_ends_the_child_too(modules, tmp_path):
         pytest.skip("there is no child with one processor")
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        modules["qmail_bulk.halves"](work, "test")
+        modules["qmail_base_bulk.halves"](work, "test")
     assert time.monotonic() - began < 500
 
 
@@ -81,7 +81,7 @@ def clock(modules, monkeypatch):
     began = time.monotonic()
     now = types.SimpleNamespace(second=0)
     stopped = types.SimpleNamespace(monotonic=lambda: began + now.second)
-    monkeypatch.setitem(modules["qmail_bulk.progress"].func.__globals__, "time", stopped)
+    monkeypatch.setitem(modules["qmail_base_bulk.progress"].func.__globals__, "time", stopped)
     return lambda second: setattr(now, "second", second)
 
 
@@ -90,7 +90,7 @@ def told(modules, clock):
     """Tell of a message in each of these seconds."""
 
     def told(seconds):
-        tell = modules["qmail_bulk.progress"]("qmail_queue.remove")
+        tell = modules["qmail_base_bulk.progress"]("qmail_queue.remove")
         for second in seconds:
             clock(second)
             tell(second, second * 100)
@@ -99,7 +99,7 @@ def told(modules, clock):
 
 
 def send_by(modules, monkeypatch, send):
-    monkeypatch.setitem(modules["qmail_bulk.progress"].func.__globals__, "__salt__", {"event.send": send})
+    monkeypatch.setitem(modules["qmail_base_bulk.progress"].func.__globals__, "__salt__", {"event.send": send})
 
 
 def test_progress_is_told_on_the_log_and_without_a_master_there_alone(told, caplog):
@@ -142,7 +142,7 @@ def test_progress_of_two_halves_is_twice_that_of_the_own(modules, clock, caplog)
         return half
 
     with caplog.at_level(logging.INFO):
-        assert modules["qmail_bulk.halves"](work, "some work") == [0, 1]
+        assert modules["qmail_base_bulk.halves"](work, "some work") == [0, 1]
     lines = [record.getMessage() for record in caplog.records if "some work" in record.getMessage()]
     assert lines == ["some work: 6 messages, 80 bytes after 1000 seconds"]
 
@@ -162,7 +162,7 @@ def at(tmp_path):
 
 
 def test_a_file_is_opened_at_its_beginning_and_nothing_else_is(modules, at):
-    opened = modules["qmail_bulk.reader"]()
+    opened = modules["qmail_base_bulk.reader"]()
     fd, begin = opened("file", at)
     assert (begin, os.read(fd, 600)) == (b"x" * 512, b"x" * 88)
     os.close(fd)
@@ -188,11 +188,11 @@ def test_what_only_the_owner_may_ask_for_is_done_without(modules, at, monkeypatc
         return real(name, flags, **named)
 
     monkeypatch.setattr(os, "open", refusing)
-    fd, begin = modules["qmail_bulk.reader"]()("file", at)
+    fd, begin = modules["qmail_base_bulk.reader"]()("file", at)
     assert (begin, asked) == (b"x" * 512, [True, False])
     os.close(fd)
     with pytest.raises(PermissionError):
-        modules["qmail_bulk.reader"]()("closed", at)
+        modules["qmail_base_bulk.reader"]()("closed", at)
     assert asked == [True, False, True, False]
 
 
@@ -207,7 +207,7 @@ def test_an_error_of_the_disk_is_told_and_nothing_stays_open(modules, at, monkey
     before = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(os, "read", broken)
     with pytest.raises(OSError, match="Input/output error"):
-        modules["qmail_bulk.reader"]()("file", at)
+        modules["qmail_base_bulk.reader"]()("file", at)
     monkeypatch.undo()
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -221,9 +221,9 @@ def test_what_a_child_had_told_before_it_came_to_nothing_is_counted(modules):
             os.kill(os.getpid(), signal.SIGKILL)
         return half
 
-    done = modules["qmail_bulk.halves"](work, "test", again=lambda done, size: (done, size))
+    done = modules["qmail_base_bulk.halves"](work, "test", again=lambda done, size: (done, size))
     assert done == [0, 1, (7, 70)]
-    assert modules["qmail_bulk.halves"](lambda half, tell: half, "test", again=lambda *_: "again") == [0, 1]
+    assert modules["qmail_base_bulk.halves"](lambda half, tell: half, "test", again=lambda *_: "again") == [0, 1]
 
 
 def test_a_child_ends_when_its_parent_has(modules, tmp_path):
@@ -242,7 +242,7 @@ def test_a_child_ends_when_its_parent_has(modules, tmp_path):
                 tell(1, 1)
                 time.sleep(0.01)
 
-        modules["qmail_bulk.halves"](work, "test")
+        modules["qmail_base_bulk.halves"](work, "test")
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(parent, 0)[1]) == -signal.SIGKILL
     child = int((tmp_path / "child").read_text())
@@ -252,13 +252,13 @@ def test_a_child_ends_when_its_parent_has(modules, tmp_path):
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is no child with one processor")
 def test_with_one_processor_there_is_no_child(modules, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    assert modules["qmail_bulk.halves"](lambda half, tell: os.getpid(), "test") == [os.getpid()] * 2
+    assert modules["qmail_base_bulk.halves"](lambda half, tell: os.getpid(), "test") == [os.getpid()] * 2
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    first, second = modules["qmail_bulk.halves"](lambda half, tell: os.getpid(), "test")
+    first, second = modules["qmail_base_bulk.halves"](lambda half, tell: os.getpid(), "test")
     assert first == os.getpid() != second
 
 
 def test_the_age_is_counted_from_now(modules, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: 1000.0)
-    cutoff = modules["qmail_bulk.cutoff"]
+    cutoff = modules["qmail_base_bulk.cutoff"]
     assert [cutoff(None), cutoff(0), cutoff(300)] == [float("inf"), 1000, 700]

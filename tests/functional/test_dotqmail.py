@@ -18,13 +18,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-from _modules import qmail_dotqmail
+from _modules import qmail_mailbox_dotqmail
 
 ROOT = os.getuid() == 0
 UID = 54321 if ROOT else os.getuid()
 GID = 54321 if ROOT else os.getgid()
 STRANGER = 54322
-REPOSITORY = pathlib.Path(qmail_dotqmail.__file__).parent.parent
+REPOSITORY = pathlib.Path(qmail_mailbox_dotqmail.__file__).parent.parent
 CASES = json.loads((REPOSITORY / "tests/data/oracle/cases.json").read_text())
 FATES = {0: ("swallowed", "stored", "forwarded"), 100: ("bounced",), 111: ("deferred",)}
 
@@ -73,7 +73,9 @@ class Box:
     def predict(self, contents=None, user=UID, gid=GID, **settings):
         if contents is not None:
             self.write(contents)
-        return self.modules.qmail_dotqmail.predict(str(self.dotqmail), str(self.home), user, gid=gid, **settings)
+        return self.modules.qmail_mailbox_dotqmail.predict(
+            str(self.dotqmail), str(self.home), user, gid=gid, **settings
+        )
 
     def fate(self, contents=None, **settings):
         return self.predict(contents, **settings)["fate"]
@@ -575,7 +577,7 @@ def test_after_an_unknown_program_a_failure_is_unknown_too(box):
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_nothing_but_harmless_commands_ever_reaches_a_shell(modules, top, command):
     trace = top / "trace"
-    modules.qmail_command.exit_status(command.replace("X", str(trace)), str(top), UID, GID)
+    modules.qmail_mailbox_command.exit_status(command.replace("X", str(trace)), str(top), UID, GID)
     assert not trace.exists()
 
 
@@ -603,14 +605,14 @@ def test_a_wrong_argument_is_refused(box, change):
 @pytest.mark.parametrize("dotqmail, home", [(".qmail", "/"), ("/.qmail", "home"), ("/.qmail\0", "/"), (None, "/")])
 def test_a_path_that_is_none_is_refused(modules, dotqmail, home):
     with pytest.raises(SaltInvocationError):
-        modules.qmail_dotqmail.predict(dotqmail, home, UID, gid=GID)
+        modules.qmail_mailbox_dotqmail.predict(dotqmail, home, UID, gid=GID)
 
 
 def test_a_user_is_known_by_name_and_by_number(modules):
-    by_name = modules.qmail_access.identity("nobody")
-    assert modules.qmail_access.identity(by_name["uid"])["gid"] == by_name["gid"]
-    assert modules.qmail_access.identity(str(by_name["uid"]))["uid"] == by_name["uid"]
-    assert modules.qmail_access.identity(3999999999)["gid"] == 3999999999
+    by_name = modules.qmail_base_access.identity("nobody")
+    assert modules.qmail_base_access.identity(by_name["uid"])["gid"] == by_name["gid"]
+    assert modules.qmail_base_access.identity(str(by_name["uid"]))["uid"] == by_name["uid"]
+    assert modules.qmail_base_access.identity(3999999999)["gid"] == 3999999999
 
 
 def test_a_file_swapped_for_a_link_to_a_secret_is_not_read(box, top):
@@ -622,11 +624,11 @@ def test_a_file_swapped_for_a_link_to_a_secret_is_not_read(box, top):
     box.dotqmail.unlink()
     box.dotqmail.symlink_to(secret)
     with pytest.raises(CommandExecutionError):
-        qmail_dotqmail._read(found)
+        qmail_mailbox_dotqmail._read(found)
     box.dotqmail.unlink()
     os.link(secret, box.dotqmail)
     with pytest.raises(CommandExecutionError):
-        qmail_dotqmail._read(found)
+        qmail_mailbox_dotqmail._read(found)
 
 
 # Any contents at all
@@ -644,12 +646,12 @@ def test_any_contents_have_a_fate_and_a_sendable_answer(box, contents):
 @given(st.binary(max_size=200))
 def test_parse_has_one_instruction_for_each_line(contents):
     lines = contents.count(b"\n") + (not contents.endswith(b"\n") and contents != b"")
-    assert len(qmail_dotqmail.parse(contents)) == lines
+    assert len(qmail_mailbox_dotqmail.parse(contents)) == lines
 
 
 def test_parse_names_each_kind_as_qmail_local_sees_it():
     contents = "#c\n\n./Maildir/\n./mbox \n| exit 0\n+list\n+x\n&a@b\nc@d\r\n./a\0/"
-    assert qmail_dotqmail.parse(contents) == [
+    assert qmail_mailbox_dotqmail.parse(contents) == [
         ("comment", "#c"),
         ("blank", ""),
         ("maildir", "./Maildir/"),

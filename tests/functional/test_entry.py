@@ -18,7 +18,7 @@ LARGEST = 1 << 20
 
 @pytest.fixture
 def entry(modules):
-    return modules.qmail_entry
+    return modules.qmail_file_entry
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_before_all_is
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "rename", renamed)
     modules.qmail_file.replace(str(path), "dummy\n")
-    kept = minion_opts["qmail_kept.directory"] + str(path)
+    kept = minion_opts["qmail_file.kept_directory"] + str(path)
 
     def safely(name, temporary, directory):
         return [("fsync", temporary), ("rename", name), ("fsync", directory)]
@@ -357,7 +357,7 @@ def test_a_new_file_has_its_own_group_in_a_directory_that_gives_its_group_to_all
 @pytest.mark.parametrize("mode", [0o740, 0o720, 0o710, 0o704, 0o702, 0o701])
 def test_a_store_that_a_group_can_reach_is_refused(modules, path, minion_opts, mode):
     modules.qmail_file.replace(str(path), "one\n")
-    kept = pathlib.Path(minion_opts["qmail_kept.directory"])
+    kept = pathlib.Path(minion_opts["qmail_file.kept_directory"])
     kept.chmod(mode)
     with pytest.raises(CommandExecutionError, match=f"{kept} is open to others. Mend it: chown root"):
         modules.qmail_file.replace(str(path), "two\n")
@@ -368,12 +368,12 @@ def test_a_store_that_a_group_can_reach_is_refused(modules, path, minion_opts, m
 @root_only
 def test_a_store_of_somebody_else_is_refused_and_roots_or_ones_own_is_not(modules, path, minion_opts, monkeypatch):
     modules.qmail_file.replace(str(path), "one\n")
-    kept = minion_opts["qmail_kept.directory"]
+    kept = minion_opts["qmail_file.kept_directory"]
     monkeypatch.setattr(os, "geteuid", lambda: 4242)
     for owner, is_taken in ((4242, True), (0, True), (4243, False), (1, False)):
         os.chown(kept, owner, 0)
         with contextlib.nullcontext() if is_taken else pytest.raises(CommandExecutionError, match="open to others"):
-            os.close(modules.qmail_kept.lock(str(path)))
+            os.close(modules.qmail_file_kept.lock(str(path)))
 
 
 def test_of_two_processes_one_waits_until_the_other_has_done_with_the_file(modules, path, tmp_path, monkeypatch):
@@ -381,7 +381,7 @@ def test_of_two_processes_one_waits_until_the_other_has_done_with_the_file(modul
     child = os.fork()
     if not child:
         with contextlib.suppress(BaseException):
-            modules.qmail_kept.lock(str(path))
+            modules.qmail_file_kept.lock(str(path))
             os.write(held[1], b".")
             os.read(release[0], 1)
             (tmp_path / "done").touch()
@@ -397,7 +397,7 @@ def test_of_two_processes_one_waits_until_the_other_has_done_with_the_file(modul
     try:
         assert os.read(held[0], 1) == b"."
         monkeypatch.setattr(time, "sleep", waited)
-        handle = modules.qmail_kept.lock(str(path))
+        handle = modules.qmail_file_kept.lock(str(path))
         assert (tmp_path / "done").exists()
         os.close(handle)
         assert asked
@@ -409,18 +409,18 @@ def test_of_two_processes_one_waits_until_the_other_has_done_with_the_file(modul
 
 
 def test_a_lock_that_was_not_had_is_not_left_open(modules, path, monkeypatch):
-    holder = modules.qmail_kept.lock(str(path))
+    holder = modules.qmail_file_kept.lock(str(path))
     before = opened()
     now = time.monotonic()
     monkeypatch.setattr(time, "sleep", lambda _: monkeypatch.setattr(time, "monotonic", lambda: now + 1000))
     with pytest.raises(CommandExecutionError, match=r"has worked on .* for 60 seconds"):
-        modules.qmail_kept.lock(str(path))
+        modules.qmail_file_kept.lock(str(path))
     assert opened() == before
     os.close(holder)
 
 
 def test_versions_are_counted_on_and_the_tenth_is_newer_than_the_ninth(modules, path):
-    kept = modules.qmail_kept
+    kept = modules.qmail_file_kept
     os.close(kept.lock(str(path)))
     for number in range(11):
         kept.keep(str(path), new(f"{number}\n"))
@@ -438,15 +438,18 @@ def test_versions_are_counted_on_and_the_tenth_is_newer_than_the_ninth(modules, 
 
 
 def test_where_there_is_no_store_nothing_is_kept_and_one_that_cannot_be_read_is_told(modules, path, minion_opts):
-    assert modules.qmail_kept.paths("ledger") == []
+    assert modules.qmail_file_kept.paths("ledger") == []
     modules.qmail_file.replace(str(path), "dummy\n")
-    assert modules.qmail_kept.paths("ledger") == [str(path)]
-    assert modules.qmail_kept.paths("none") == []
-    shutil.rmtree(minion_opts["qmail_kept.directory"])
-    store = pathlib.Path(minion_opts["qmail_kept.directory"])
+    assert modules.qmail_file_kept.paths("ledger") == [str(path)]
+    assert modules.qmail_file_kept.paths("none") == []
+    shutil.rmtree(minion_opts["qmail_file.kept_directory"])
+    store = pathlib.Path(minion_opts["qmail_file.kept_directory"])
     store.touch()
     try:
-        for look in (lambda: modules.qmail_kept.paths("ledger"), lambda: modules.qmail_kept.versions(str(path))):
+        for look in (
+            lambda: modules.qmail_file_kept.paths("ledger"),
+            lambda: modules.qmail_file_kept.versions(str(path)),
+        ):
             with pytest.raises(CommandExecutionError, match=r"Cannot keep a record of .*: Not a directory"):
                 look()
     finally:
@@ -459,27 +462,27 @@ def test_where_nothing_is_kept_that_is_told(modules, path):
         ("v1", f"no kept version v1 of {path}. Kept"),
     ):
         with pytest.raises(SaltInvocationError, match=re.escape(told)):
-            modules.qmail_kept.version(str(path), name)
+            modules.qmail_file_kept.version(str(path), name)
 
 
 def test_a_kept_version_tells_when_and_what_it_was(modules, path, monkeypatch):
-    os.close(modules.qmail_kept.lock(str(path)))
+    os.close(modules.qmail_file_kept.lock(str(path)))
     monkeypatch.setattr(time, "gmtime", lambda: time.struct_time((2026, 11, 24, 2, 11, 15, 1, 328, 0)))
-    modules.qmail_kept.keep(str(path), {"contents": b"caf\xe9\n", "uid": 7, "gid": 8, "mode": "0640"})
-    modules.qmail_kept.keep(str(path), None)
+    modules.qmail_file_kept.keep(str(path), {"contents": b"caf\xe9\n", "uid": 7, "gid": 8, "mode": "0640"})
+    modules.qmail_file_kept.keep(str(path), None)
     at = "2026-11-24T02:11:15Z"
-    assert modules.qmail_kept.versions(str(path)) == [
+    assert modules.qmail_file_kept.versions(str(path)) == [
         {"version": "v2", "time": at, "exists": False, "uid": None, "gid": None, "mode": None, "size": None},
         {"version": "v1", "time": at, "exists": True, "uid": 7, "gid": 8, "mode": "0640", "size": 5},
     ]
-    assert modules.qmail_kept.version(str(path)) is None
+    assert modules.qmail_file_kept.version(str(path)) is None
     found = {"contents": b"caf\xe9\n", "uid": 7, "gid": 8, "mode": "0640"}
-    assert modules.qmail_kept.version(str(path), "v1") == found
+    assert modules.qmail_file_kept.version(str(path), "v1") == found
 
 
 def test_what_is_damaged_is_named_and_nothing_is_written(modules, path):
     modules.qmail_file.replace(str(path), "dummy\n")
-    ledger = pathlib.Path(modules.qmail_kept.directory(str(path)), "ledger")
+    ledger = pathlib.Path(modules.qmail_file_kept.directory(str(path)), "ledger")
     ledger.write_text("{")
     with pytest.raises(CommandExecutionError, match=f"{ledger} is damaged"):
         modules.qmail_file.replace(str(path), "two\n")
@@ -490,7 +493,7 @@ def test_what_is_damaged_is_named_and_nothing_is_written(modules, path):
 def test_a_link_in_place_of_what_is_to_be_kept_is_not_written_through(modules, path, tmp_path):
     modules.qmail_file.replace(str(path), "dummy\n")
     (tmp_path / "precious").write_text("precious\n")
-    pathlib.Path(modules.qmail_kept.directory(str(path)), "ledger.new").symlink_to(tmp_path / "precious")
+    pathlib.Path(modules.qmail_file_kept.directory(str(path)), "ledger.new").symlink_to(tmp_path / "precious")
     with pytest.raises(CommandExecutionError, match="Cannot keep a record"):
         modules.qmail_file.replace(str(path), "two\n")
     assert (tmp_path / "precious").read_text() == "precious\n"
@@ -499,13 +502,13 @@ def test_a_link_in_place_of_what_is_to_be_kept_is_not_written_through(modules, p
 def test_a_writer_that_comes_back_finds_the_lock_free(modules, path):
     for text in ("one\n", "two\n"):
         modules.qmail_file.replace(str(path), text)
-    done = threading.Thread(target=lambda: os.close(modules.qmail_kept.lock(str(path))))
+    done = threading.Thread(target=lambda: os.close(modules.qmail_file_kept.lock(str(path))))
     done.start()
     done.join(50)
     assert not done.is_alive()
     before = opened()
-    os.close(modules.qmail_kept.lock(str(path)))
-    modules.qmail_kept.save(str(path), "note", {})
-    assert modules.qmail_kept.load(str(path), "note") == {}
-    assert modules.qmail_kept.load(str(path), "none") is None
+    os.close(modules.qmail_file_kept.lock(str(path)))
+    modules.qmail_file_kept.save(str(path), "note", {})
+    assert modules.qmail_file_kept.load(str(path), "note") == {}
+    assert modules.qmail_file_kept.load(str(path), "none") is None
     assert opened() == before

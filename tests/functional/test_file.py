@@ -217,7 +217,7 @@ def test_a_file_that_never_holds_still_is_given_up(file, path, monkeypatch):
 
 def test_a_run_that_holds_the_file_too_long_is_told(file, modules, path, monkeypatch):
     file.replace(str(path), "dummy\n")
-    holder = modules.qmail_kept.lock(str(path))
+    holder = modules.qmail_file_kept.lock(str(path))
     try:
         now = time.monotonic()
         monkeypatch.setattr(time, "sleep", lambda _: monkeypatch.setattr(time, "monotonic", lambda: now + 1000))
@@ -262,7 +262,7 @@ def test_any_kept_version_can_be_asked_for(file, path):
 def test_what_is_kept_can_be_read_by_root_alone(file, path, minion_opts):
     path.write_text("secret\n")
     file.replace(str(path), "dummy\n")
-    kept = pathlib.Path(minion_opts["qmail_kept.directory"])
+    kept = pathlib.Path(minion_opts["qmail_file.kept_directory"])
     assert stat.S_IMODE(kept.stat().st_mode) == 0o700
     files = [found for found in kept.rglob("*") if found.is_file()]
     assert files
@@ -271,7 +271,7 @@ def test_what_is_kept_can_be_read_by_root_alone(file, path, minion_opts):
 
 def test_a_store_that_others_can_reach_is_refused(file, path, minion_opts):
     file.replace(str(path), "one\n")
-    kept = pathlib.Path(minion_opts["qmail_kept.directory"])
+    kept = pathlib.Path(minion_opts["qmail_file.kept_directory"])
     kept.chmod(0o755)
     try:
         with pytest.raises(CommandExecutionError, match="chmod 700"):
@@ -378,7 +378,7 @@ def loaded_with(minion_opts, **opts):
 @root_only
 def test_a_full_store_is_told_leaves_nothing_behind_and_works_when_there_is_room(small, path, minion_opts):
     where, fill = small
-    file = loaded_with(minion_opts, **{"qmail_kept.directory": str(where)}).qmail_file
+    file = loaded_with(minion_opts, **{"qmail_file.kept_directory": str(where)}).qmail_file
     path.write_text("postmaster\n")
     fill()
     for _ in range(3):
@@ -418,7 +418,7 @@ def test_a_file_that_cannot_be_put_back_is_not_called_as_it_was(small, file):
 
 def test_the_remedy_fits_what_the_system_said(modules, monkeypatch):
     def told(number):
-        return modules.qmail_refusal.told(OSError(number, os.strerror(number)))
+        return modules.qmail_base_refusal.told(OSError(number, os.strerror(number)))
 
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert told(errno.EACCES) == "Permission denied. Run Salt as root."
@@ -430,9 +430,9 @@ def test_the_remedy_fits_what_the_system_said(modules, monkeypatch):
 
 def test_the_store_may_be_written_with_slashes_at_its_ends(path, tmp_path, minion_opts):
     path.write_text("postmaster\n")
-    modules = loaded_with(minion_opts, **{"qmail_kept.directory": f"/{tmp_path}/store//"})
+    modules = loaded_with(minion_opts, **{"qmail_file.kept_directory": f"/{tmp_path}/store//"})
     modules.qmail_file.replace(str(path), "dummy\n")
-    assert [entry["path"] for entry in modules.qmail_ledger.files()] == [str(path)]
+    assert [entry["path"] for entry in modules.qmail_file_ledger.files()] == [str(path)]
     modules.qmail_file.restore(str(path))
     assert path.read_text() == "postmaster\n"
 
@@ -440,8 +440,8 @@ def test_the_store_may_be_written_with_slashes_at_its_ends(path, tmp_path, minio
 @pytest.mark.parametrize("setting", ["kept", "", "/", "//..", 5, ["/a"], "/a\0"])
 def test_a_store_that_is_no_place_is_refused_by_the_name_of_the_setting(path, minion_opts, setting):
     path.write_text("postmaster\n")
-    modules = loaded_with(minion_opts, **{"qmail_kept.directory": setting})
-    with pytest.raises(SaltInvocationError, match=r"qmail_kept\.directory"):
+    modules = loaded_with(minion_opts, **{"qmail_file.kept_directory": setting})
+    with pytest.raises(SaltInvocationError, match=r"qmail_file\.kept_directory"):
         modules.qmail_file.replace(str(path), "dummy\n")
     assert path.read_text() == "postmaster\n"
 
@@ -483,7 +483,7 @@ def test_a_reader_never_sees_half_a_file(file, path):
 
 def test_what_a_file_was_written_for_is_remembered_until_it_is_said_anew(file, modules, path, tmp_path):
     def told():
-        (found,) = modules.qmail_ledger.files()
+        (found,) = modules.qmail_file_ledger.files()
         return found["note"], found["home"], found["written"]
 
     file.replace(str(path), "one\n")

@@ -14,7 +14,7 @@ def former(modules, home):
     home.add_mailbox("other", "./Maildir/\n")
     for address in (ADDRESS, OTHER):
         modules.qmail_mailbox.write(address, home=str(home.path))
-    return modules.qmail_former
+    return modules.qmail_mailbox_former
 
 
 def path(home, name):
@@ -126,6 +126,6 @@ def test_nothing_is_given_back_while_mail_may_still_be_sent_there(
         "qmail_service.status": lambda *_: {"running": running, "loaded": loaded},
         "qmail_service.left_down": lambda *_: down,
     }
-    monkeypatch.setitem(modules["qmail_former.unready"].func.__globals__, "__salt__", fakes)
+    monkeypatch.setitem(modules["qmail_mailbox_former.unready"].func.__globals__, "__salt__", fakes)
     assert former.unready() == why
     assert former.unready(test=True) == why_after_a_run

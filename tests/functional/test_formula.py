@@ -47,7 +47,7 @@ def test_a_run_that_changes_nothing_writes_nothing(apply, running, pillar, minio
     """Not even a temporary file: that would show in the times of the directories."""
 
     def times():
-        roots = (running.path, pathlib.Path(minion_opts["qmail_kept.directory"]))
+        roots = (running.path, pathlib.Path(minion_opts["qmail_file.kept_directory"]))
         return {path: path.lstat().st_ctime_ns for root in roots for path in (root, *root.rglob("*"))}
 
     apply("qmail-doublebounce", pillar)
@@ -227,7 +227,7 @@ def test_status_names_the_sinks_that_pillar_does_not_ask_for(modules, apply, run
 
 def without_home(minion_opts):
     """Make the ledgers those of a version that did not remember for which qmail a mailbox was made a sink."""
-    for path in pathlib.Path(minion_opts["qmail_kept.directory"]).rglob("ledger"):
+    for path in pathlib.Path(minion_opts["qmail_file.kept_directory"]).rglob("ledger"):
         ledger = json.loads(path.read_text())
         del ledger["home"]
         path.write_text(json.dumps(ledger))

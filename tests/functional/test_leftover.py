@@ -20,7 +20,9 @@ def queue(home):
 def waits(modules, home):
     def waits(since=None, age=0, known=()):
         since = time.time() if since is None else since
-        return [found["msg"] for found in modules.qmail_leftover.waits(TOKEN, since, age, known, home=str(home.path))]
+        return [
+            found["msg"] for found in modules.qmail_queue_leftover.waits(TOKEN, since, age, known, home=str(home.path))
+        ]
 
     return waits
 
@@ -70,17 +72,17 @@ def test_a_message_of_somebody_else_is_never_aged(modules, home, queue):
     put(queue, 100, "Subject: something else\n")
     before = (queue.path / "info/8/100").stat().st_mtime
     places = {"known": [100], "home": str(home.path)}
-    assert modules.qmail_leftover.clear(TOKEN, time.time(), 0, **places) == {"given_up": [], "waits": []}
+    assert modules.qmail_queue_leftover.clear(TOKEN, time.time(), 0, **places) == {"given_up": [], "waits": []}
     assert (queue.path / "info/8/100").stat().st_mtime == before
 
 
 def test_what_does_not_go_is_told(modules, home, queue):
     put(queue, 100)
-    found = modules.qmail_leftover.clear(TOKEN, time.time(), 0, home=str(home.path), timeout=0.5)
+    found = modules.qmail_queue_leftover.clear(TOKEN, time.time(), 0, home=str(home.path), timeout=0.5)
     assert found == {"given_up": [100], "waits": [100]}
     assert (queue.path / "info/8/100").stat().st_mtime == 0
 
 
 def test_without_a_queue_that_is_told(modules, home):
     with pytest.raises(CommandExecutionError, match="queue"):
-        modules.qmail_leftover.waits(TOKEN, time.time(), 0, home=str(home.path))
+        modules.qmail_queue_leftover.waits(TOKEN, time.time(), 0, home=str(home.path))

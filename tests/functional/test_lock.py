@@ -12,7 +12,7 @@ from salt.exceptions import CommandExecutionError
 
 @pytest.fixture
 def lock(home, modules):
-    fd = modules["qmail_lock.opened"](str(home.path))
+    fd = modules["qmail_base_lock.opened"](str(home.path))
     yield fd
     os.close(fd)
 
@@ -24,7 +24,7 @@ def mutex(home):
 
 @pytest.fixture
 def take(modules):
-    return modules["qmail_lock.take"]
+    return modules["qmail_base_lock.take"]
 
 
 def can(mutex, way):
@@ -112,7 +112,7 @@ def test_what_else_is_wrong_with_a_lock_is_not_taken_for_held(take, lock, monkey
 
 @pytest.mark.parametrize("lets_go", (False, True))
 def test_a_child_has_it_until_it_ends_or_we_let_go_of_it(modules, take, home, mutex, lets_go):
-    lock = modules["qmail_lock.opened"](str(home.path))
+    lock = modules["qmail_base_lock.opened"](str(home.path))
     assert take(lock)
     child = os.fork()
     if not child:
@@ -121,7 +121,7 @@ def test_a_child_has_it_until_it_ends_or_we_let_go_of_it(modules, take, home, mu
         finally:
             os._exit(1)
     try:
-        modules["qmail_lock.close"](lock) if lets_go else os.close(lock)
+        modules["qmail_base_lock.close"](lock) if lets_go else os.close(lock)
         assert (can(mutex, fcntl.flock), can(mutex, fcntl.lockf)) == (lets_go, lets_go)
     finally:
         os.kill(child, signal.SIGKILL)
@@ -141,7 +141,7 @@ def test_what_is_no_lock_is_not_opened_and_none_is_made(modules, home, mutex, ki
         mutex.mkdir()
     signal.alarm(100)  # to open a FIFO for writing waits for a reader
     with pytest.raises(CommandExecutionError, match=f"Cannot open {mutex}, which qmail-send locks"):
-        modules["qmail_lock.opened"](str(home.path))
+        modules["qmail_base_lock.opened"](str(home.path))
     signal.alarm(0)
     assert os.path.lexists(mutex) is (kind != "nothing")
 
@@ -152,10 +152,10 @@ def descriptors():
 
 def test_whoever_opens_it_is_noticed_and_nobody_else(modules, home, mutex):
     before = descriptors()
-    asked = modules["qmail_lock.watch"](str(home.path))
+    asked = modules["qmail_base_lock.watch"](str(home.path))
     (mutex.parent / "trigger").touch()
     assert asked() is False
-    asked = modules["qmail_lock.watch"](str(home.path))
+    asked = modules["qmail_base_lock.watch"](str(home.path))
     os.close(os.open(mutex, os.O_WRONLY))
     assert asked() is True
     assert descriptors() == before
@@ -169,7 +169,7 @@ def test_a_system_without_inotify_tells_nothing(modules, home, mutex, monkeypatc
         return object()
 
     monkeypatch.setattr(ctypes, "CDLL", library)
-    asked = modules["qmail_lock.watch"](str(home.path))
+    asked = modules["qmail_base_lock.watch"](str(home.path))
     os.close(os.open(mutex, os.O_WRONLY))
     assert asked() is None
 
@@ -177,5 +177,5 @@ def test_a_system_without_inotify_tells_nothing(modules, home, mutex, monkeypatc
 def test_where_it_cannot_be_watched_that_is_told(modules, home, mutex):
     before = descriptors()
     mutex.unlink()
-    assert modules["qmail_lock.watch"](str(home.path))() is None
+    assert modules["qmail_base_lock.watch"](str(home.path))() is None
     assert descriptors() == before

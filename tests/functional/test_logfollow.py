@@ -22,10 +22,10 @@ class Reader:
 
     def __init__(self, follow, path):
         self.follow, self.lost = follow, False
-        self.where = follow["qmail_logfollow.position"](str(path))
+        self.where = follow["qmail_log_follow.position"](str(path))
 
     def __call__(self, **more):
-        told = self.follow["qmail_logfollow.lines_since"](self.where, **more)
+        told = self.follow["qmail_log_follow.lines_since"](self.where, **more)
         self.where, self.lost = told["position"], told["lost"]
         return told["lines"]
 
@@ -199,7 +199,7 @@ def test_a_line_that_is_no_text(follow, log):
 )
 def test_what_is_no_position_is_refused(follow, where):
     with pytest.raises(SaltInvocationError):
-        follow["qmail_logfollow.lines_since"](where)
+        follow["qmail_log_follow.lines_since"](where)
 
 
 def test_the_journal_is_followed_by_its_cursor(follow, tmp_path, monkeypatch):

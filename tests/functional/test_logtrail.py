@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from _modules import qmail_logtrail, qmail_process
+from _modules import qmail_base_process, qmail_log_trail
 from tests.support import supervisors
 from tests.support.home import Home
 
@@ -103,7 +103,7 @@ def test_under_a_supervisor_it_is_the_directory_of_its_logger(modules, home, tmp
         supervisor.boot()
         place = tmp_path / "qmail-log" if kind == "daemontools" else supervisor.directory / "log/main"
         supervisors.wait_until(lambda: (place / "current").exists() and (place / "current").read_bytes())
-        found = modules.qmail_logfile.find(home=str(home.path))
+        found = modules.qmail_log_file.find(home=str(home.path))
         assert (found["kind"], found["path"], found["how"]) == ("multilog", str(place), "followed")
         told = modules.qmail_log.count(home=str(home.path))
         assert (told["log"], told["double_bounces"]) == (str(place), 0)
@@ -124,9 +124,9 @@ def test_the_log_of_each_of_two_qmails_is_its_own(modules, home, send, processes
         send(one, logger.stdin)
         supervisors.wait_until((logs[one] / "current").exists)
     for one, log in logs.items():
-        assert modules.qmail_logfile.find(home=str(one.path))["path"] == str(log)
-        assert modules.qmail_logfollow.position(home=str(one.path))["path"] == str(log)
-    queue = modules.qmail_logfile.find(home=str(home.path), queue=str(second.path / "queue"))
+        assert modules.qmail_log_file.find(home=str(one.path))["path"] == str(log)
+        assert modules.qmail_log_follow.position(home=str(one.path))["path"] == str(log)
+    queue = modules.qmail_log_file.find(home=str(home.path), queue=str(second.path / "queue"))
     assert queue["path"] == str(logs[second])
 
 
@@ -139,7 +139,7 @@ def test_of_several_directories_of_one_multilog_it_is_the_one_with_its_lines(mod
     logger.stdin.flush()
     send(home, logger.stdin)
     supervisors.wait_until(lambda: (all_of_it / "current").exists() and (all_of_it / "current").read_bytes())
-    assert modules.qmail_logfile.find(home=str(home.path))["path"] == str(all_of_it)
+    assert modules.qmail_log_file.find(home=str(home.path))["path"] == str(all_of_it)
 
 
 def test_a_supervisor_that_has_the_pipe_too_does_not_lead_astray(modules, home, send, processes, tmp_path, pipe):
@@ -147,10 +147,10 @@ def test_a_supervisor_that_has_the_pipe_too_does_not_lead_astray(modules, home, 
     with (tmp_path / "boot.log").open("w") as boot:
         other(processes, "supervise", stdin=pipe[0], stdout=boot)
     pid = send(home, pipe[1])
-    assert modules.qmail_logtrail.follow(pid) is None
+    assert modules.qmail_log_trail.follow(pid) is None
     processes.append(subprocess.Popen(["multilog", "t", tmp_path / "main"], stdin=pipe[0]))
     supervisors.wait_until((tmp_path / "main/current").exists)
-    assert modules.qmail_logfile.find(home=str(home.path))["path"] == str(tmp_path / "main")
+    assert modules.qmail_log_file.find(home=str(home.path))["path"] == str(tmp_path / "main")
 
 
 def test_a_program_between_is_followed_to_what_it_writes(modules, home, send, processes, tmp_path, pipe):
@@ -159,26 +159,26 @@ def test_a_program_between_is_followed_to_what_it_writes(modules, home, send, pr
         processes.append(between)
         processes.append(subprocess.Popen(["cat"], stdin=between.stdout, stdout=log))
     send(home, pipe[1])
-    found = modules.qmail_logfile.find(home=str(home.path))
+    found = modules.qmail_log_file.find(home=str(home.path))
     assert (found["kind"], found["path"]) == ("file", str(tmp_path / "log"))
 
 
 def test_a_file_that_it_writes_itself_is_its_log(modules, home, send, tmp_path):
     with (tmp_path / "log").open("a") as log:
         send(home, log)
-    assert modules.qmail_logfile.find(home=str(home.path))["path"] == str(tmp_path / "log")
+    assert modules.qmail_log_file.find(home=str(home.path))["path"] == str(tmp_path / "log")
 
 
 def test_splogger_leads_to_the_files_of_the_syslog_daemon(modules, home, send, processes, tmp_path, pipe):
     other(processes, "splogger", stdin=pipe[0])
     other(processes, "rsyslogd", tmp_path / "auth.log", tmp_path / "qmail.log", stdin=subprocess.PIPE)
     pid = send(home, pipe[1])
-    found = modules.qmail_logtrail.follow(pid)
+    found = modules.qmail_log_trail.follow(pid)
     assert found["kind"] == "syslog"
     assert {str(tmp_path / "auth.log"), str(tmp_path / "qmail.log")} <= set(found["paths"])
     (tmp_path / "auth.log").write_text("Nov 24 02:11:15 mx sshd[7]: no\n")
     (tmp_path / "qmail.log").write_text(f"Nov 24 02:11:15 mx qmail: 4095486275.513354 {LINE}")
-    found = modules.qmail_logfile.find(home=str(home.path))
+    found = modules.qmail_log_file.find(home=str(home.path))
     assert (found["path"], found["how"]) == (str(tmp_path / "qmail.log"), "newest")
 
 
@@ -202,7 +202,7 @@ def test_of_two_sploggers_in_one_file_each_has_its_own_lines(modules, home, send
 
 
 def test_a_pipe_that_nobody_reads_leads_nowhere(modules, home, send, pipe):
-    assert modules.qmail_logtrail.follow(send(home, pipe[1])) is None
+    assert modules.qmail_log_trail.follow(send(home, pipe[1])) is None
 
 
 @pytest.fixture
@@ -210,9 +210,11 @@ def proc(tmp_path, monkeypatch):
     """A /proc of a machine on which systemd runs qmail-send, with its output going to the journal."""
     place = tmp_path / "proc"
     (place / "77/fd").mkdir(parents=True)
-    monkeypatch.setattr(qmail_logtrail, "PROC", str(place))
-    monkeypatch.setattr(qmail_process, "PROC", str(place))
-    monkeypatch.setattr(qmail_logtrail, "__salt__", {"qmail_process.unit": qmail_process.unit}, raising=False)
+    monkeypatch.setattr(qmail_log_trail, "PROC", str(place))
+    monkeypatch.setattr(qmail_base_process, "PROC", str(place))
+    monkeypatch.setattr(
+        qmail_log_trail, "__salt__", {"qmail_base_process.unit": qmail_base_process.unit}, raising=False
+    )
     return place
 
 
@@ -223,7 +225,7 @@ def test_the_journal_is_asked_for_its_unit(proc, tmp_path, unit):
         (proc / "77/fd/0").symlink_to(tmp_path / "stdout")
         (proc / "77/cgroup").write_text(f"0::/system.slice/{unit or 'session-1.scope'}\n")
         expected = {"kind": "journald", "paths": [f"journald:{unit}"]} if unit else None
-        assert qmail_logtrail.follow(77) == expected
+        assert qmail_log_trail.follow(77) == expected
 
 
 def test_a_file_that_it_only_reads_is_not_its_log(proc, tmp_path):
@@ -231,6 +233,6 @@ def test_a_file_that_it_only_reads_is_not_its_log(proc, tmp_path):
     (proc / "77/fd/0").symlink_to(tmp_path / "log")
     (proc / "77/fdinfo").mkdir()
     (proc / "77/fdinfo/0").write_text("pos:\t0\nflags:\t0102001\n")
-    assert qmail_logtrail.follow(77)["paths"] == [str(tmp_path / "log")]
+    assert qmail_log_trail.follow(77)["paths"] == [str(tmp_path / "log")]
     (proc / "77/fdinfo/0").write_text("pos:\t0\nflags:\t0100000\n")
-    assert qmail_logtrail.follow(77) is None
+    assert qmail_log_trail.follow(77) is None

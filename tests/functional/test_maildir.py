@@ -67,8 +67,8 @@ def test_a_clock_that_goes_back_makes_no_negative_time(modules, maildir, monkeyp
     """Virtual machines have such clocks; less than nothing would be shown as -0.0."""
     ticks = itertools.count(100, -0.0001)
     clock = types.SimpleNamespace(monotonic=lambda: next(ticks), time=time.time)
-    monkeypatch.setitem(modules.qmail_maildir.purge.__globals__, "time", clock)
-    assert str(modules.qmail_maildir.purge(str(maildir))["seconds"]) == "0.0"
+    monkeypatch.setitem(modules.qmail_mailbox_maildir.purge.__globals__, "time", clock)
+    assert str(modules.qmail_mailbox_maildir.purge(str(maildir))["seconds"]) == "0.0"
 
 
 def test_only_old_ones_go(modules, maildir):
@@ -350,17 +350,17 @@ def test_one_message_is_taken_out_by_its_token_wherever_it_lies(modules, maildir
         (maildir / place / "directory").mkdir()
         os.mkfifo(maildir / place / "fifo")
         (maildir / place / "closed").write_bytes(TOKEN[:-1].encode())
-    assert modules.qmail_maildir.take_out(TOKEN, str(maildir)) == 2
+    assert modules.qmail_mailbox_maildir.take_out(TOKEN, str(maildir)) == 2
     left = sorted(path.name for path in maildir.glob("[nc]*/*"))
     assert left == sorted(["1.2.host", "directory", "fifo", "closed"] * 2)
-    assert modules.qmail_maildir.take_out(TOKEN, str(maildir)) == 0
+    assert modules.qmail_mailbox_maildir.take_out(TOKEN, str(maildir)) == 0
 
 
 def test_a_token_is_looked_for_in_the_first_64_kib(modules, maildir):
     for name, place in (("far", (1 << 16) - len(TOKEN)), ("too-far", (1 << 16) - len(TOKEN) + 1)):
         (maildir / "new" / name).write_bytes(b"x" * place + TOKEN.encode())
     before = len(os.listdir("/proc/self/fd"))
-    assert modules.qmail_maildir.take_out(TOKEN, str(maildir)) == 1
+    assert modules.qmail_mailbox_maildir.take_out(TOKEN, str(maildir)) == 1
     assert [path.name for path in (maildir / "new").iterdir()] == ["too-far"]
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -368,10 +368,13 @@ def test_a_token_is_looked_for_in_the_first_64_kib(modules, maildir):
 def test_the_room_deletes_unless_it_is_told_not_to_and_refuses_what_is_no_path(modules, maildir):
     (maildir / "new" / "1.1.host").write_bytes(DOUBLE)
     before = len(os.listdir("/proc/self/fd"))
-    assert modules.qmail_maildir.purge(str(maildir))["deleted"] == 1
+    assert modules.qmail_mailbox_maildir.purge(str(maildir))["deleted"] == 1
     assert len(os.listdir("/proc/self/fd")) == before
     for wrong in ("Maildir", "./Maildir", 7, None, f"{maildir}\0"):
-        for call in (modules.qmail_maildir.purge, lambda path: modules.qmail_maildir.take_out(TOKEN, path)):
+        for call in (
+            modules.qmail_mailbox_maildir.purge,
+            lambda path: modules.qmail_mailbox_maildir.take_out(TOKEN, path),
+        ):
             with pytest.raises(SaltInvocationError, match="A Maildir is an absolute path"):
                 call(wrong)
 
@@ -384,13 +387,13 @@ def test_what_the_disk_refuses_is_told_by_its_words(modules, maildir, monkeypatc
 
     monkeypatch.setattr(os, "unlink", refused)
     with pytest.raises(CommandExecutionError, match=f"^Cannot clear {maildir}: Read-only file system\\.$"):
-        modules.qmail_maildir.purge(str(maildir))
+        modules.qmail_mailbox_maildir.purge(str(maildir))
 
 
 def test_how_far_a_purge_is_is_told(modules, maildir, monkeypatch, caplog):
     store(maildir, doubles=4, mails=0)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    monkeypatch.setitem(modules["qmail_bulk.progress"].func.__globals__, "SECONDS", 0)
+    monkeypatch.setitem(modules["qmail_base_bulk.progress"].func.__globals__, "SECONDS", 0)
     with caplog.at_level(logging.INFO):
         purge(modules, maildir)
     assert any("qmail_mailbox.purge: " in record.getMessage() for record in caplog.records)
@@ -433,7 +436,7 @@ def test_what_came_in_the_place_of_a_message_that_was_looked_at_stays(modules, m
         done = purge(modules, maildir)
         assert (done["deleted"], done["bytes"]) == (0, 0)  # whether the other one is kept or unseen, its inode says
     else:
-        assert modules.qmail_maildir.take_out(TOKEN, str(maildir)) == 0
+        assert modules.qmail_mailbox_maildir.take_out(TOKEN, str(maildir)) == 0
     assert [path.read_bytes() for path in maildir.rglob("*.host")] == ([] if other is None else [other])
 
 
@@ -450,7 +453,7 @@ def test_both_ways_into_a_maildir_refuse_the_same_link(modules, tmp_path, name):
     link.symlink_to(other if name == "Maildir" else other / name)
     for path in (user, *user.glob("Maildir")):
         os.chown(path, 12345, 12345, follow_symlinks=False)
-    for call in (modules.qmail_maildir.purge, lambda path: modules.qmail_maildir.take_out(TOKEN, path)):
+    for call in (modules.qmail_mailbox_maildir.purge, lambda path: modules.qmail_mailbox_maildir.take_out(TOKEN, path)):
         with pytest.raises(CommandExecutionError):
             call(str(user / "Maildir"))
     assert (other / "new" / "1.1.host").exists()
@@ -460,11 +463,13 @@ def test_the_places_of_a_route_are_named(modules, home):
     (home.mailbox() / ".qmail").write_text("./other/\n&joe@example.org\n|cat\n/var/mail/../mail/box\n")
     route = modules.qmail_route.resolve(home.ADDRESS, str(home.path))
     places = [f"{home.mailbox()}/other/", "/var/mail/box", f"{home.mailbox()}/Maildir/"]
-    assert modules.qmail_maildir.named(route) == places
+    assert modules.qmail_mailbox_maildir.named(route) == places
     (home.mailbox() / ".qmail").unlink()
     (home.mailbox() / ".qmail").symlink_to("/etc/passwd")
-    assert modules.qmail_maildir.named(route) == places[-1:]
-    assert modules.qmail_maildir.named(modules.qmail_route.resolve("joe@elsewhere.example", str(home.path))) == []
+    assert modules.qmail_mailbox_maildir.named(route) == places[-1:]
+    assert (
+        modules.qmail_mailbox_maildir.named(modules.qmail_route.resolve("joe@elsewhere.example", str(home.path))) == []
+    )
 
 
 first = st.sampled_from([DOUBLE, MAIL, b"Return-Path: <#@[]>", b"Return-Path: <#@[]>\n", b"", b"\n", b"\0"])

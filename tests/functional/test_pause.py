@@ -15,12 +15,12 @@ def during(modules, direct, work):
     """Call work while qmail-send is held still, and return what the work saw."""
     given = dict(direct)
     home = given.pop("home")
-    return modules.qmail_pause.during(work, home=home, service=given)
+    return modules.qmail_queue_pause.during(work, home=home, service=given)
 
 
 def taken(modules, lock):
     """Take the lock as the work does."""
-    until(lambda: modules.qmail_lock.take(lock))
+    until(lambda: modules.qmail_base_lock.take(lock))
 
 
 def is_up(supervisor):
@@ -33,13 +33,13 @@ def test_one_that_was_told_to_stay_down_meanwhile_stays_down(supervisor, modules
 
     def work(lock):
         taken(modules, lock)
-        before = modules.qmail_supervise.told(supervisor.kind, supervisor.name)
+        before = modules.qmail_service_directory.told(supervisor.kind, supervisor.name)
         subprocess.run([*supervisor.take_down, supervisor.name], check=True)
-        wait_until(lambda: modules.qmail_supervise.told(supervisor.kind, supervisor.name) != before)
+        wait_until(lambda: modules.qmail_service_directory.told(supervisor.kind, supervisor.name) != before)
 
     during(modules, direct, work)
     assert supervisor.holder() is None
-    assert modules.qmail_pause.recover(direct["home"], service={"name": direct["name"]}) is False
+    assert modules.qmail_queue_pause.recover(direct["home"], service={"name": direct["name"]}) is False
     assert supervisor.holder() is None
 
 
@@ -52,7 +52,7 @@ def test_one_that_was_told_to_run_meanwhile_runs(supervisor, modules, direct):
     def work(lock):
         taken(modules, lock)
         subprocess.run([*start, supervisor.name], check=True)
-        wait_until(lambda: modules.qmail_supervise.told(supervisor.kind, supervisor.name)["up"])
+        wait_until(lambda: modules.qmail_service_directory.told(supervisor.kind, supervisor.name)["up"])
 
     during(modules, direct, work)
     wait_until(lambda: is_up(supervisor))

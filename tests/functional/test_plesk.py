@@ -142,7 +142,7 @@ def test_a_plesk_that_hangs_is_given_up(plesk, modules):
     plesk.behave("hang")
     began = time.monotonic()
     with pytest.raises(CommandExecutionError, match=r"did not end within 0\.5 seconds"):
-        modules.qmail_plesk.info(ADDRESS, timeout=0.5)
+        modules.qmail_mailbox_plesk.info(ADDRESS, timeout=0.5)
     assert time.monotonic() - began < 500
 
 

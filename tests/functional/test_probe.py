@@ -454,7 +454,7 @@ def flood(home, modules, monkeypatch):
     def flood(messages, least=0):
         with pytest.raises(SaltInvocationError):  # loads what is changed here
             modules.qmail_doublebounce.probe({}, -1, home=str(home.path))
-        monkeypatch.setitem(modules["qmail_probe.run"].__globals__, "LEAST", least)
+        monkeypatch.setitem(modules["qmail_doublebounce_probe.run"].__globals__, "LEAST", least)
         for number in range(messages):
             name = str(2**40 + number)
             (home.path / "queue/mess/0" / name).write_text("To: dummy@example.com\n\n")

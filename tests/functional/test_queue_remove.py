@@ -91,7 +91,7 @@ def test_test_mode_counts_and_touches_nothing(server, minion_opts):
     assert server.remove(test=True) == {"deleted": 10, "kept": 12, "bytes": 100}
     assert server.queue.files() == before
     assert server.starts() == 1
-    assert not os.path.exists(minion_opts["qmail_kept.directory"])
+    assert not os.path.exists(minion_opts["qmail_file.kept_directory"])
 
 
 @pytest.mark.parametrize("test", (True, False))
@@ -170,7 +170,7 @@ def test_a_drain_beyond_the_timeout_deletes_nothing_and_qmail_send_comes_back_by
 
 def _is_free(server):
     try:
-        return server.modules["qmail_pause.recover"](home=str(server.home.path)) is False
+        return server.modules["qmail_queue_pause.recover"](home=str(server.home.path)) is False
     except CommandExecutionError:
         return False
 
@@ -181,7 +181,7 @@ def test_a_start_that_fails_is_an_error_and_is_tried_again(server):
 
     def run():
         with pytest.raises(CommandExecutionError, match="does not stay up"):
-            server.modules["qmail_pause.during"](
+            server.modules["qmail_queue_pause.during"](
                 lambda lock: blocked.mkdir(), home=str(server.home.path), service={"timeout": 5, "settle": 0.1}
             )
         blocked.rmdir()
@@ -335,7 +335,7 @@ def killed(lock):
 
 def test_after_the_end_of_guardian_and_process_the_next_run_starts_qmail_send(server):
     server.boot()
-    without_a_guardian(lambda: server.modules["qmail_pause.during"](killed, home=str(server.home.path)))
+    without_a_guardian(lambda: server.modules["qmail_queue_pause.during"](killed, home=str(server.home.path)))
     assert server.holder() is None
     assert server.remove()["deleted"] == 10
     assert server.holder()
@@ -343,11 +343,11 @@ def test_after_the_end_of_guardian_and_process_the_next_run_starts_qmail_send(se
 
 def test_what_an_earlier_boot_has_left_behind_is_not_started(server):
     server.boot()
-    during, recover = (server.modules[f"qmail_pause.{name}"] for name in ("during", "recover"))
+    during, recover = (server.modules[f"qmail_queue_pause.{name}"] for name in ("during", "recover"))
     home = str(server.home.path)
     assert recover(home) is False
     without_a_guardian(lambda: during(killed, home=home))
-    note = pathlib.Path(server.modules["qmail_loaded.directory"](home), "paused")
+    note = pathlib.Path(server.modules["qmail_service_loaded.directory"](home), "paused")
     of_this_boot = note.read_bytes()
     assert of_this_boot == pathlib.Path("/proc/sys/kernel/random/boot_id").read_bytes()
     for other in (b"0" * len(of_this_boot), of_this_boot[:-2] + b"x\n", b"", b"unknown"):
@@ -364,13 +364,13 @@ def test_what_an_earlier_boot_has_left_behind_is_not_started(server):
 def test_what_somebody_has_started_since_is_not_started_again_when_it_is_stopped_later(server):
     server.boot()
     home = str(server.home.path)
-    without_a_guardian(lambda: server.modules["qmail_pause.during"](killed, home=home))
+    without_a_guardian(lambda: server.modules["qmail_queue_pause.during"](killed, home=home))
     server.run("start")
     until(server.holder)
-    assert server.modules["qmail_pause.recover"](home) is False
+    assert server.modules["qmail_queue_pause.recover"](home) is False
     server.run("stop")
     until(lambda: not server.holder())
-    assert server.modules["qmail_pause.recover"](home) is False
+    assert server.modules["qmail_queue_pause.recover"](home) is False
     assert server.holder() is None
 
 
@@ -379,7 +379,9 @@ def test_the_guardian_outlives_the_end_of_all_its_processs_group(server):
 
     def run():
         os.setsid()
-        server.modules["qmail_pause.during"](lambda lock: os.killpg(0, signal.SIGKILL), home=str(server.home.path))
+        server.modules["qmail_queue_pause.during"](
+            lambda lock: os.killpg(0, signal.SIGKILL), home=str(server.home.path)
+        )
 
     assert ended(run) == signal.SIGKILL
     assert server.holder()
@@ -399,14 +401,14 @@ def test_the_guardian_does_not_end_by_what_ends_a_session(server, number):
         os.kill(int(guardian), number)
         killed(lock)
 
-    assert ended(lambda: server.modules["qmail_pause.during"](work, home=str(server.home.path))) == signal.SIGKILL
+    assert ended(lambda: server.modules["qmail_queue_pause.during"](work, home=str(server.home.path))) == signal.SIGKILL
     assert server.holder()
 
 
 def test_with_nothing_to_remove_the_next_run_starts_qmail_send_too(server):
     server.remove()
     server.boot()
-    without_a_guardian(lambda: server.modules["qmail_pause.during"](killed, home=str(server.home.path)))
+    without_a_guardian(lambda: server.modules["qmail_queue_pause.during"](killed, home=str(server.home.path)))
     assert server.holder() is None
     server.remove(test=True)
     assert server.holder() is None
@@ -416,7 +418,7 @@ def test_with_nothing_to_remove_the_next_run_starts_qmail_send_too(server):
 
 def test_a_highstate_starts_it_as_well(server, states):
     server.boot()
-    without_a_guardian(lambda: server.modules["qmail_pause.during"](killed, home=str(server.home.path)))
+    without_a_guardian(lambda: server.modules["qmail_queue_pause.during"](killed, home=str(server.home.path)))
     assert states.qmail_service.running("qmail-send", home=str(server.home.path), settle=0.1).changes
     assert server.holder()
 
@@ -438,7 +440,7 @@ def test_two_runs_at_once_take_turns_or_say_so(server):
         with pytest.raises(CommandExecutionError, match=r"somebody works on|Another run works on"):
             server.remove()
 
-    server.modules["qmail_pause.during"](work, home=str(server.home.path), service={"settle": 0.1})
+    server.modules["qmail_queue_pause.during"](work, home=str(server.home.path), service={"settle": 0.1})
     assert server.remove()["deleted"] == 10
 
 
@@ -447,9 +449,9 @@ def test_a_message_that_arrives_meanwhile_survives(server):
 
     def work(lock):
         server.queue.arrive(450)
-        return server.modules["qmail_delete.bounces"](str(server.queue.path), lock=lock)
+        return server.modules["qmail_queue_delete.bounces"](str(server.queue.path), lock=lock)
 
-    during = server.modules["qmail_pause.during"]
+    during = server.modules["qmail_queue_pause.during"]
     assert during(work, home=str(server.home.path), service={"settle": 0.1})["deleted"] == 10
     assert server.queue.numbers("todo") == [400, 401, 450]
     assert 450 in server.queue.numbers("mess")
@@ -510,7 +512,7 @@ def test_a_wrong_argument_is_told_before_qmail_send_is_stopped(server, wrong):
 
 def test_the_guardian_tries_on_whatever_is_wrong(server):
     server.boot()
-    pause = server.modules["qmail_pause.during"].func.__globals__
+    pause = server.modules["qmail_queue_pause.during"].func.__globals__
     start, failures = pause["_start"], [TypeError("wrong"), KeyError("missing"), OSError("full")]
 
     def failing(*arguments):
@@ -520,7 +522,7 @@ def test_the_guardian_tries_on_whatever_is_wrong(server):
 
     def run():
         pause["_start"] = failing
-        server.modules["qmail_pause.during"](killed, home=str(server.home.path))
+        server.modules["qmail_queue_pause.during"](killed, home=str(server.home.path))
 
     assert ended(run) == signal.SIGKILL
     assert server.holder()
@@ -582,13 +584,13 @@ class TestOtherKindOfLock:
         server.boot()
         before = server.queue.files()
         with pytest.raises(CommandExecutionError, match="A qmail-send works on"):
-            server.modules["qmail_delete.bounces"](str(server.queue.path))
+            server.modules["qmail_queue_delete.bounces"](str(server.queue.path))
         assert server.queue.files() == before
 
     def test_it_is_found_stopped_and_started_again(self, server):
         old = server.boot()
-        assert server.modules["qmail_process.find"](str(server.home.path)) == old
-        assert server.modules["qmail_process.find"](str(server.home.path), expected=old) == old
+        assert server.modules["qmail_base_process.find"](str(server.home.path)) == old
+        assert server.modules["qmail_base_process.find"](str(server.home.path), expected=old) == old
         assert server.remove()["deleted"] == 10
         assert server.holder() not in (None, old)
 

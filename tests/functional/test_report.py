@@ -32,7 +32,7 @@ def report(modules, tmp_path, clock):
         stamped = ((end - back, words) for back, words in lines)
         text = "".join(f"@{(1 << 62) + 10 + when:016x}00000000 {words}\n" for when, words in sorted(stamped))
         (log / "current").write_text(text)
-        return modules.qmail_report.make(str(log), end + 60)
+        return modules.qmail_doublebounce_report.make(str(log), end + 60)
 
     return report
 
@@ -127,4 +127,4 @@ def test_what_could_not_be_unpacked_is_told_below_the_table(report, tmp_path, mo
     found = report([(0, queued(1))])
     packed = tmp_path / "log/@400000006b04f24525a20e5c.s"
     packed.write_bytes(b"\x04\x22\x4d\x18")
-    assert str(packed) in modules.qmail_report.make(found["log"], NOON)["table"].splitlines()[-1]
+    assert str(packed) in modules.qmail_doublebounce_report.make(found["log"], NOON)["table"].splitlines()[-1]

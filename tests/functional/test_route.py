@@ -213,7 +213,7 @@ def test_the_exact_assign_line_wins_over_the_longest_wildcard(modules, home, ent
         longest = max(wildcards, key=len)
         expected = (entries[longest][1], "p" + local[len(longest) :])
     try:
-        found = modules.qmail_users.find(local, home=str(home.path))
+        found = modules.qmail_route_users.find(local, home=str(home.path))
         told = (found["user"], found["ext"]) if found["source"] == "assign" else None
     except CommandExecutionError:
         told = None  # no user alias on this machine

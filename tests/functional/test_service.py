@@ -63,7 +63,7 @@ def test_a_change_makes_one_restart_and_the_next_run_none(supervisor, converge):
 @on(*(kind for kind in ALL if kind != "sysv"))  # an init script of a test's has a name that nothing could guess
 def test_auto_finds_what_runs_it(supervisor, modules):
     pid = supervisor.boot()
-    found = modules.qmail_supervisor.find(home=str(supervisor.home.path))
+    found = modules.qmail_service_supervisor.find(home=str(supervisor.home.path))
     assert (found["provider"], found["name"]) == (supervisor.kind, supervisor.name)
     assert found["pid"] == (pid if supervisor.kind != "qmailctl" else None)
     assert found["returns"] == supervisor.returns
@@ -169,7 +169,7 @@ def test_one_that_could_not_read_its_control_files_is_left_running(supervisor, c
         assert "qmail-send is left running, since it could not start again" in ret.comment
         assert f"mv {supervisor.home.control}/concurrencylocal" in ret.comment
     with pytest.raises(CommandExecutionError, match="could not start again"):
-        modules.qmail_pause.during(print, home=direct["home"], service={"name": direct["name"]})
+        modules.qmail_queue_pause.during(print, home=direct["home"], service={"name": direct["name"]})
     assert supervisor.holder() == old
     assert starts(supervisor.home) == [str(old)]
     (supervisor.home.control / "concurrencylocal").rmdir()
@@ -398,7 +398,7 @@ def test_where_nothing_is_found_the_error_lists_what_was_looked_for(home, module
     booted(monkeypatch, True)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CommandExecutionError) as failure:
-        modules.qmail_supervisor.find(home=str(home.path))
+        modules.qmail_service_supervisor.find(home=str(home.path))
     own = (f"{home.path}/supervise/send", f"{home.path}/bin/qmailctl")
     for place in ("/service/qmail-send,", "/run/service/send", "systemd qmail-send", *own):
         assert place in str(failure.value)
@@ -455,7 +455,7 @@ def test_a_qmailctl_that_speaks_to_daemontools_makes_no_second_one(supervisor, c
     old = supervisor.boot()
     script = supervisor.home.path / "bin/qmailctl"
     script.write_text(f"#!/bin/sh\necho $1 >>{tmp_path}/told\ncase $1 in start) svc -u {supervisor.name} ;; esac\n")
-    found = modules.qmail_supervisor.find(home=str(supervisor.home.path), provider="qmailctl")
+    found = modules.qmail_service_supervisor.find(home=str(supervisor.home.path), provider="qmailctl")
     assert (found["provider"], found["name"], found["returns"]) == ("qmailctl", str(script), True)
     ret = converge("sink", supervisor="qmailctl", service="auto")
     assert ret.changes == {"pid": {"old": old, "new": supervisor.holder()}}
@@ -482,7 +482,7 @@ def test_a_lock_that_somebody_else_holds_is_left_alone(supervisor, converge):
 def test_a_wrong_provider_is_told_with_the_setting_and_what_there_is(supervisor, modules):
     supervisor.boot()
     with pytest.raises(CommandExecutionError) as failure:
-        modules.qmail_supervisor.find(home=str(supervisor.home.path), provider="s6")
+        modules.qmail_service_supervisor.find(home=str(supervisor.home.path), provider="s6")
     told = str(failure.value)
     assert "qmail_doublebounce:service:provider s6" in told
     assert f"Here it is {supervisor.kind}, {supervisor.name}: set them to these, or to auto." in told

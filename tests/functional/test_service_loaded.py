@@ -128,7 +128,7 @@ def test_a_change_while_it_restarts_is_not_taken_for_loaded(running, modules, st
 def test_a_damaged_record_is_none(running, status, restart, modules):
     running.write_control("doublebounceto", "sink\n")
     restart()
-    record = pathlib.Path(modules.qmail_loaded.directory(home=str(running.path))) / "loaded"
+    record = pathlib.Path(modules.qmail_service_loaded.directory(home=str(running.path))) / "loaded"
     assert record.stat().st_mode & 0o777 == 0o600
     for damaged in ("", "[]", '{"process": 1}', "\0"):
         record.write_text(damaged)
@@ -136,7 +136,7 @@ def test_a_damaged_record_is_none(running, status, restart, modules):
 
 
 def test_a_process_that_is_expected_counts_only_if_it_holds_the_lock(running, modules):
-    find = modules.qmail_process.find
+    find = modules.qmail_base_process.find
     pid = running.pid()
     assert [find(str(running.path), expected=expected) for expected in (None, pid, os.getpid(), 1, 2**30)] == [pid] * 5
     other = Home(running.path.parent / "other")
@@ -146,22 +146,22 @@ def test_a_process_that_is_expected_counts_only_if_it_holds_the_lock(running, mo
 @pytest.mark.parametrize(("behind", "is_loaded"), [(-1, True), (0, True), (1, True), (1.5, False), (2, False)])
 def test_a_change_within_the_tick_of_the_start_is_taken_for_loaded(running, modules, monkeypatch, behind, is_loaded):
     """Times in ticks, and one that a float holds exactly."""
-    inside = modules["qmail_loaded.current"].func.__globals__
-    of_process = {"qmail_process.since": lambda pid: 1024.0, "qmail_process.tick": lambda: 0.25}
-    monkeypatch.setitem(inside, "__salt__", {**of_process, "qmail_process.identity": lambda pid: None})
+    inside = modules["qmail_service_loaded.current"].func.__globals__
+    of_process = {"qmail_base_process.since": lambda pid: 1024.0, "qmail_base_process.tick": lambda: 0.25}
+    monkeypatch.setitem(inside, "__salt__", {**of_process, "qmail_base_process.identity": lambda pid: None})
     monkeypatch.setitem(inside, "recall", lambda *_: {})
     monkeypatch.setitem(inside, "_changed", lambda *_: 1024 + behind * 0.25)
-    assert modules.qmail_loaded.current(running.pid(), str(running.path)) is is_loaded
+    assert modules.qmail_service_loaded.current(running.pid(), str(running.path)) is is_loaded
 
 
 def test_what_an_earlier_version_wrote_down_is_known(modules, running):
     home = str(running.path)
     modules.qmail_service.restart(home, settle=0)
-    path = pathlib.Path(modules.qmail_loaded.directory(home)) / "loaded"
+    path = pathlib.Path(modules.qmail_service_loaded.directory(home)) / "loaded"
     record = json.loads(path.read_text())
     assert record.pop("by") == ["auto", "auto"]
     path.write_text(json.dumps(record))
-    assert modules.qmail_loaded.recall(home) == {**record, "by": None}
+    assert modules.qmail_service_loaded.recall(home) == {**record, "by": None}
     assert modules.qmail_service.status(home)["loaded"] is True
 
 
@@ -170,7 +170,7 @@ def test_what_restarted_it_is_not_looked_for_again_and_anything_else_is(modules,
     modules.qmail_service.restart(home, settle=0)
     (running.path / "bin/qmailctl").rename(running.path / "bin/hidden")
     try:
-        assert modules.qmail_ready.lacks(home) is None
-        assert "Nothing was found" in modules.qmail_ready.lacks(home, provider="qmailctl")
+        assert modules.qmail_service_ready.lacks(home) is None
+        assert "Nothing was found" in modules.qmail_service_ready.lacks(home, provider="qmailctl")
     finally:
         (running.path / "bin/hidden").rename(running.path / "bin/qmailctl")

@@ -14,7 +14,7 @@ def unreadable(modules, home):
     """The queue belongs to the user of qmail-send, which does not run."""
     (home.path / "queue/info").mkdir()
     os.chown(home.path / "queue/info", SEND, SEND)
-    return lambda **named: modules.qmail_startup.unreadable(str(home.path), **named)
+    return lambda **named: modules.qmail_service_startup.unreadable(str(home.path), **named)
 
 
 def paths(found):
@@ -112,13 +112,13 @@ def test_the_user_of_the_running_one_counts(modules, running):
     (running.control / "me").chmod(0)
     (running.path / "queue/info").mkdir()
     os.chown(running.path / "queue/info", SEND, SEND)
-    assert modules.qmail_startup.unreadable(str(running.path)) == []  # this qmail-send is root's
+    assert modules.qmail_service_startup.unreadable(str(running.path)) == []  # this qmail-send is root's
 
 
 def test_where_nobody_knows_its_user_that_is_told(modules, home, monkeypatch):
     named = {"address": "dummy@example.com", "home": str(home.path)}
     modules.qmail_doublebounce.status({}, **named)  # loads what is changed here
-    monkeypatch.setitem(modules["qmail_startup.unreadable"].__globals__, "USER", "nobody-by-that-name")
-    assert modules.qmail_startup.unreadable(str(home.path)) is None
+    monkeypatch.setitem(modules["qmail_service_startup.unreadable"].__globals__, "USER", "nobody-by-that-name")
+    assert modules.qmail_service_startup.unreadable(str(home.path)) is None
     problems = modules.qmail_doublebounce.status({}, **named)["problems"]
     assert any("control files cannot be told" in found["problem"] for found in problems)

@@ -292,19 +292,19 @@ def test_of_one_that_cannot_start_the_log_is_told(home, with_a_log):
 def test_one_that_is_started_again_and_again_delivers_nothing(running, with_a_log, modules, monkeypatch):
     applied(running)
     restarted(running)
-    monkeypatch.setitem(modules["qmail_status.look"].__globals__, "YOUNG", 3600)
+    monkeypatch.setitem(modules["qmail_doublebounce_status.look"].__globals__, "YOUNG", 3600)
     assert with_a_log(CANNOT, "status: local 0/10 remote 0/20")["problems"] == []
     found = with_a_log(CANNOT)
     assert found["verdict"].startswith("No mail is delivered: qmail-send keeps ending.")
     assert found["pillar"]["holds"] is False
     assert "ends each time" in found["problems"][0]["problem"]
-    monkeypatch.setitem(modules["qmail_status.look"].__globals__, "YOUNG", 0)
+    monkeypatch.setitem(modules["qmail_doublebounce_status.look"].__globals__, "YOUNG", 0)
     assert with_a_log(CANNOT)["problems"] == []  # it runs, and has for long
 
 
 def test_where_nothing_shows_whether_it_runs_the_verdict_says_so(status, home, modules, monkeypatch):
     status()  # loads what is changed here
-    monkeypatch.setitem(modules["qmail_process.shown"].__globals__, "PROC", str(home.path))
+    monkeypatch.setitem(modules["qmail_base_process.shown"].__globals__, "PROC", str(home.path))
     assert status()["verdict"].startswith("Whether qmail-send runs cannot be told. By its control files, ")
 
 

@@ -18,7 +18,9 @@ def full(monkeypatch):
 
 @pytest.fixture
 def run(modules):
-    return lambda script, timeout=20, leaves=False: modules.qmail_tool.run(["sh", "-c", script], timeout, leaves)
+    return lambda script, timeout=20, leaves=False: modules.qmail_service_tool.run(
+        ["sh", "-c", script], timeout, leaves
+    )
 
 
 @pytest.mark.parametrize("leaves", (False, True))
@@ -33,7 +35,7 @@ def test_no_disk_is_needed(run, full, leaves):
 
 
 def test_with_no_room_at_all_the_command_still_runs(modules, run, full, monkeypatch, tmp_path):
-    monkeypatch.setitem(modules["qmail_tool.run"].func.__globals__, "SHARED_MEMORY", "/proc")
+    monkeypatch.setitem(modules["qmail_service_tool.run"].func.__globals__, "SHARED_MEMORY", "/proc")
     assert run(f"echo said; touch {tmp_path}/done", leaves=True) == {"exit": 0, "output": ""}
     assert (tmp_path / "done").exists()
 

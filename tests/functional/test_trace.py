@@ -24,9 +24,9 @@ def follow(modules, tmp_path):
         log = tmp_path / "maillog"
         log.write_text("".join(line[1:] if line[:1] == "=" else f"{head}{line}" for line in lines_of(lines)))
         where = {"path": str(log), "head": "", "inode": log.stat().st_ino, "offset": 0}
-        trace = modules.qmail_trace.begin(TOKEN, "")
+        trace = modules.qmail_doublebounce_trace.begin(TOKEN, "")
         trace["awaits"]["qp"] = 100
-        return modules.qmail_trace.follow(trace, where, 0)
+        return modules.qmail_doublebounce_trace.follow(trace, where, 0)
 
     return follow
 

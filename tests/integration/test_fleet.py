@@ -40,7 +40,7 @@ def fleet(unsynced):
 def without_modules(fleet, minions, seconds=30):
     """Have the minions be as they are before they ever got this project's modules."""
     deadline = time.monotonic() + seconds
-    while any("is not available" not in str(said) for said in fleet.run("qmail_sink.split", "a@b.c").values()):
+    while any("is not available" not in str(said) for said in fleet.run("qmail_mailbox_sink.split", "a@b.c").values()):
         assert time.monotonic() < deadline, "The minions still have the modules."
         for daemon in minions:
             shutil.rmtree(daemon.config["extension_modules"], ignore_errors=True)

@@ -71,7 +71,7 @@ def fleet(sshd, salt_factories, master_config, place, kept, thin):
             "thin_dir": str(thin[name]),
             # The Python that this environment is made of is sure to be one that its Salt runs on.
             "set_path": f"{sys.base_prefix}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "minion_opts": {**minion.roots(place / name), "qmail_kept.directory": str(kept[name])},
+            "minion_opts": {**minion.roots(place / name), "qmail_file.kept_directory": str(kept[name])},
         }
         for name in SINKS
     }

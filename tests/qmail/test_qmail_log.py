@@ -12,7 +12,7 @@ from tests.support import supervisors
 
 def test_the_program_that_qmail_start_gives_it_leads_to_its_log(modules, server):
     server.start()
-    found = modules.qmail_logfile.find()
+    found = modules.qmail_log_file.find()
     assert (found["kind"], found["path"], found["how"]) == ("file", str(server.log), "followed")
     assert modules.qmail_doublebounce.status({})["log"]["log"] == str(server.log)
     probe = modules.qmail_doublebounce.probe({}, timeout=15)
@@ -42,13 +42,13 @@ def test_each_logger_leads_to_its_directory(modules, server, logger):
     )
     try:
         supervisors.wait_until(lambda: (place / "current").exists() and b"status" in (place / "current").read_bytes())
-        found = modules.qmail_logfile.find()
+        found = modules.qmail_log_file.find()
         assert (found["kind"], found["path"], found["how"]) == ("multilog", str(place), "followed")
         assert modules.qmail_doublebounce.probe({}, timeout=15)["end"] == "stored"
         assert modules.qmail_log.count()["double_bounces"] == 1
     finally:
-        pid = modules.qmail_process.find("/var/qmail")
+        pid = modules.qmail_base_process.find("/var/qmail")
         if pid:
             os.kill(pid, signal.SIGTERM)
         process.wait(timeout=30)
-        supervisors.wait_until(lambda: modules.qmail_process.find("/var/qmail") is None)
+        supervisors.wait_until(lambda: modules.qmail_base_process.find("/var/qmail") is None)

@@ -58,7 +58,7 @@ class Box:
         self.home.chmod(home_mode)
 
     def predicted(self):
-        return self.modules.qmail_dotqmail.predict(str(self.dotqmail), str(self.home), UID, self.dash, gid=GID)
+        return self.modules.qmail_mailbox_dotqmail.predict(str(self.dotqmail), str(self.home), UID, self.dash, gid=GID)
 
     def delivered(self):
         """Return the exit status of qmail-local, and how many files, forwards and programs it says that it did."""

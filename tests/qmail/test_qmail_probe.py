@@ -115,7 +115,7 @@ def alarms(modules, monkeypatch):
         sent.append(number)
         kill(pid, number)
 
-    monkeypatch.setattr(modules.qmail_leftover.clear.__globals__["os"], "kill", counted)
+    monkeypatch.setattr(modules.qmail_queue_leftover.clear.__globals__["os"], "kill", counted)
     return lambda: sent.count(signal.SIGALRM)
 
 
@@ -200,16 +200,18 @@ def test_what_the_next_start_would_die_of_is_told_while_the_old_one_runs(server,
     to_the_sink(server)
     server.write("bouncehost", "mail.doublebounce.test\n")
     server.start()
-    assert modules.qmail_startup.unreadable() == []
+    assert modules.qmail_service_startup.unreadable() == []
     path = server.control / closed
     path.chmod(0o700 if not closed else 0o600)
-    (found,) = modules.qmail_startup.unreadable()
+    (found,) = modules.qmail_service_startup.unreadable()
     assert found["path"] == str(path).rstrip("/")
     status = modules.qmail_doublebounce.status({}, address=server.SINK)
     assert status["pillar"]["holds"] is False
     assert status["problems"][0]["remedy"] == found["remedy"]
     server.stop()
-    assert [one["path"] for one in modules.qmail_startup.unreadable()] == [found["path"]]  # by the owner of the queue
+    assert [one["path"] for one in modules.qmail_service_startup.unreadable()] == [
+        found["path"]
+    ]  # by the owner of the queue
     server.log.write_text("")
     subprocess.run([server.ctl, "start"], check=True, timeout=20)
     deadline = time.monotonic() + 10
@@ -217,7 +219,7 @@ def test_what_the_next_start_would_die_of_is_told_while_the_old_one_runs(server,
         time.sleep(0.02)
     assert "unable to read controls" in server.log.read_text()
     subprocess.run(found["remedy"], shell=True, check=True)
-    assert modules.qmail_startup.unreadable() == []
+    assert modules.qmail_service_startup.unreadable() == []
 
 
 def test_a_qmail_send_that_was_not_restarted_uses_the_old_files(server, look):

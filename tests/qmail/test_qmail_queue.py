@@ -70,7 +70,7 @@ def flood(server, modules):
 
 
 def try_everything(modules):
-    pid = modules.qmail_process.find()
+    pid = modules.qmail_base_process.find()
     with contextlib.suppress(ProcessLookupError, TypeError):
         os.kill(pid, signal.SIGALRM)
     time.sleep(0.2)
@@ -94,29 +94,29 @@ def check_that_only_double_bounces_went(server, modules, load):
 
 
 def test_expired_they_end_as_triple_bounces_and_nothing_else_is_lost(flood, modules):
-    pid = modules.qmail_process.find()
+    pid = modules.qmail_base_process.find()
     with Load(flood) as load:
         assert modules.qmail_queue.expire(test=True)["expired"] == DOUBLES
         told = modules.qmail_queue.expire(timeout=60)
         assert (told["expired"], told["left"]) == (DOUBLES, 0)
     check_that_only_double_bounces_went(flood, modules, load)
     assert flood.log.read_text().count("triple bounce: discarding") == DOUBLES
-    assert modules.qmail_process.find() == pid
+    assert modules.qmail_base_process.find() == pid
 
 
 def test_removed_they_are_gone_without_a_trace_and_nothing_else_is_lost(flood, modules):
-    pid = modules.qmail_process.find()
+    pid = modules.qmail_base_process.find()
     with Load(flood) as load:
         assert remove(flood, modules, test=True)["deleted"] == DOUBLES
         assert remove(flood, modules)["deleted"] == DOUBLES
-        assert modules.qmail_process.find() not in (None, pid)
+        assert modules.qmail_base_process.find() not in (None, pid)
         assert remove(flood, modules)["deleted"] == 0
     check_that_only_double_bounces_went(flood, modules, load)
     assert "triple bounce" not in flood.log.read_text()
 
 
 def test_killed_halfway_qmail_send_comes_back_and_the_next_run_does_the_rest(flood, modules):
-    pid = modules.qmail_process.find()
+    pid = modules.qmail_base_process.find()
     with Load(flood) as load:
         child = os.fork()
         if not child:
@@ -147,10 +147,10 @@ def test_killed_halfway_qmail_send_comes_back_and_the_next_run_does_the_rest(flo
 
 def _runs(modules):
     with contextlib.suppress(CommandExecutionError):
-        return modules.qmail_process.find()
+        return modules.qmail_base_process.find()
 
 
 def _is_over(modules):
     """The guardian watches for a while, and until then nobody else works on the queue."""
     with contextlib.suppress(CommandExecutionError):
-        return modules.qmail_pause.recover() is False
+        return modules.qmail_queue_pause.recover() is False

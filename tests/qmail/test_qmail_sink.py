@@ -26,11 +26,11 @@ def test_apply_proves_itself_and_again_changes_nothing_and_clean_puts_all_back(a
     results = apply("qmail-doublebounce", pillar)
     assert [result.result for result in results] == [True] * 6, [str(result.comment) for result in results]
     assert "The probe was swallowed" in str(results[-1].comment)
-    pid = modules.qmail_process.find()
+    pid = modules.qmail_base_process.find()
     again = apply("qmail-doublebounce", pillar)
     assert [result.changes for result in again] == [{}] * 6
     assert "Nothing has changed" in str(again[-1].comment)
-    assert modules.qmail_process.find() == pid
+    assert modules.qmail_base_process.find() == pid
     assert all(result.result is True for result in apply("qmail-doublebounce.clean", pillar))
     assert snapshot(server) == before
     assert modules.qmail_doublebounce.probe({}, log=str(server.log))["end"] == "stored"

@@ -61,7 +61,7 @@ PROGRAMS = (
 ROOTS = {"file_roots": {"base": ["/srv/salt"]}, "pillar_roots": {"base": ["/srv/pillar"]}}
 SALT = {
     "/etc/salt/minion": {**ROOTS, "file_client": "local", "id": "server", "grains": {"of": "the server"}},
-    "/etc/salt/minion.d/server.conf": {"qmail_kept.directory": "/var/lib/qmail-doublebounce/kept"},
+    "/etc/salt/minion.d/server.conf": {"qmail_file.kept_directory": "/var/lib/qmail-doublebounce/kept"},
     "/etc/salt/minion_id": "server",
     "/etc/salt/grains": {"of": "the server"},
     "/etc/salt/proxy": ROOTS,

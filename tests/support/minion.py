@@ -52,7 +52,7 @@ def roots(place):
         "thorium_roots": {"base": [str(place / "thorium")]},
         "winrepo_dir": str(place / "winrepo"),
         "winrepo_dir_ng": str(place / "winrepo-ng"),
-        "qmail_kept.directory": str(place / "kept"),
+        "qmail_file.kept_directory": str(place / "kept"),
     }
 
 

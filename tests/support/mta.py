@@ -54,7 +54,7 @@ class Mta:
         deadline = time.monotonic() + 10
         log = self.log / "current" if self.log.is_dir() else self.log
         # It holds the lock before it has logged its first line: only then does it touch no file of its own accord.
-        while self.modules.qmail_process.find(str(self.home.path)) != self.pid or "status:" not in log.read_text():
+        while self.modules.qmail_base_process.find(str(self.home.path)) != self.pid or "status:" not in log.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.01)
 

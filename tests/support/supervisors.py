@@ -62,7 +62,7 @@ def end(pids, seconds=5):
 
 
 class Supervisor:
-    """What runs the qmail-send of one home. ``kind`` is as ``qmail_supervisor.find`` tells it, ``name`` too."""
+    """What runs the qmail-send of one home. ``kind`` is as ``qmail_service_supervisor.find`` tells it, ``name`` too."""
 
     tools = ()
     returns = True  # whether qmail-send is started again by itself when it has ended

@@ -3,31 +3,31 @@
 import inspect
 
 from _modules import (
-    qmail_check,
-    qmail_logage,
-    qmail_logblock,
-    qmail_logfile,
-    qmail_logform,
-    qmail_logjournal,
-    qmail_logline,
-    qmail_logpart,
-    qmail_logtime,
-    qmail_logtrail,
-    qmail_process,
+    qmail_base_check,
+    qmail_base_process,
+    qmail_log_age,
+    qmail_log_block,
+    qmail_log_file,
+    qmail_log_form,
+    qmail_log_journal,
+    qmail_log_line,
+    qmail_log_part,
+    qmail_log_time,
+    qmail_log_trail,
 )
 
 LOG = (
-    qmail_check,
-    qmail_logage,
-    qmail_logblock,
-    qmail_logfile,
-    qmail_logform,
-    qmail_logjournal,
-    qmail_logline,
-    qmail_logpart,
-    qmail_logtime,
-    qmail_logtrail,
-    qmail_process,
+    qmail_base_check,
+    qmail_log_age,
+    qmail_log_block,
+    qmail_log_file,
+    qmail_log_form,
+    qmail_log_journal,
+    qmail_log_line,
+    qmail_log_part,
+    qmail_log_time,
+    qmail_log_trail,
+    qmail_base_process,
 )
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from salt.exceptions import SaltInvocationError
 
-from _modules import qmail_sink
+from _modules import qmail_mailbox_sink
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from _modules import qmail_sink
     ["doublebounce@example.com", "Double.Bounce+x@Example.COM", "#@localhost", "a-b_c=d@xn--bcher-kva.example"],
 )
 def test_a_plain_address_is_split_as_it_is_written(address):
-    halves = qmail_sink.split(address)
+    halves = qmail_mailbox_sink.split(address)
     assert f"{halves['local']}@{halves['host']}" == address
 
 
@@ -40,13 +40,13 @@ def test_a_plain_address_is_split_as_it_is_written(address):
 )
 def test_what_is_none_is_refused_with_the_reason(address, reason):
     with pytest.raises(SaltInvocationError, match=reason):
-        qmail_sink.split(address)
+        qmail_mailbox_sink.split(address)
 
 
 @given(st.text(max_size=40) | st.from_regex(r"[a-z./@%\n]{1,12}@[a-z./\n-]{1,12}", fullmatch=True))
 def test_what_passes_holds_nothing_that_any_program_would_take_for_something_else(address):
     try:
-        halves = qmail_sink.split(address)
+        halves = qmail_mailbox_sink.split(address)
     except SaltInvocationError:
         return
     assert halves["local"] + "@" + halves["host"] == address

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from _modules import qmail_logblock, qmail_logpart
+from _modules import qmail_log_block, qmail_log_part
 from tests.support.wired import wired
 
 SYSLOG = b"Nov 24 02:11:15 vm qmail: 1795486275.513354 new msg 5\n"
@@ -21,16 +21,16 @@ def configure_loader_modules():
 
 
 def read(path, *arguments):
-    return b"".join(data for data, _ in qmail_logblock.blocks(qmail_logpart.named(str(path)), *arguments))
+    return b"".join(data for data, _ in qmail_log_block.blocks(qmail_log_part.named(str(path)), *arguments))
 
 
 @given(st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b" "))), st.integers(40, 90), st.booleans())
 @FILES
 def test_blocks_are_whole_lines_and_all_of_them(tmp_path, monkeypatch, lines, size, ended):
-    monkeypatch.setattr(qmail_logblock, "BLOCK", size)
+    monkeypatch.setattr(qmail_log_block, "BLOCK", size)
     text = b"x" + b"\n".join(lines) + (b"\n" if ended else b"")
     (tmp_path / "log").write_bytes(text)
-    blocks = [data for data, _ in qmail_logblock.blocks(qmail_logpart.named(str(tmp_path / "log")))]
+    blocks = [data for data, _ in qmail_log_block.blocks(qmail_log_part.named(str(tmp_path / "log")))]
     assert b"".join(blocks) == text
     assert all(block.endswith(b"\n") for block in blocks[:-1])
 
@@ -38,10 +38,10 @@ def test_blocks_are_whole_lines_and_all_of_them(tmp_path, monkeypatch, lines, si
 @given(st.lists(st.integers(0, 300), max_size=20), st.integers(40, 90))
 @FILES
 def test_a_line_longer_than_a_block_loses_its_end_only(tmp_path, monkeypatch, lengths, size):
-    monkeypatch.setattr(qmail_logblock, "BLOCK", size)
+    monkeypatch.setattr(qmail_log_block, "BLOCK", size)
     lines = [b"%d " % number + b"x" * length for number, length in enumerate(lengths)]
     (tmp_path / "log").write_bytes(b"".join(line + b"\n" for line in lines))
-    blocks = [data for data, _ in qmail_logblock.blocks(qmail_logpart.named(str(tmp_path / "log")))]
+    blocks = [data for data, _ in qmail_log_block.blocks(qmail_log_part.named(str(tmp_path / "log")))]
     told = [line for block in blocks for line in block.splitlines()]
     assert len(told) == len(lines)
     assert all(line.startswith(cut) and (cut == line or len(cut) >= size) for line, cut in zip(lines, told))
@@ -49,8 +49,8 @@ def test_a_line_longer_than_a_block_loses_its_end_only(tmp_path, monkeypatch, le
 
 @pytest.mark.parametrize("context", [0, 3000])
 def test_reading_begins_a_little_before_the_window(tmp_path, monkeypatch, context):
-    monkeypatch.setattr(qmail_logblock, "BLOCK", 512)
-    monkeypatch.setattr(qmail_logblock, "SLACK", 100)
+    monkeypatch.setattr(qmail_log_block, "BLOCK", 512)
+    monkeypatch.setattr(qmail_log_block, "SLACK", 100)
     lines = [b"%d.5 vm qmail: new msg %d\n" % (1795486275 + number, number) for number in range(20000)]
     path = tmp_path / "log"
     path.write_bytes(b"".join(lines))
@@ -72,7 +72,7 @@ def test_old_files_are_read_for_context_only(tmp_path):
 
 
 def test_reading_ends_after_the_window(tmp_path, monkeypatch):
-    monkeypatch.setattr(qmail_logblock, "BLOCK", 512)
+    monkeypatch.setattr(qmail_log_block, "BLOCK", 512)
     lines = [b"%d.5 vm qmail: new msg %d\n" % (1795486275 + number, number) for number in range(20000)]
     (tmp_path / "log").write_bytes(b"".join(lines))
     text = read(tmp_path / "log", None, 1795486275 + 5000)
@@ -88,16 +88,16 @@ def test_a_file_that_was_renamed_meanwhile_is_read_once(tmp_path):
 def test_a_file_that_was_removed_meanwhile_is_left_out(tmp_path):
     for name in ("log", "log.1", "log.2"):
         (tmp_path / name).write_bytes(name.encode() + b"\n")
-    found = qmail_logpart.named(str(tmp_path / "log"))
+    found = qmail_log_part.named(str(tmp_path / "log"))
     (tmp_path / "log.1").unlink()
-    assert b"".join(data for data, _ in qmail_logblock.blocks(found)) == b"log.2\nlog\n"
+    assert b"".join(data for data, _ in qmail_log_block.blocks(found)) == b"log.2\nlog\n"
 
 
 def test_nothing_stays_open(tmp_path):
     for name in ("log", "log.1"):
         (tmp_path / name).write_bytes(SYSLOG)
     before = os.listdir("/proc/self/fd")
-    blocks = qmail_logblock.blocks(qmail_logpart.named(str(tmp_path / "log")))
+    blocks = qmail_log_block.blocks(qmail_log_part.named(str(tmp_path / "log")))
     next(blocks)
     blocks.close()
     assert os.listdir("/proc/self/fd") == before
@@ -108,7 +108,7 @@ def test_a_journalctl_that_nobody_listens_to_is_ended(tmp_path, monkeypatch):
     program = tmp_path / "journalctl"
     program.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nexec yes\n")
     program.chmod(0o700)
-    blocks = qmail_logblock.blocks(qmail_logpart.named("journald"))
+    blocks = qmail_log_block.blocks(qmail_log_part.named("journald"))
     next(blocks)
     blocks.close()
     with pytest.raises(ProcessLookupError):
@@ -128,7 +128,7 @@ def test_a_file_that_ends_ten_minutes_before_the_window_may_hold_lines_of_it(tmp
 
 
 def test_reading_goes_on_ten_minutes_after_the_window(tmp_path, monkeypatch):
-    monkeypatch.setattr(qmail_logblock, "BLOCK", 64)
+    monkeypatch.setattr(qmail_log_block, "BLOCK", 64)
     until = 1795486275
     lines = [b"%d.5 vm qmail: new msg 1\n" % (until + ahead) for ahead in (0, 1, 300, 599, 600)]
     late = b"%d.5 mx qmail: new msg 2\n" % until

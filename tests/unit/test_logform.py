@@ -4,14 +4,14 @@ import time
 
 import pytest
 
-from _modules import qmail_logform
+from _modules import qmail_log_form
 
 NEW_YEARS_EVE = time.mktime((2026, 12, 31, 23, 0, 0, 0, 0, -1))
 NEW_YEAR = time.mktime((2027, 1, 1, 0, 0, 0, 0, 0, -1))
 
 
 def told(date, newest):
-    return time.localtime(qmail_logform.seconds(f"{date} mx qmail: new msg 5", newest))[:6]
+    return time.localtime(qmail_log_form.seconds(f"{date} mx qmail: new msg 5", newest))[:6]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from _modules import qmail_logline, qmail_logtime
+from _modules import qmail_log_line, qmail_log_time
 from tests.support.wired import wired
 
 START = 1795486275
@@ -76,12 +76,12 @@ def local(*when):
     ],
 )
 def test_the_time_of_a_line(line, seconds):
-    assert qmail_logtime.first_time(line, START) == seconds
+    assert qmail_log_time.first_time(line, START) == seconds
 
 
 def test_a_stamp_of_splogger_is_worth_more_than_the_time_of_another_line():
     lines = b"Nov 23 02:11:15 vm dovecot: hello\nNov 23 02:11:15 vm qmail: 1795486275.513354 new msg 5\n"
-    assert qmail_logtime.first_time(lines, START) == START
+    assert qmail_log_time.first_time(lines, START) == START
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_stamp_of_splogger_is_worth_more_than_the_time_of_another_line():
     ],
 )
 def test_the_words_of_a_line(line, words):
-    lines, skip = qmail_logline.words(line + b"\n")
+    lines, skip = qmail_log_line.words(line + b"\n")
     assert [said[skip:] for said in lines if said and b"msg" in said[skip:]] == words
 
 
@@ -116,15 +116,15 @@ def test_other_programs_between_are_left_out_and_another_process_id_is_not():
     lines = (
         b"Nov 24 02:11:15 vm qmail[7]: new msg 5\nNov 24 02:11:15 vm x: y\nNov 24 02:11:15 vm qmail[123]: end msg 5\n"
     )
-    assert qmail_logline.words(lines) == ([b"new msg 5", b"end msg 5"], 0)
+    assert qmail_log_line.words(lines) == ([b"new msg 5", b"end msg 5"], 0)
 
 
 def test_a_prefix_stands_in_front_of_every_line_or_it_is_another_program():
     own = b"2026-11-24_02:11:15.51335 mx1: new msg 5\n2026-11-24_02:11:15.51335 mx1: end msg 5\n"
-    assert qmail_logline.words(own) == ([b"new msg 5", b"end msg 5"], 0)
+    assert qmail_log_line.words(own) == ([b"new msg 5", b"end msg 5"], 0)
     smtpd = b"2026-11-24_02:11:15.51335 qmail-smtpd: new msg 6\n"
-    assert qmail_logline.words(smtpd + own) == ([b"new msg 5", b"end msg 5"], 0)
-    words, skip = qmail_logline.words(smtpd * 9 + b"2026-11-24_02:11:15.51335 new msg 5\n")
+    assert qmail_log_line.words(smtpd + own) == ([b"new msg 5", b"end msg 5"], 0)
+    words, skip = qmail_log_line.words(smtpd * 9 + b"2026-11-24_02:11:15.51335 new msg 5\n")
     assert [line[skip:] for line in words if line[skip:].startswith(b"new msg")] == [b"new msg 5"]
 
 
@@ -133,7 +133,7 @@ def test_the_name_of_the_zone_tells_the_two_hours_apart(monkeypatch, line, hour)
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     try:
-        told = qmail_logtime.first_time(b"Sun 2026-10-25 02:30:00 " + line + b" vm qmail-start[7]: new msg 1", START)
+        told = qmail_log_time.first_time(b"Sun 2026-10-25 02:30:00 " + line + b" vm qmail-start[7]: new msg 1", START)
         assert told == 1792888200 + hour
     finally:
         monkeypatch.undo()
@@ -142,16 +142,16 @@ def test_the_name_of_the_zone_tells_the_two_hours_apart(monkeypatch, line, hour)
 
 @given(LINES)
 def test_any_bytes(data):
-    for function in (qmail_logtime.first_time, qmail_logtime.segments):
+    for function in (qmail_log_time.first_time, qmail_log_time.segments):
         function(data, START)
-    lines, skip = qmail_logline.words(data)
+    lines, skip = qmail_log_line.words(data)
     assert skip >= 0 and all(isinstance(line, bytes) for line in lines)
-    qmail_logline.count(data, b" from <#@[]> qp ", rb"info msg \d+")
+    qmail_log_line.count(data, b" from <#@[]> qp ", rb"info msg \d+")
 
 
 @given(LINES, st.integers(0, 2**33), st.integers(0, 2**33), st.sampled_from(["hour", "day"]))
 def test_segments_lose_nothing(data, since, until, by):
-    parts = qmail_logtime.segments(data, START, since, until, by)
+    parts = qmail_log_time.segments(data, START, since, until, by)
     assert b"".join(part for _, part in parts) == data
     assert all(part.endswith(b"\n") for _, part in parts)
     assert all(slot in (None, False, "unknown") or re.match(r"\d{4}-\d\d-\d\d", slot) for slot, _ in parts)
@@ -159,12 +159,14 @@ def test_segments_lose_nothing(data, since, until, by):
 
 def test_segments_are_cut_at_the_hour_and_at_the_window():
     lines = [b"%d.5 vm qmail: new msg %d\n" % (START + 60 * minute, minute) for minute in range(300)]
-    parts = qmail_logtime.segments(b"".join(lines), START, START + 3600, START + 3 * 3600)
+    parts = qmail_log_time.segments(b"".join(lines), START, START + 3600, START + 3 * 3600)
     edges = [None] + sorted({slot for slot, _ in parts if slot}) + [False]
     assert [slot for slot, _ in parts if slot is not None and slot is not False] and len(edges) >= 4
     for slot, part in parts:
         for line in part.splitlines(True):
-            assert [slot] == [found for found, _ in qmail_logtime.segments(line, START, START + 3600, START + 3 * 3600)]
+            assert [slot] == [
+                found for found, _ in qmail_log_time.segments(line, START, START + 3600, START + 3 * 3600)
+            ]
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/St_Johns"])
@@ -172,7 +174,7 @@ def test_hours_are_this_machine_s(zone, monkeypatch):
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
-        ((slot, _),) = qmail_logtime.segments(b"1795486275.5 vm qmail: new msg 1\n", START)
+        ((slot, _),) = qmail_log_time.segments(b"1795486275.5 vm qmail: new msg 1\n", START)
         assert slot == time.strftime("%Y-%m-%dT%H:00", time.localtime(START)) + slot[16:]
         assert slot[16:].replace(":", "") == time.strftime("%z", time.localtime(START))
     finally:
@@ -186,7 +188,7 @@ def test_the_hour_that_comes_twice_is_two(monkeypatch):
     try:
         first = 1792886400 + 1800  # 2026-10-25, 00:30 UTC: 02:30 in summer time
         lines = b"".join(b"%d.5 vm qmail: new msg 1\n" % now for now in (first, first + 3600))
-        slots = [slot for slot, _ in qmail_logtime.segments(lines, START)]
+        slots = [slot for slot, _ in qmail_log_time.segments(lines, START)]
         assert slots == ["2026-10-25T02:00+02:00", "2026-10-25T02:00+01:00"]
     finally:
         monkeypatch.undo()
@@ -197,9 +199,9 @@ def test_counting_looks_at_each_line_where_others_write_as_well():
     mark, before = b" from <#@[]> qp ", rb"info msg \d+: bytes \d+"
     said = b"info msg 1: bytes 2 from <#@[]> qp 3 uid 4\n"
     syslog, multilog = b"Nov 24 02:11:15 vm qmail: ", b"@400000006b04f24d1e99ac4c "
-    assert qmail_logline.count(syslog + said, mark, before) == 1
-    assert qmail_logline.count(multilog + said, mark, before) == 1
-    assert qmail_logline.count(syslog + said + syslog + said + b"Nov 24 02:11:15 vm evil: " + said, mark, before) == 2
-    assert qmail_logline.count(multilog + b"qmail-send: info: " + said[5:], mark, before) == 1
-    assert qmail_logline.count(b"Nov 24 02:11:15 vm evil: " + said, mark, before) == 0
-    assert qmail_logline.count("new msg 5\n" + said.decode(), mark.decode(), before.decode()) == 1
+    assert qmail_log_line.count(syslog + said, mark, before) == 1
+    assert qmail_log_line.count(multilog + said, mark, before) == 1
+    assert qmail_log_line.count(syslog + said + syslog + said + b"Nov 24 02:11:15 vm evil: " + said, mark, before) == 2
+    assert qmail_log_line.count(multilog + b"qmail-send: info: " + said[5:], mark, before) == 1
+    assert qmail_log_line.count(b"Nov 24 02:11:15 vm evil: " + said, mark, before) == 0
+    assert qmail_log_line.count("new msg 5\n" + said.decode(), mark.decode(), before.decode()) == 1

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from _modules import qmail_logmessage
+from _modules import qmail_log_message
 
 ENDED = b"info msg 5: bytes 9 from <#@[]> qp 1 uid 2"
 
 
 def follow(*lines):
-    return qmail_logmessage.follow([("slot", lines, 0)])
+    return qmail_log_message.follow([("slot", lines, 0)])
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_the_fate_of_a_double_bounce(channel, report, fate):
     ],
 )
 def test_forks_say_the_same(said, stock):
-    assert qmail_logmessage._as_stock(said) == stock
+    assert qmail_log_message._as_stock(said) == stock
 
 
 def test_the_first_failure_of_the_original_message_is_the_cause():
@@ -125,7 +125,7 @@ def test_a_recipient_is_counted_once_for_each_double_bounce():
 
 def test_what_is_not_to_be_counted_is_followed():
     lines = [b"starting delivery 1: msg 5 to local sink@example", b"delivery 1: success: did_0+0+1/"]
-    told = qmail_logmessage.follow([(None, [ENDED, lines[0]], 0), ("later", lines[1:], 0)])
+    told = qmail_log_message.follow([(None, [ENDED, lines[0]], 0), ("later", lines[1:], 0)])
     assert {name for name, count in told["counts"].items() if count} == {"swallowed"}
     assert told["recipients"] == {}
 
@@ -133,11 +133,11 @@ def test_what_is_not_to_be_counted_is_followed():
 @pytest.fixture
 def small(monkeypatch):
     for name in ("DOUBLES", "NULLS", "CAUSES", "DELIVERIES", "NOTICES", "NAMES", "SLOTS"):
-        monkeypatch.setattr(qmail_logmessage, f"MOST_{name}", 10)
+        monkeypatch.setattr(qmail_log_message, f"MOST_{name}", 10)
 
 
 def test_memory_is_bounded(small):
-    tracker = qmail_logmessage._Tracker()
+    tracker = qmail_log_message._Tracker()
     for number in range(200):
         tracker.enter(f"slot {number}")
         tracker.feed(
@@ -165,13 +165,13 @@ def test_memory_is_bounded(small):
 def test_the_oldest_is_forgotten_first(small):
     lines = [b"info msg %d: bytes 9 from <#@[]> qp 1 uid 2" % number for number in range(15)]
     last = [b"starting delivery 1: msg 14 to local a@b", b"starting delivery 2: msg 0 to local c@d"]
-    told = qmail_logmessage.follow([("slot", lines, 0), ("slot", last, 0)])
+    told = qmail_log_message.follow([("slot", lines, 0), ("slot", last, 0)])
     assert told["recipients"] == {"a@b": 1}
 
 
 def test_numbers_and_addresses_of_any_length_are_not_kept():
     long = b"9" * 3000
-    tracker = qmail_logmessage._Tracker()
+    tracker = qmail_log_message._Tracker()
     tracker.enter("slot")
     tracker.feed(
         [
@@ -197,4 +197,4 @@ def test_numbers_and_addresses_of_any_length_are_not_kept():
 )
 def test_any_words(lines):
     for skip in (0, 3):
-        qmail_logmessage.follow([("slot", lines, skip), (None, lines, skip)])
+        qmail_log_message.follow([("slot", lines, skip), (None, lines, skip)])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from salt.exceptions import CommandExecutionError
 
-from _modules import qmail_users
+from _modules import qmail_route_users
 from tests.support import cdb
 
 
@@ -23,22 +23,22 @@ pairs = st.dictionaries(st.binary(max_size=12), st.binary(max_size=40), max_size
 def test_every_key_gives_what_was_put_in_and_no_other_gives_anything(path, records, missing):
     path.write_bytes(cdb.database(list(records.items())))
     for key, data in records.items():
-        assert qmail_users.cdb_get(str(path), key) == data
-    assert qmail_users.cdb_get(str(path), missing) == records.get(missing)
+        assert qmail_route_users.cdb_get(str(path), key) == data
+    assert qmail_route_users.cdb_get(str(path), missing) == records.get(missing)
 
 
 @given(records=pairs, cut=st.integers(0, 3000), key=st.binary(max_size=12))
 def test_a_database_cut_short_is_either_right_or_an_error(path, records, cut, key):
     path.write_bytes(cdb.database(list(records.items()))[:cut])
     try:
-        assert qmail_users.cdb_get(str(path), key) == records.get(key)
+        assert qmail_route_users.cdb_get(str(path), key) == records.get(key)
     except CommandExecutionError as err:
         assert "qmail-newu" in str(err)
 
 
 def test_a_missing_database_is_named(path, tmp_path):
     with pytest.raises(CommandExecutionError, match="No such file"):
-        qmail_users.cdb_get(str(tmp_path / "none"), b"")
+        qmail_route_users.cdb_get(str(tmp_path / "none"), b"")
 
 
 LONG = "abcdefghijklmnopqrstuvwxyz01234"  # as long as a name of a user may be for qmail-getpw
@@ -69,7 +69,7 @@ def machine(tmp_path):
     ],
 )
 def test_a_user_whose_name_is_too_long_for_qmail_getpw_receives_nothing(machine, local, user, ext):
-    found = qmail_users.find(local, home="/", root=str(machine))
+    found = qmail_route_users.find(local, home="/", root=str(machine))
     assert (found["user"], found["ext"]) == (user, ext)
 
 
@@ -80,5 +80,5 @@ def test_the_wildcard_for_all_needs_no_break_and_any_other_does(machine):
     records = [(b"", b"-"), (b"!", record("all")), (b"!a", record("a")), (b"!b-", record("b"))]
     (machine / "users/cdb").write_bytes(cdb.database(records))
     for local, user, ext in (("a", "all", "a"), ("ax", "all", "ax"), ("b-x", "b", "x"), ("", "all", "")):
-        found = qmail_users.find(local, home="/", root=str(machine))
+        found = qmail_route_users.find(local, home="/", root=str(machine))
         assert (found["user"], found["ext"]) == (user, ext)

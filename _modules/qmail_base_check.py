@@ -1,0 +1,93 @@
+"""
+What an argument may be: one rule for each name that this project's functions share.
+
+For the other modules of this formula. A command line makes text of ``2s`` and a number of ``2``; what is no argument
+of its kind must be told before anything is touched, not in the middle.
+"""
+
+import math
+
+from salt.exceptions import SaltInvocationError
+
+
+def arguments(**given):
+    """
+    Check arguments by their names, and return them as a dict; flags are ``True`` or ``False`` in it.
+
+    ``timeout`` and ``settle`` are seconds, ``older_than`` is too, or ``None``; ``test``, ``single``, ``always``,
+    ``start`` and ``strict`` are flags; ``home`` and ``path`` are absolute paths, ``control``, ``queue`` and ``root``
+    too, or ``None``; ``log`` is text, or ``None``; ``limit`` is a whole number, or ``None``; ``name``, ``provider``
+    and ``address`` are text.
+
+    Raises SaltInvocationError that tells all that are none, each with what is allowed.
+
+    given
+        The arguments, by the names above.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_base_check.arguments timeout=60 settle=1
+    """
+    # Salt itself adds what begins so to a call.
+    given = {name: value for name, value in given.items() if not name.startswith("__pub_")}
+    unknown = [name for name in given if name not in _RULES]
+    if unknown:
+        raise SaltInvocationError(f"There is no rule for {', '.join(unknown)}; there is one for {', '.join(_RULES)}.")
+    wrong = [
+        f"{name} is {_RULES[name][0]}, not {value!r}." for name, value in given.items() if not _RULES[name][1](value)
+    ]
+    if wrong:
+        raise SaltInvocationError(" ".join(wrong))
+    return {name: bool(value) if name in _FLAGS else value for name, value in given.items()}
+
+
+def _is_seconds(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _is_flag(value):
+    # None and the numbers are what Salt's own test=1 and an unset option come as.
+    return value is None or (isinstance(value, (bool, int)) and value in (0, 1))
+
+
+def _is_path(value):
+    return isinstance(value, str) and value.startswith("/") and "\0" not in value
+
+
+def _is_text(value):
+    return isinstance(value, str) and value != "" and "\0" not in value
+
+
+def _is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _or_none(rule):
+    words, fits = rule
+    return f"{words}, or None", lambda value: value is None or fits(value)
+
+
+_SECONDS = ("a number of seconds", _is_seconds)
+_FLAG = ("True or False", _is_flag)
+_PATH = ("an absolute path", _is_path)
+_TEXT = ("text", _is_text)
+_FLAGS = ("test", "single", "always", "start", "strict")
+
+_RULES = {
+    "timeout": _SECONDS,
+    "settle": _SECONDS,
+    "older_than": _or_none(_SECONDS),
+    **dict.fromkeys(_FLAGS, _FLAG),
+    "home": _PATH,
+    "control": _or_none(_PATH),
+    "queue": _or_none(_PATH),
+    "root": _or_none(_PATH),
+    "path": _PATH,
+    "log": _or_none(_TEXT),
+    "limit": _or_none(("a whole number", _is_count)),
+    "name": _TEXT,
+    "provider": _TEXT,
+    "address": _TEXT,
+}

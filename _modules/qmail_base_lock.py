@@ -1,0 +1,150 @@
+"""
+The lock that qmail-send holds as long as it lives: while somebody else holds it, no qmail-send makes a delivery.
+
+For the other modules of this formula. qmail-send takes it when it starts, before it looks at any mail, and ends at once
+where it is held. Most builds take it by ``flock`` (lock_exnb.c); those linked with fehQlibs take it by ``lockf``. The
+kernel keeps these two apart, so both are taken here.
+"""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import struct
+
+from salt.exceptions import CommandExecutionError
+
+OPEN = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # no O_CREAT: a queue without it is none
+# fcntl(2): a lock like lockf's that belongs to the open file, so a child has it, too. Python 3.8 has no name for it.
+OFD_SETLK = 37
+WHOLE_FILE = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+LET_GO = struct.pack("hhqqi", fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
+IN_OPEN = 0x20  # inotify(7)
+TAKEN = (errno.EAGAIN, errno.EACCES)
+
+
+def opened(home="/var/qmail", queue=None):
+    """
+    Open the lock of a queue, and return the descriptor, which the caller hands to ``close`` in the end.
+
+    Raises CommandExecutionError where that cannot be opened.
+
+    home, queue
+        The qmail home directory, and the queue; ``None`` for ``queue`` in the home directory.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_queue.remove
+    """
+    path = __salt__["qmail_base_process.mutex"](home, queue)
+    try:
+        return os.open(path, OPEN)
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot open {path}, which qmail-send locks: {err.strerror}.") from err
+
+
+def take(fd):
+    """
+    Take the lock, in both its kinds or in none, and return whether that worked. Nothing is waited for.
+
+    fd
+        What ``opened`` returned.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_queue.remove
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    if _posix(fd):
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
+
+
+def close(fd):
+    """
+    Let go of the lock, and close it. To close it would not do: a process that was just forked, by whatever else goes on
+    here, may have a copy of the descriptor for an instant more, and the lock with it.
+
+    fd
+        What ``opened`` returned.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_queue.remove
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        with contextlib.suppress(OSError):  # a kernel that knows no such lock; the other kind goes with the descriptor
+            fcntl.fcntl(fd, OFD_SETLK, LET_GO)
+    finally:
+        os.close(fd)
+
+
+def watch(home="/var/qmail", queue=None):
+    """
+    Return a function that tells whether anybody has opened the lock of a queue since: a qmail-send that was started.
+
+    Where the lock was held, that one has ended at once, and left no other trace. The function takes no arguments, is
+    called once, and returns ``None`` where this system tells nothing of it.
+
+    home, queue
+        As for ``opened``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_queue.remove
+    """
+    try:
+        libc = ctypes.CDLL(None)
+        fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, AttributeError):
+        return lambda: None
+    path = os.fsencode(__salt__["qmail_base_process.mutex"](home, queue))
+    watches = fd >= 0 and libc.inotify_add_watch(fd, path, IN_OPEN) >= 0
+
+    def asked():
+        try:
+            return bool(os.read(fd, 4096)) if watches else None
+        except BlockingIOError:
+            return False
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    return asked
+
+
+def _posix(fd):
+    """Take the lock that ``lockf`` knows, where this kernel can as one that children keep (Linux 3.15)."""
+    try:
+        fcntl.fcntl(fd, OFD_SETLK, WHOLE_FILE)
+    except OSError as err:
+        if err.errno in TAKEN:
+            return False
+        if err.errno != errno.EINVAL:
+            raise
+        return _posix_of_this_process(fd)
+    return True
+
+
+def _posix_of_this_process(fd):
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as err:
+        if err.errno in TAKEN:
+            return False
+        raise
+    return True

@@ -1,0 +1,289 @@
+"""
+The running qmail-send, as the system sees it: which process it is, since when, and what it has in flight.
+
+qmail-send holds a lock on ``queue/lock/sendmutex`` exactly as long as it lives. So the process that holds it is the one
+qmail-send of that queue, whatever else on the machine has that name. It is a lock of one of two kinds: see
+``qmail_base_lock``.
+"""
+
+import os
+import time
+
+from salt.exceptions import CommandExecutionError
+
+PROC = "/proc"
+
+
+def shown():
+    """
+    Tell whether this system shows which process holds a lock; some have no ``/proc``, or not all of it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_base_process.shown
+    """
+    return os.access(f"{PROC}/locks", os.R_OK)
+
+
+def find(home="/var/qmail", queue=None, expected=None):
+    """
+    Return the process id of the qmail-send that runs a queue; ``None`` where none runs.
+
+    Raises CommandExecutionError where that cannot be told (no ``/proc``, or no queue at that place), and where it is
+    something else that holds the lock: then somebody works on the queue.
+
+    home
+        The qmail home directory.
+
+    queue
+        The queue directory; ``None`` for ``queue`` in the home directory.
+
+    expected
+        A process id that is looked at first: the kernel takes some milliseconds to list all locks.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_base_process.find
+    """
+    try:
+        found = os.stat(mutex(home, queue))
+        if expected and _text(f"{expected}/comm").strip().endswith("send") and _holds(expected, found):
+            return expected
+        with open(f"{PROC}/locks", encoding="ascii") as file:
+            locks = [line.split() for line in file]
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot tell whether qmail-send runs: {err.filename}: {err.strerror}.") from err
+    pid = _holder(locks, found)
+    name = _text(f"{pid}/comm").strip() if pid else ""
+    if name and not name.endswith("send"):
+        raise CommandExecutionError(
+            f"{mutex(home, queue)} is locked by {name} ({pid}), which is no qmail-send: somebody works on the queue. "
+            "Run this again when that is done."
+        )
+    return pid
+
+
+def mutex(home="/var/qmail", queue=None):
+    """
+    Return the path of the file that qmail-send holds a lock on.
+
+    home, queue
+        As for ``find``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_base_process.mutex
+    """
+    __salt__["qmail_base_check.arguments"](home=home, queue=queue)
+    return os.path.join(queue or os.path.join(home, "queue"), "lock/sendmutex")
+
+
+def since(pid):
+    """
+    Return when a process started, in seconds since the epoch, to the clock tick (usually 0.01 s); ``None`` where there
+    is no such process.
+
+    It is told by today's clock: where that was set in the meantime, the process moves with it, but files do not.
+
+    pid
+        The process id.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_base_process.since 1234
+    """
+    fields = _stat(pid)
+    # The two clocks are read one after the other: of several readings the largest was held up least.
+    booted = max(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) for _ in range(3))
+    return booted + int(fields[19]) * tick() if fields else None
+
+
+def identity(pid):
+    """
+    Return a text that no other process has ever had, before or after a reboot; ``None`` where there is no such process.
+
+    pid
+        The process id.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_base_process.identity 1234
+    """
+    fields = _stat(pid)
+    return f"{_text('sys/kernel/random/boot_id').strip()} {pid} {fields[19]}" if fields else None
+
+
+def ended(pid):
+    """
+    Tell whether a process is gone, or waits only for its parent to notice that; ``None`` where that is not shown.
+
+    pid
+        The process id.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_base_process.ended 1234
+    """
+    fields = _stat(pid)
+    return (not fields or fields[0] in "ZX") if shown() else None
+
+
+def tick():
+    """
+    Return the length of a clock tick in seconds: the start of a process is known no better.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_base_process.tick
+    """
+    return 1 / os.sysconf("SC_CLK_TCK")
+
+
+def above(pid):
+    """
+    List a process and those above it, from itself to the first one of the system.
+
+    Each is a dict: ``pid``, ``name`` (of the program, 15 characters at most) and ``directory``, the one that it works
+    in (``None`` where that is not for us to see).
+
+    pid
+        The process id.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_base_process.above 1234
+    """
+    line = []
+    fields = _stat(pid)
+    while fields:
+        line.append({"pid": int(pid), "name": _text(f"{pid}/comm").strip(), "directory": _directory(pid)})
+        pid = fields[1]
+        fields = _stat(pid)
+    return line
+
+
+def unit(pid):
+    """
+    Return the name of the systemd unit that a process belongs to, for example ``qmail-send.service``, or ``None``.
+
+    pid
+        The process id.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_base_process.unit 1234
+    """
+    names = {os.path.basename(line) for line in _text(f"{pid}/cgroup").split("\n")}
+    return next((name for name in sorted(names) if name.endswith(".service")), None)
+
+
+def in_flight(pid):
+    """
+    Count the deliveries that a qmail-send waits for: what its qmail-lspawn and qmail-rspawn have running.
+
+    pid
+        The process id of qmail-send.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_base_process.in_flight 1234
+    """
+    parents = {}
+    for name in os.listdir(PROC):
+        fields = _stat(name) if name.isdecimal() else None
+        if fields and fields[0] != "Z":
+            parents[int(name)] = int(fields[1])
+    children = {child for child, parent in parents.items() if parent == int(pid)}
+    return sum(parent in children for parent in parents.values())
+
+
+def settle():
+    """
+    Have descriptors 0, 1 and 2 open, as every program takes for granted; those that are closed lead to ``/dev/null``.
+
+    A process may have been started without them. The next files that it opens get their numbers, and what is said to
+    the standard output goes there.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_base_process.settle
+    """
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= 2:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
+
+
+def _holder(locks, found):
+    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+    for fields in locks:
+        # 7: FLOCK ADVISORY WRITE 1234 fe:00:2362 0 EOF; or POSIX; a waiting one has "->" in second place.
+        if len(fields) < 8 or fields[3] != "WRITE" or not fields[5].endswith(f":{found.st_ino}"):
+            continue
+        pid = int(fields[4])
+        # Overlay and btrfs tell another device there than stat does: then the open file decides.
+        if pid > 0 and (fields[5].startswith(device) or _has_open(pid, found)):
+            return pid
+    return None
+
+
+def _has_open(pid, found):
+    try:
+        with os.scandir(f"{PROC}/{pid}/fd") as handles:
+            return any(os.path.samestat(handle.stat(), found) for handle in handles)
+    except OSError:
+        return False
+
+
+def _holds(pid, found):
+    """Tell whether a process has a file open and locked, as its own open files tell it."""
+    try:
+        with os.scandir(f"{PROC}/{pid}/fd") as handles:
+            names = [handle.name for handle in handles if os.path.samestat(handle.stat(), found)]
+    except OSError:
+        return False
+    locks = [line.split() for name in names for line in _text(f"{pid}/fdinfo/{name}").split("\n")]
+    # lock:	1: FLOCK ADVISORY WRITE 1234 fe:00:2362 0 EOF; or POSIX instead of FLOCK.
+    return any(fields[:1] == ["lock:"] and fields[4:6] == ["WRITE", str(pid)] for fields in locks)
+
+
+def _directory(pid):
+    try:
+        return os.readlink(f"{PROC}/{pid}/cwd")
+    except OSError:
+        return None
+
+
+def _stat(pid):
+    """Return the fields of /proc/PID/stat behind the name, which may hold blanks and brackets itself."""
+    return _text(f"{pid}/stat").rpartition(")")[2].split()
+
+
+def _text(name):
+    try:
+        with open(f"{PROC}/{name}", encoding="ascii", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""  # no such process (any more), or a system that does not show it

@@ -1,0 +1,288 @@
+"""
+What is so: where double bounces go by the files on disk and the running qmail-send, and what is wrong with it.
+"""
+
+import os
+import time
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+VERDICTS = {
+    "swallowed": "vanish at {to}",
+    "discarded": "are discarded by qmail-send itself",
+    "stored": "are stored at {to}",
+    "forwarded": "are forwarded from {to}",
+    "deferred": "pile up in the queue: mail for {to} is deferred",
+    "bounced": "end as triple bounces: nobody receives mail for {to}",
+    "remote": "leave this server for {to}",
+    "unknown": "go to a program at {to}, and it decides",
+}
+APPLY = "state.apply qmail-doublebounce"
+CHOOSE = "Set qmail_doublebounce:address in pillar, then "
+INSTRUCTION = 'Set qmail_doublebounce:instruction to "|exit 0" or "#", then state.apply qmail-doublebounce'
+YOUNG = 5  # seconds; one that cannot start is started again and again
+MANY = 100  # double bounces in the queue at once: on a server in order each is there for a moment
+
+
+def look(settings, is_asked=True):
+    """
+    Return what ``qmail_doublebounce.status`` returns, which documents it.
+
+    settings
+        What ``qmail_doublebounce.settings`` returns.
+
+    is_asked
+        Whether somebody asked for these settings; else they are only the defaults.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_doublebounce.status
+    """
+    qmail = settings["qmail"]
+    home, control = qmail["home"], qmail["control"]
+    shown = __salt__["qmail_control.show"](home, control)
+    found = {**shown, **_end(shown, home, control)}
+    found["service"] = _service(qmail)
+    words = _last_words(found["service"], settings)
+    dies = found["service"]["running"] is True and "cannot start" in "".join(words[-1:])
+    unreadable, unknown = _unreadable(qmail)
+    found["queue"] = _queue(qmail)
+    found["log"] = _log(qmail)
+    wanted = _wanted(settings)
+    wanted["holds"] = is_asked and not unreadable and not dies and _holds(wanted, found)
+    # What is done as asked is no problem: some want to keep their double bounces, and say so.
+    as_asked = is_asked and _is_sink(wanted, found)
+    down = _down(found["service"], dies, words)
+    problems = [*down, *unreadable, *unknown, *_problems(found, wanted, home, as_asked)]
+    found["problems"] = [
+        {"problem": problem, "remedy": remedy if is_asked or not remedy.startswith(APPLY) else f"{CHOOSE}{remedy}"}
+        for problem, remedy in problems
+        if problem
+    ]
+    sink = wanted["address"] if is_asked else found["recipient"]
+    found["problems"] += _former(None if wanted["mode"] == "discard" else sink, is_asked, home, control)
+    found["pillar"] = wanted if is_asked else "It says nothing of qmail_doublebounce: the defaults are used."
+    found["verdict"] = _verdict(found, unreadable, dies)
+    return found
+
+
+def _end(shown, home, control):
+    """Tell what becomes of a double bounce, and by which file."""
+    recipient = shown["recipient"]
+    checked = __salt__["qmail_mailbox.check"](recipient, home, control)
+    dotqmail = checked["dotqmail"]
+    route = {
+        "recipient": checked["recipient"],
+        "dotqmail": dotqmail,
+        "catch_all": bool(dotqmail) and dotqmail != checked["exact"],
+    }
+    end = {"fate": checked["fate"], "reason": checked["reason"], "route": route}
+    if not shown["doublebounceto"]["value"] and __salt__["qmail_control.discards"](home, control) == "qmail-send":
+        return {**end, "fate": "discarded", "reason": "doublebounceto is empty, and this qmail-send discards then."}
+    return end
+
+
+def _service(qmail):
+    try:
+        return __salt__["qmail_service.status"](qmail["home"], qmail["control"], qmail["queue"])
+    except CommandExecutionError as err:
+        return {"running": None, "pid": None, "since": None, "loaded": None, "reason": str(err)}
+
+
+def _unreadable(qmail):
+    """Tell what keeps qmail-send from its next start, and where that is not known, why: two lists of problems."""
+    try:
+        found = __salt__["qmail_service_startup.unreadable"](qmail["home"], qmail["control"], qmail["queue"])
+    except CommandExecutionError as err:
+        return [], [(f"Whether qmail-send can read its control files cannot be told: {err}", "Run Salt as root.")]
+    if found is None:
+        told = "Whether qmail-send can read its control files cannot be told: there is no user qmails."
+        return [], [(told, "salt-call qmail_service.start")]
+    then = "Its next start fails, and no mail is delivered then."
+    return [(f"{one['trouble']} {then}", one["remedy"]) for one in found], []
+
+
+def _queue(qmail):
+    """Count what waits; where there is no queue of the usual form, there is nothing to tell."""
+    try:
+        found = __salt__["qmail_queue.summary"](qmail["queue"], qmail["home"])
+    except CommandExecutionError:
+        return None
+    return {key: found[key] for key in ("messages", "double_bounces", "oldest")}
+
+
+def _log(qmail):
+    """Tell which log shows it, and since when that has been silent: a probe is followed through it."""
+    try:
+        return __salt__["qmail_log.about"](qmail["log"], qmail["home"], qmail["queue"])
+    except (CommandExecutionError, SaltInvocationError) as err:
+        return {"log": None, "reason": str(err)}
+
+
+def _wanted(settings):
+    wanted = {"mode": settings["mode"], "address": settings["address"]}
+    if settings["mode"] == "discard" or settings["address"] is None:
+        return wanted
+    asked = __salt__["qmail_doublebounce_proof.wanted"](settings)
+    return {**wanted, "instruction": settings["instruction"], "fate": asked["end"]}
+
+
+def _holds(wanted, found):
+    """Tell whether everything is as pillar wants it: where double bounces go, what becomes of them, and who knows."""
+    if not found["service"]["running"] or not found["service"]["loaded"]:
+        return False
+    if wanted["mode"] == "discard":
+        return found["fate"] == "discarded" or (found["fate"] == "swallowed" and found["recipient"].startswith("@"))
+    return _is_sink(wanted, found)
+
+
+def _is_sink(wanted, found):
+    """Tell whether mail for the wanted address ends as the wanted instruction means."""
+    if wanted["address"] is None or found["recipient"].lower() != wanted["address"].lower():
+        return False
+    return wanted["fate"] is not None and found["fate"] == wanted["fate"]
+
+
+def _last_words(service, settings):
+    """Return what qmail-send's log ends with, where it is down or has just been started."""
+    young = service["running"] and time.time() - service["since"] < YOUNG
+    if not young and service["running"] is not False:
+        return []
+    qmail, runs = settings["qmail"], settings["service"]
+    words = (qmail["home"], qmail["queue"], runs["provider"], runs["name"], qmail["log"])
+    return __salt__["qmail_service_startup.last_words"](*words)
+
+
+def _down(service, dies, words):
+    """Tell that no mail is delivered, and what mends it: the log knows more than the process that is not there."""
+    ends = f" Its log ends: {' / '.join(words)}" if words else ""
+    start = "salt-call qmail_service.start"
+    if dies:
+        told = f"qmail-send is started again and again, and ends each time: no mail is delivered.{ends}"
+        yield told, f"Mend what the log tells, then {start}"
+    elif service["running"] is False:
+        mend = "Mend what the log tells, then " if "cannot start" in ends or "alert: " in ends else ""
+        yield f"qmail-send does not run: no mail is delivered.{ends}", f"{mend}{start}"
+    if service["running"] is None:
+        why = service.get("reason") or "this system does not show who holds a lock: there is no /proc/locks."
+        yield f"Whether qmail-send runs cannot be told: {why}", "Set qmail_doublebounce:qmail:queue."
+
+
+def _problems(found, wanted, home, as_asked):
+    """Yield what is wrong and what mends it, the heaviest first."""
+    service = found["service"]
+    yield from _values(found)
+    if not as_asked:
+        yield from _fates(found, wanted)
+    if service["running"] and service["loaded"] is False:
+        yield (
+            f"qmail-send {service['pid']} started before the control files changed and still uses the old ones; HUP "
+            "does not make it read them.",
+            f"{APPLY}, or salt-call qmail_service.restart",
+        )
+    yield _stale_cdb(home), "qmail-newu"
+    if found["queue"] and found["queue"]["double_bounces"] > MANY:
+        yield (
+            f"{found['queue']['double_bounces']} double bounces wait in the queue. They keep the recipient that they "
+            "were queued with, and qmail-send gives them up after queuelifetime.",
+            "salt-call qmail_queue.double_bounces limit=10 shows where they go.",
+        )
+    if wanted["holds"] is False:
+        yield from _drift(found, wanted)
+
+
+def _drift(found, wanted):
+    """Tell what is other than pillar wants it, where that is not wrong by itself."""
+    recipient, fate = found["recipient"], found["fate"]
+    if wanted["mode"] == "discard" and found["doublebounceto"]["value"]:
+        yield f"Pillar wants double bounces discarded, and they go to {recipient}.", APPLY
+    if "instruction" not in wanted:
+        return
+    if recipient.lower() != wanted["address"].lower():
+        yield f"Pillar wants double bounces at {wanted['address']}, and they go to {recipient}.", APPLY
+    elif wanted["fate"] is None and fate in ("swallowed", "stored", "forwarded"):
+        yield f"No double bounce can be seen to end as {wanted['instruction']!r} asks for.", INSTRUCTION
+    elif fate == "swallowed" != wanted["fate"]:
+        yield f"Pillar wants double bounces {wanted['fate']}, and they vanish at {recipient}.", APPLY
+
+
+def _values(found):
+    """Look for what people write into the two files and qmail-send takes otherwise."""
+    for name in ("doublebounceto", "doublebouncehost"):
+        value, path = found[name]["value"], found[name]["path"]
+        if "\r" in value:
+            yield f"{path} ends in a carriage return, which is part of the address: nobody has that name.", APPLY
+        if value.startswith("#"):
+            yield f"{path} begins with #, which begins no comment there.", APPLY
+        if value[:1] in (" ", "\t"):
+            yield f"{path} begins with a blank, which is part of the address.", APPLY
+    to = found["doublebounceto"]
+    if "@" in to["value"]:
+        yield (
+            f"{to['path']} holds a whole address, and qmail-send appends @{found['doublebouncehost']['value']} to it: "
+            "each double bounce ends as a triple bounce, or at a catch-all.",
+            f"{APPLY}: it splits the address over doublebounceto and doublebouncehost.",
+        )
+    if not to["value"] and found["fate"] not in ("discarded", "swallowed"):
+        yield (
+            f"{to['path']} is empty, which discards nothing here: this qmail-send has no discard feature, and "
+            f"doublebouncehost {found['doublebouncehost']['value']} is not in locals.",
+            "Use mode sink.",
+        )
+
+
+def _fates(found, wanted):
+    """Tell where double bounces end badly, or only not as the name of a sink says."""
+    recipient, reason, route = found["recipient"], found["reason"], found["route"]
+    if found["fate"] == "deferred":
+        yield f"Mail for {recipient} is deferred: {reason}.", "Mend that; double bounces wait in the queue meanwhile."
+    if found["fate"] == "unknown":
+        asks_for_it = "instruction" in wanted and wanted["fate"] != "swallowed"
+        yield (
+            f"What becomes of mail for {recipient}, only a program knows: {reason}.",
+            INSTRUCTION if asks_for_it else APPLY,
+        )
+    if found["fate"] == "bounced":
+        yield f"Each double bounce ends as a triple bounce: {reason}", APPLY
+    if found["fate"] == "remote":
+        yield (
+            f"Double bounces leave this server: {reason}",
+            "Set qmail_doublebounce:address to an address that this server receives mail for.",
+        )
+    if route["catch_all"]:
+        yield f"A catch-all receives double bounces: {route['dotqmail']}.", APPLY
+    if found["fate"] in ("stored", "forwarded") and not route["catch_all"]:
+        yield f"The mailbox {recipient} does not swallow: {reason}.", f"{APPLY}, unless you want to keep them."
+
+
+def _former(sink, is_asked, home, control):
+    """Tell of mailboxes that are sinks by our hand, and are not what they should be sinks for."""
+    remedy = APPLY if is_asked else f"{APPLY}.clean"
+    found = __salt__["qmail_mailbox_former.problems"](sink, home, control)
+    return [{"problem": problem, "remedy": remedy} for problem in found]
+
+
+def _stale_cdb(home):
+    """qmail reads users/cdb only; people edit users/assign and forget to make the one from the other."""
+    try:
+        assign, cdb = (os.stat(os.path.join(home, "users", name)).st_mtime for name in ("assign", "cdb"))
+    except OSError:
+        return None
+    return "users/assign is newer than users/cdb, and qmail reads users/cdb only." if assign > cdb else None
+
+
+def _verdict(found, unreadable, dies):
+    verdict = "Double bounces " + VERDICTS[found["fate"]].format(to=found["recipient"]) + "."
+    service = found["service"]
+    if not service["running"] or dies:
+        state = "Whether qmail-send runs cannot be told."
+        if dies or service["running"] is False:
+            state = f"No mail is delivered: qmail-send {'keeps ending' if dies else 'does not run'}."
+        return f"{state} By its control files, d{verdict[1:]}"
+    if unreadable:
+        return f"{verdict} But qmail-send cannot read its control files, and would not start again."
+    if service["loaded"] is False:
+        return f"{verdict} But the running qmail-send does not know yet."
+    return verdict

@@ -1,0 +1,231 @@
+"""
+One name in a directory where others may be at work: read the file that it stands for, put another one in its place.
+
+For the other modules of this formula. Directories are walked by descriptor, and a symbolic link is followed only where
+nobody but root (or the user Salt runs as) could have made it.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+
+from salt.exceptions import CommandExecutionError
+
+LARGEST = 1 << 20  # bytes; control files and dot-qmail files are far smaller
+LINKS = 40  # as many symbolic links as Linux follows in one path
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def directory(path, wanted=None):
+    """
+    Open a directory that somebody else may be changing at this moment, and return its descriptor.
+
+    The caller closes it. The path is walked by descriptor, one name after the
+    other, so to put something else into its place gains nothing.
+
+    Raises CommandExecutionError where the path leads through a link that others could have made, and what the system
+    says (OSError) where there is no such directory, or it cannot be opened.
+
+    path
+        Absolute path of the directory.
+
+    wanted
+        What the error names, where that is more than the directory: the path of a file in it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_file_entry.directory /var/qmail/control
+    """
+    todo = [part for part in path.split("/") if part]
+    links = 0
+    here = os.open("/", DIRECTORY)
+    try:
+        while todo:
+            part = todo.pop(0)
+            try:
+                below = os.open(part, DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            except OSError as err:
+                if err.errno not in (errno.ELOOP, errno.ENOTDIR) or not _is_link(here, part):
+                    raise
+                links += 1
+                target = _target(here, part, wanted or path, links)
+                todo[:0] = [piece for piece in target.split("/") if piece and piece != "."]
+                below = os.open("/" if target.startswith("/") else ".", DIRECTORY, dir_fd=here)
+            os.close(here)
+            here = below
+    except BaseException:
+        os.close(here)
+        raise
+    return here
+
+
+def read(directory, name, path):
+    """
+    Return what a file is: a dict with ``contents`` (bytes), ``uid``, ``gid``, ``mode`` (text); ``None`` for no file.
+
+    Raises CommandExecutionError where it is no regular file, or larger than 1 MiB, and what the system says (OSError)
+    where it cannot be read.
+
+    directory
+        The descriptor of its directory.
+
+    name
+        Its name there.
+
+    path
+        Its path, for errors.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_file_entry.read 3 doublebounceto /var/qmail/control/doublebounceto
+    """
+    file = _open(directory, name, path)
+    if file is None:
+        return None
+    with file:
+        return _about(file, path)
+
+
+def put(directory, name, new, old, path):
+    """
+    Put a file in the place of what was read there before, and return whether that was done.
+
+    It is not where somebody has changed the file since, whatever way: then nothing is done. That is looked at last
+    thing before the name changes hands, between two system calls; who saves a file by its name in that instant loses
+    to us, because no portable call renames under a condition. Who writes *into* the old file in that instant does not:
+    it is held open, and what it holds in the end is kept (``qmail_file_kept.keep``).
+
+    Raises CommandExecutionError as ``read`` does, and what the system says (OSError).
+
+    directory, name, path
+        As for ``read``.
+
+    new
+        What the file shall be, as ``read`` tells it; ``None`` removes it.
+
+    old
+        What ``read`` returned.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_file_entry.put 3 doublebounceto None None /var/qmail/control/doublebounceto
+    """
+    with contextlib.ExitStack() as stack:
+        held = _open(directory, name, path)
+        if held:
+            stack.enter_context(held)
+        temporary = stack.enter_context(_written(directory, new)) if new else None
+        if not _is_still(directory, name, held, old, path):
+            return False
+        if temporary:
+            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        elif held:
+            os.unlink(name, dir_fd=directory)
+        late = held and _about(held, path)
+        if late != old and not __salt__["qmail_file_ledger.ours"](path, late["contents"]):
+            __salt__["qmail_file_kept.keep"](path, late)
+    os.fsync(directory)
+    return True
+
+
+def _is_link(parent, name):
+    return stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+
+
+def _target(parent, name, path, links):
+    """Return where a link points, if only root or this very user could have made it."""
+    found = os.fstat(parent)
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+        raise CommandExecutionError(
+            f"{path} leads through the symbolic link {name}, in a directory that others can write to. "
+            "Links are not followed there: replace it by a directory, or name the real path."
+        )
+    if links > LINKS:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return os.readlink(name, dir_fd=parent)
+
+
+def _open(directory, name, path):
+    try:
+        # Looked at before it is opened: to open a device may do something.
+        _refuse(os.stat(name, dir_fd=directory, follow_symlinks=False), path)
+        # O_NONBLOCK: the owner of the directory may put a FIFO there at this moment.
+        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    try:
+        _refuse(os.fstat(handle), path)
+        # Unbuffered: what is read twice must come from the file both times.
+        return open(handle, "rb", buffering=0)
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _refuse(found, path):
+    if not stat.S_ISREG(found.st_mode):
+        raise CommandExecutionError(f"{path} is {_kind(found.st_mode)}, not a file. Move it out of the way first.")
+
+
+def _about(file, path):
+    contents = b""
+    while len(contents) <= LARGEST:
+        piece = os.pread(file.fileno(), LARGEST + 1 - len(contents), len(contents))
+        if not piece:
+            break
+        contents += piece
+    if len(contents) > LARGEST:
+        raise CommandExecutionError(f"{path} is larger than {LARGEST} bytes, which no such file of qmail's is.")
+    found = os.fstat(file.fileno())
+    return {
+        "contents": contents,
+        "uid": found.st_uid,
+        "gid": found.st_gid,
+        "mode": f"{stat.S_IMODE(found.st_mode):04o}",
+    }
+
+
+def _is_still(directory, name, held, old, path):
+    """Tell whether a name still stands for the file that we hold, and that file is as it was read."""
+    if (held and _about(held, path)) != old:
+        return False
+    try:
+        now = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return held is None
+    return held is not None and os.path.samestat(now, os.fstat(held.fileno()))
+
+
+@contextlib.contextmanager
+def _written(directory, new):
+    """Yield the name of a file with these contents, owner and mode; it is gone afterwards, unless it was renamed."""
+    # qmail-local takes no such name for an address: they all begin with .qmail.
+    temporary = f".new-{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(temporary, flags, 0o600, dir_fd=directory)
+    try:
+        with open(handle, "wb") as file:
+            file.write(new["contents"])
+            file.flush()
+            found = os.fstat(handle)
+            if (found.st_uid, found.st_gid) != (new["uid"], new["gid"]):
+                os.fchown(handle, new["uid"], new["gid"])
+            os.fchmod(handle, int(new["mode"], 8))
+            os.fsync(handle)
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=directory)
+
+
+def _kind(mode):
+    kinds = {stat.S_IFDIR: "a directory", stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a FIFO"}
+    return kinds.get(stat.S_IFMT(mode), "a device or socket")

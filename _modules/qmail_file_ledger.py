@@ -1,0 +1,171 @@
+"""
+Remember what this project wrote itself, so that it undoes that and nothing else.
+
+Beside the kept versions of a file (see ``qmail_file_kept``) a ``ledger`` holds the digest of what was written over
+them, and while that is being written, of what was there before as well. Who changes a ledger holds the file's lock:
+``qmail_file_kept.lock``.
+"""
+
+import hashlib
+import time
+
+LEDGER = "ledger"
+NOTHING = {"written": [], "note": None, "home": None, "ended": None}
+
+
+def files():
+    """
+    List the files that this project has written, in the order of their paths.
+
+    Each is a dict with ``path``, ``note`` (what the file was written for, such as an address; ``None`` for a control
+    file), ``home`` (the qmail home that it was written for; ``None`` where that is not known) and ``written``: ``True``
+    while what was written there has not been put back.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_file_ledger.files
+    """
+    ledgers = {path: _ledger(path) for path in __salt__["qmail_file_kept.paths"](LEDGER)}
+    return [
+        {"path": path, "note": ledger["note"], "home": ledger["home"], "written": bool(ledger["written"])}
+        for path, ledger in sorted(ledgers.items())
+    ]
+
+
+def written(path):
+    """
+    Tell whether this project has written a file, and not put it back since, whatever is in it now.
+
+    path
+        Absolute path of the file.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_file_ledger.written /var/qmail/control/doublebounceto
+    """
+    return bool(_ledger(path)["written"])
+
+
+def ours(path, contents):
+    """
+    Tell whether these contents of a file are what this project wrote there, and has not put back since.
+
+    path
+        Absolute path of the file.
+
+    contents
+        Bytes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_file_ledger.ours /var/qmail/control/doublebounceto dummy
+    """
+    return _digest(contents) in _ledger(path)["written"]
+
+
+def ended(path):
+    """
+    Return when a file was last put back, in seconds since the epoch; ``None`` where it never was.
+
+    path
+        Absolute path of the file.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_file_ledger.ended /var/qmail/control/doublebounceto
+    """
+    return _ledger(path)["ended"]
+
+
+def claim(path, found, contents, note=None, home=None):
+    """
+    Write down that this project is about to write these contents.
+
+    Until ``settle`` both they and what is there now count as written here, the latter if it did before.
+
+    Nothing calls this from the command line; ``qmail_file.replace`` does before it writes.
+
+    path
+        Absolute path of the file.
+
+    found
+        What ``qmail_file.read`` returned: a dict, or ``None`` where there is no file.
+
+    contents
+        Bytes.
+
+    note, home
+        What ``files`` tells: the address that the file is for, and the qmail home. ``None`` leaves what is there.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_file_ledger.claim /var/qmail/control/doublebounceto None dummy
+    """
+    ledger = _ledger(path)
+    now = {_digest(found["contents"])} if found else set()
+    told = {"note": note or ledger["note"], "home": home or ledger["home"]}
+    _change(path, written=sorted(now & set(ledger["written"]) | {_digest(contents)}), **told)
+
+
+def settle(path, contents):
+    """
+    Write down that of what is in a file only these contents are this project's.
+
+    Nothing calls this from the command line; ``qmail_file`` does once it has written, or found that others have.
+
+    path
+        Absolute path of the file.
+
+    contents
+        Bytes; ``None``: nothing that is there is this project's.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_file_ledger.settle /var/qmail/control/doublebounceto dummy
+    """
+    _change(path, written=[] if contents is None else [_digest(contents)])
+
+
+def end(path):
+    """
+    Write down that a file was put back: what is in it now is no longer this project's.
+
+    Nothing calls this from the command line; ``qmail_file.restore`` does after it has written.
+
+    path
+        Absolute path of the file.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_file_ledger.end /var/qmail/control/doublebounceto
+    """
+    _change(path, written=[], ended=time.time())
+
+
+def _digest(contents):
+    contents = contents.encode() if isinstance(contents, str) else contents
+    return hashlib.sha256(contents).hexdigest()
+
+
+def _ledger(path):
+    return {**NOTHING, **(__salt__["qmail_file_kept.load"](path, LEDGER) or {})}  # an older one tells less
+
+
+def _change(path, **told):
+    before = _ledger(path)
+    if {**before, **told} != before:
+        __salt__["qmail_file_kept.save"](path, LEDGER, {**before, **told})

@@ -1,0 +1,145 @@
+"""
+When qmail-send wrote to a log last.
+
+A log that is silent while mail flows is not the log; one that holds lines and none of qmail-send is in a form that is
+not known here. Both have to be told, or a count of nothing is taken for good news.
+"""
+
+import contextlib
+import os
+from itertools import chain, islice
+
+from salt.exceptions import CommandExecutionError
+
+BLOCK = 2**18
+JOURNAL_LINES = 50
+LONGEST_QUOTE = 120
+SIGNS = (b"info msg ", b"starting delivery ", b"end msg ", b"status: ")
+
+
+def newest(found):
+    """
+    Return when qmail-send wrote to a log last, in seconds since the epoch, or ``None`` where the log is empty.
+
+    Where lines have no time, it is when the file was changed last. Raises CommandExecutionError for a log in which
+    there are lines, and none of qmail-send in any form that is known here; it quotes one.
+
+    found
+        The log, as ``qmail_log_file.find`` tells it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_age.newest '{kind: file, path: /var/log/maillog, files: [/var/log/maillog]}'
+    """
+    told, quote = last(found)
+    if told is None and quote is not None:
+        raise CommandExecutionError(
+            f"the log {found['path']} has no line of qmail-send in a form that is known here: {quote}; name its log "
+            "with path, or with qmail_doublebounce:qmail:log in pillar"
+        )
+    return told
+
+
+def last(found, limit=None):
+    """
+    Return when qmail-send wrote to a log last, as ``newest`` does, and a line that isn't qmail-send's, or ``None``.
+
+    found
+        The log, as ``qmail_log_file.find`` tells it.
+
+    limit
+        Look no further back than some so many bytes, and into no more than two files.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_age.last '{kind: file, path: /var/log/maillog, files: [/var/log/maillog]}'
+    """
+    quote, done = None, 0
+    files = found["files"] if limit is None else found["files"][-2:]
+    for data, newest in chain.from_iterable(_newest_first({**found, "files": files}, limit)):
+        told = _last_of(data, newest)
+        if told is not None:
+            return int(told), quote
+        quote = _better(quote, data)
+        done += len(data)
+        if limit is not None and done >= limit:
+            break
+    return None, None if quote is None else _quoted(quote)
+
+
+def _newest_first(found, limit):
+    """For each file, its blocks, the last ones first where that is possible."""
+    read = __salt__["qmail_log_block.blocks"]
+    if found["kind"] == "journald":
+        yield read(found, most=JOURNAL_LINES)
+    for name in reversed(found["files"]):
+        file = __salt__["qmail_log_part.opened"](name)
+        if file is None:
+            continue
+        with file:
+            plain = __salt__["qmail_log_block.is_plain"](file)
+            mtime = os.fstat(file.fileno()).st_mtime
+            if plain:
+                yield _backwards(file, mtime)
+        if not plain:
+            blocks = read({"kind": "file", "path": name, "files": [name]})
+            yield _lasts(blocks if limit is None else islice(blocks, limit // 2**20))
+
+
+def _lasts(blocks):
+    """Of what can only be read forwards, the last block that has a line of qmail-send, and one that has none."""
+    own = other = None
+    # What can't be unpacked is told by who counts it.
+    with contextlib.suppress(CommandExecutionError):
+        for data, newest in blocks:
+            if __salt__["qmail_log_line.last"](data):
+                own = data, newest
+            else:
+                other = data, newest
+    return filter(None, (own, other))
+
+
+def _backwards(file, mtime):
+    """Blocks of whole lines, from the end to the beginning; of a longer line what fits."""
+    end, rest = os.fstat(file.fileno()).st_size, b""
+    while end > 0:
+        start = max(0, end - BLOCK)
+        data = os.pread(file.fileno(), end - start, start) + rest
+        end = start
+        cut = data.find(b"\n") + 1 if start else 0
+        rest = data[:cut] if cut <= BLOCK else b""
+        if data[cut:]:
+            yield data[cut:], mtime
+
+
+def _last_of(data, newest):
+    """When the last line of qmail-send in a block was written; a file that shows no time has its own."""
+    found = __salt__["qmail_log_line.last"](data)
+    if found is None:
+        return None
+    first_time = __salt__["qmail_log_time.first_time"]
+    told = first_time(data[found[0] : found[1]], newest)
+    return newest if told is None else told
+
+
+def _better(quote, data):
+    """A line for people to see: rather one with qmail-send's words in it than any."""
+    if quote is not None and any(sign in quote for sign in SIGNS):
+        return quote
+    at = max(data.rfind(sign) for sign in SIGNS)
+    if at < 0 and quote is not None:
+        return quote
+    if at < 0:
+        at = max(len(data.rstrip()) - 1, 0)
+    line = data[data.rfind(b"\n", 0, at) + 1 :].split(b"\n", 1)[0].strip()
+    return line or quote
+
+
+def _quoted(line):
+    text = line.decode("ascii", "backslashreplace")
+    text = "".join(sign if sign.isprintable() else "?" for sign in text)
+    return repr(text[:LONGEST_QUOTE] + ("…" if len(text) > LONGEST_QUOTE else ""))

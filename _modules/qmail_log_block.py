@@ -1,0 +1,246 @@
+"""
+What the files of a log hold, in the order it was written: block by block, as fast as it can be read.
+
+For other modules; people ask :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
+"""
+
+import io
+import lzma
+import os
+import re
+import subprocess
+import tempfile
+import time
+import zlib
+from itertools import chain
+
+from salt.exceptions import CommandExecutionError
+
+BLOCK = 2**20
+# glibc gives freed memory back, and takes it anew for each block, which takes longer than reading it. Once a block of
+# this size has been freed, it keeps as much.
+KEPT_MEMORY = 2**22
+# What is read to see a time, or where a line ends.
+TAIL = 2**13
+# Clocks are set, and several machines may send to one syslog: a log is in the order of time but for this.
+SLACK, SLACK_SECONDS = 2**20, 600
+# The journal is asked for time, not for bytes.
+JOURNAL_CONTEXT = 6 * 3600
+UNPACK_ERRORS = (EOFError, zlib.error, lzma.LZMAError, OSError)
+
+
+def _newest(name, mtime):
+    """No line of a file is newer than this. The date in its name is the better witness: a copy has another mtime."""
+    match = re.search(r"[.-](\d{4})-?(\d\d)-?(\d\d)(?:[-_T]?\d+)*(?:\.\w+)*$", name)
+    try:
+        date = match and time.strptime("".join(match.groups()), "%Y%m%d")
+        return min(mtime, time.mktime(date) + 86400) if match else mtime
+    except (ValueError, OverflowError):
+        return mtime
+
+
+def _open_all(names):
+    """Open all files of a log at once, so that a rotation meanwhile neither hides lines nor shows them twice."""
+    opened, seen = [], set()
+    for name in reversed(names):
+        file = __salt__["qmail_log_part.opened"](name)
+        if file is None:
+            continue
+        found = os.fstat(file.fileno())
+        if (found.st_dev, found.st_ino) in seen:
+            file.close()
+            continue
+        seen.add((found.st_dev, found.st_ino))
+        packed = not is_plain(file)
+        part = {"name": name, "file": file, "stat": found, "newest": _newest(name, found.st_mtime), "packed": packed}
+        opened.insert(0, part)
+    return opened
+
+
+def _bisect(part, since, first_time):
+    """Find an offset in a plain file before which nothing is as new as ``since``."""
+    low, high = 0, part["stat"].st_size
+    while high - low > BLOCK:
+        middle = (low + high) // 2
+        data = os.pread(part["file"].fileno(), TAIL, middle)
+        found = first_time(data[data.find(b"\n") + 1 :], part["newest"])
+        if found is not None and found < since:
+            low = middle
+        else:
+            high = middle
+    return max(0, low - SLACK)
+
+
+def _last(part, first_time):
+    """When a file was written to last: as the file system has it, or as its last lines have it."""
+    at = max(0, part["stat"].st_size - TAIL)
+    data = b"" if part["packed"] else os.pread(part["file"].fileno(), TAIL, at)
+    return max(first_time(data[data.find(b"\n") + 1 :] if at else data, part["newest"]) or 0, part["stat"].st_mtime)
+
+
+def _offsets(opened, since, context, first_time):
+    """Pair the files that have to be read, oldest first, with where to begin in each."""
+    chosen = []
+    for part in reversed(opened):
+        size, offset = part["stat"].st_size, 0
+        if since is not None and _last(part, first_time) < since - SLACK_SECONDS:
+            if context <= 0:
+                break
+            offset = 0 if part["packed"] else max(0, size - context)
+            context -= size - offset
+        elif since is not None and not part["packed"]:
+            late = _bisect(part, since, first_time)
+            offset = max(0, late - context)
+            context -= late - offset
+        chosen.insert(0, (part, offset))
+    return chosen
+
+
+def _whole(file, skipping=False):
+    """Make blocks of whole lines of a file. What goes beyond a block in one line is dropped."""
+    rest = b""
+    while True:
+        data = file.read(BLOCK)
+        if not data:
+            break
+        if skipping:
+            start = data.find(b"\n") + 1
+            if not start:
+                continue
+            data = data[start:]
+        data = rest + data
+        cut = data.rfind(b"\n") + 1
+        skipping = not cut and len(data) >= BLOCK
+        if cut or skipping:
+            yield data[: cut or BLOCK]
+        rest = b"" if skipping else data[cut:]
+    if rest:
+        yield rest
+
+
+def _whole_plain(file, offset):
+    """The same of a plain file, without copying: where a line ends is looked up before the block is read."""
+    handle, near, skipping = file.fileno(), min(TAIL, BLOCK), False
+    if offset:
+        # From the byte before, to see whether a line begins right here.
+        start = os.pread(handle, near, offset - 1).find(b"\n")
+        skipping = start < 0
+        offset += max(start, 0)
+    file.seek(offset)
+    while not skipping:
+        end = os.pread(handle, near, offset + BLOCK - near)
+        cut = end.rfind(b"\n") + 1
+        if not cut or len(end) < near:
+            break
+        data = file.read(BLOCK - near + cut)
+        offset += len(data)
+        yield data
+    yield from _whole(file, skipping)
+
+
+def _unpacked(part):
+    try:
+        yield from _whole(part["file"])
+    except UNPACK_ERRORS as err:
+        told = f"cannot unpack the log {part['name']}: {err}; move it away to go on without it"
+        raise CommandExecutionError(told) from err
+
+
+def _part_blocks(part, offset):
+    if is_plain(part["file"]):
+        return _whole_plain(part["file"], offset)
+    blocks = _unpacked(part)
+    first = next(blocks, b"")
+    form = __salt__["qmail_log_journal.form"](first[:TAIL])
+    blocks = chain(filter(None, (first,)), blocks)
+    return __salt__["qmail_log_journal.lines"](blocks, form) if form else blocks
+
+
+def is_plain(file):
+    """
+    Tell whether the lines of an open file are those of a log as they are: neither packed, nor entries of journalctl's.
+
+    file
+        What ``qmail_log_part.opened`` returned.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_part.named /var/log/maillog
+    """
+    if not isinstance(file, io.FileIO):
+        return False
+    return __salt__["qmail_log_journal.form"](os.pread(file.fileno(), 256, 0)) is None
+
+
+def _file_blocks(names, since, until, context, first_time):
+    opened = _open_all(names)
+    try:
+        for part, offset in _offsets(opened, since, context, first_time):
+            for data in _part_blocks(part, offset):
+                if until is not None and (first_time(data, part["newest"]) or 0) > until + SLACK_SECONDS:
+                    break
+                yield data, part["newest"]
+    finally:
+        for part in opened:
+            part["file"].close()
+
+
+def _journal_blocks(path, since, until, context, most):
+    options = [] if most is None else [f"--lines={most}"]
+    options += [] if since is None else [f"--since=@{int(since) - (JOURNAL_CONTEXT if context else 0)}"]
+    options += [] if until is None else [f"--until=@{int(until) + 1}"]
+    command, ended = __salt__["qmail_log_journal.command"](path, options), False
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, bufsize=0
+            )
+        except OSError as err:
+            raise CommandExecutionError(f"cannot run journalctl: {err.strerror}") from err
+        try:
+            for data in _whole(process.stdout):
+                yield data, time.time()
+            ended = True
+        finally:
+            if not ended:
+                process.kill()
+            process.stdout.close()
+            status = process.wait()
+        if status:
+            errors.seek(0)
+            said = errors.read(500).decode(errors="replace").strip()
+            raise CommandExecutionError(f"journalctl failed with status {status}: {said}")
+
+
+def blocks(found, since=None, until=None, context=0, most=None):
+    """
+    Iterate over a log: pairs of a block of whole lines, as bytes, and the time that none of them is newer than.
+
+    Blocks have up to 1 MiB, or 2 where a file is packed. ``since`` and ``until`` are no more than hints where to
+    begin and end: what comes may be older and newer. Raises CommandExecutionError for what can't be read or unpacked.
+
+    found
+        The log, from ``qmail_log_file.find``.
+
+    since, until
+        Seconds since the epoch, or ``None``.
+
+    context
+        How many bytes before ``since`` to begin. (The journal knows no bytes: six hours.)
+
+    most
+        No more than so many lines, the last ones, of the journal.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_file.find /var/log/qmail/send
+    """
+    if found["kind"] == "journald":
+        return _journal_blocks(found["path"], since, until, context, most)
+    first_time = __salt__["qmail_log_time.first_time"]
+    bytes(KEPT_MEMORY)
+    return _file_blocks(found["files"], since, until, context, first_time)

@@ -1,0 +1,105 @@
+"""
+Which log qmail-send writes, on a machine where several may lie.
+
+First of all the running qmail-send shows it. Where it doesn't, it is the log in which qmail-send wrote last. For other
+modules; people ask :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
+"""
+
+import os
+import shutil
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+# Where qmail's own documentation, its successors, the distributions and Plesk have the log.
+DIRECTORIES = ("/var/log/qmail/send", "/var/log/qmail/qmail-send", "/var/log/qmail")
+FILES = (
+    "/var/log/maillog",
+    "/var/log/mail.log",
+    "/var/log/mail/info",
+    "/usr/local/psa/var/log/maillog",
+    "/var/log/messages",
+    "/var/log/syslog",
+)
+JOURNALD = "journald"
+# How far back qmail-send's lines are looked for among those of other programs.
+LOOK_BACK = 64 * 2**20
+
+
+def find(path=None, home="/var/qmail", queue=None):
+    """
+    Return which log there is: ``{"kind": …, "path": …, "files": […], "unread": […], "how": …}``.
+
+    ``kind`` is ``multilog`` (a directory, of svlogd or s6-log too), ``file`` (with those it was rotated to) or
+    ``journald``. ``files`` are in the order they were written in; ``unread`` are those that are packed in a way that
+    can't be undone here. ``how`` says how it was found: ``named`` by the caller, ``followed`` from the running
+    qmail-send, or ``newest``: the one of the usual places in which qmail-send wrote last.
+
+    With ``newest`` come ``others``, the names under which sploggers of other qmails write to syslog.
+
+    The usual places are /var/log/qmail/send, /var/log/qmail/qmail-send, /var/log/qmail, /var/log/maillog,
+    /var/log/mail.log, /var/log/mail/info, /usr/local/psa/var/log/maillog, /var/log/messages, /var/log/syslog, journald,
+    and, where splogger hands qmail-send's lines to syslog, the files that the syslog daemon has open.
+
+    Raises SaltInvocationError where ``path`` has no log, CommandExecutionError where qmail-send has written in none of
+    the usual places.
+
+    path
+        A file, a multilog directory, ``journald``, ``journald:UNIT``, or ``None`` or ``auto`` to find it.
+
+    home, queue
+        The qmail home directory, and its queue (``None``: ``queue`` in the home): whose running qmail-send is asked.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_file.find
+        salt '*' qmail_log_file.find home=/var/qmail2
+    """
+    if path not in (None, "auto"):
+        return {**__salt__["qmail_log_part.named"](path), "how": "named"}
+    trail = _trail(home, queue)
+    if trail and trail["kind"] != "syslog":
+        found = [__salt__["qmail_log_part.named"](place) for place in trail["paths"]]
+        return {**(found[0] if len(found) == 1 else _newest(found) or found[0]), "how": "followed"}
+    usual = [*DIRECTORIES, *(trail["paths"] if trail else ()), *FILES, JOURNALD]
+    found = _newest(filter(None, map(_usual, dict.fromkeys(usual))))
+    if not found:
+        raise CommandExecutionError(f"found no log of qmail-send in {', '.join(usual)}: name it with path")
+    return {**found, "how": "newest", "others": trail["others"] if trail else []}
+
+
+def _trail(home, queue):
+    """Where the running qmail-send logs to; ``None`` where none runs, or that isn't shown."""
+    try:
+        pid = __salt__["qmail_base_process.find"](home, queue)
+    except CommandExecutionError:
+        return None
+    return __salt__["qmail_log_trail.follow"](pid) if pid else None
+
+
+def _usual(path):
+    """The log in one of the usual places, if there is any."""
+    if path == JOURNALD and not shutil.which("journalctl"):
+        return None
+    if path != JOURNALD and not os.path.lexists(path):
+        return None
+    try:
+        return __salt__["qmail_log_part.named"](path)
+    except SaltInvocationError:
+        return None  # a directory with other logs in it
+
+
+def _newest(logs):
+    """The log in which qmail-send wrote last, of several the first; ``None`` where it has written in none."""
+    best, when = None, None
+    for found in logs:
+        try:
+            told, _ = __salt__["qmail_log_age.last"](found, LOOK_BACK)
+        except CommandExecutionError:
+            if found["kind"] != JOURNALD:
+                raise
+            continue  # journalctl is here, and no journal
+        if told is not None and (when is None or told > when):
+            best, when = found, told
+    return best

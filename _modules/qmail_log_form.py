@@ -1,0 +1,140 @@
+"""
+The forms of a log line: what stands in front of qmail-send's own words, and what time it tells.
+
+Known are the stamps of multilog, svlogd (with its prefix) and s6-log, the lines of splogger and syslog in the old and
+the new form (RFC 3164 and 5424), and those of journalctl. For other modules; people ask
+:py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
+"""
+
+import re
+import time
+from datetime import datetime, timedelta, timezone
+
+# No head is longer.
+HEAD_BYTES = 512
+DAY = 86400
+TAI = 2**62 + 10
+MONTHS = {name: number for number, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+
+# <22> is what syslog sends, <22>1 the version of RFC 5424. s6-log writes both stamps where it is told t and T.
+PRIORITY = rb"(?P<priority><\d{1,3}>(?P<rfc5424>1\ (?=\d{4}-))?)?"
+TIME = (
+    rb"@(?P<tai>[0-9a-f]{24})[ \t](?:\d{4}-\d\d-\d\d[ T_]\d\d:\d\d:\d\d\.\d+[ \t]+)?"
+    rb"|(?P<week>[A-Z][a-z]{2}\ )?(?P<date>\d{4}-\d\d-\d\d)(?P<sep>[ T_])(?P<clock>\d\d:\d\d:\d\d)(?:[.,]\d+)?"
+    rb"(?(week)\ (?P<place>[A-Z]{1,5}|[+-]\d\d(?:\d\d)?)|(?P<zone>Z|[+-]\d\d:?\d\d)?)[ \t]+"
+    rb"|(?P<month>[A-Z][a-z]{2})\ (?P<day>[ \d]\d)\ (?P<hms>\d\d:\d\d:\d\d)(?:\.\d+)?\ "
+    rb"|(?P<unix>\d{9,11})\.\d{1,9}\ "
+)
+# Only programs that speak qmail-send's words: a qmail-smtpd or a spam filter may log what a stranger told it. A
+# journal was asked for qmail-send's unit, whatever the name is that its lines go by.
+NAMES = rb"(?:\w+\.)?(?:[a-z]?qmail(?:-send|-start)?|splogger|send)\d{0,3}(?:\.service)?"
+HOST = rb"[^\s\[]*[^\s\[:]"
+NAME = (
+    rb"(?(rfc5424)" + HOST + rb"\ " + NAMES + rb"\ \S+\ \S+\ (?:-|(?:\[(?:[^\]\\]|\\.)*\])+)\ (?:\xef\xbb\xbf)?"
+    rb"|(?(unix)"
+    + HOST
+    + rb"\ [^\s\[:]+|(?:"
+    + HOST
+    + rb"\ (?:\w+\.\w+\ )?|(?(month)|(?(priority)|(?!))))"
+    + NAMES
+    + rb")(?:\[\d+\])?:\ )"
+)
+STAMP = rb"(?P<stamp>\d{9,11})\.\d{6}(?P<join>[ +])"
+# eQmail puts these in front of what others say without.
+EQMAIL = rb"(?P<eqmail>qmail-send: (?:notice: )?(?=\w))"
+# svlogd puts what its config says in front of every line. A host is left out only in what syslog is sent.
+SAID = (
+    rb"(?:status: |new msg \d|info:? msg \d+: |end msg \d|bounce msg \d+ qp |starting delivery \d+"
+    rb"|delivery \d+(?:\.\S+)?: |(?:double|triple) bounce: discarding )"
+)
+PREFIX = rb"(?P<prefix>(?!qmail-send: |starting )[\w.-]{1,32}:?[ \t]{1,2}(?=(?:qmail-send: )?" + SAID + rb"))"
+HEAD = re.compile(
+    PRIORITY + rb"(?:" + TIME + rb")?(?:(?P<name>" + NAME + rb")|" + PREFIX + rb")?"
+    rb"(?P<said>(?:" + STAMP + rb")?" + EQMAIL + rb"?)"
+)
+
+
+def reader():
+    """
+    Return two functions: one that matches the head of a line, and ``seconds``, which tells the time of such a match.
+
+    A call from module to module for every line would take longer than all the rest. The first one matches any line,
+    were it with nothing; the words begin behind it. Its groups are ``priority``; the time: ``tai``, ``date`` with
+    ``sep``, ``clock`` and ``zone`` or ``place``, ``month`` with ``day`` and ``hms``, or ``unix``; the program's
+    ``name`` as syslog has it, or svlogd's ``prefix``; and ``said``, what splogger (``stamp``, ``join``) and eQmail
+    (``eqmail``) put before the words. It is for the first 512 bytes of a line.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_form.seconds "Nov 24 02:11:15 mx qmail: new msg 5" 1795486275
+    """
+    return HEAD.match, seconds
+
+
+def seconds(head, newest):
+    """
+    Return the time that a head tells, in seconds since the epoch; ``None`` where it tells none, or one that isn't.
+
+    head
+        A match of a head, or a line.
+
+    newest
+        No line is newer than this (seconds since the epoch, give or take a day). It tells the year where the log
+        doesn't.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_form.seconds "Nov 24 02:11:15 mx qmail: new msg 5" 1795486275
+    """
+    if isinstance(head, str):
+        head = HEAD.match(head.encode()[:HEAD_BYTES])
+    try:
+        if head["tai"]:
+            return int(head["tai"][:16], 16) - TAI
+        if head["unix"]:
+            return int(head["unix"])
+        return _dated(head) if head["date"] else _yearless(head, newest)
+    except (ValueError, OverflowError, OSError, KeyError):
+        return None
+
+
+def _zone(text):
+    """Say what the hours of a readable date are counted from; ``None`` is the machine's own time."""
+    if text in (b"Z", b"UTC", b"GMT"):
+        return timezone.utc
+    if not text or text[:1] not in b"+-":
+        return None
+    minutes = int(text[1:3]) * 60 + (int(text[-2:]) if len(text) > 3 else 0)
+    return timezone(timedelta(minutes=-minutes if text[:1] == b"-" else minutes))
+
+
+def _dated(head):
+    zone = _zone(head["zone"] or head["place"])
+    if zone is None and head["sep"] != b" ":
+        zone = timezone.utc  # svlogd writes UTC and no zone; tai64nlocal and s6-log write a blank
+    text = (head["date"] + b"T" + head["clock"]).decode()
+    # Of an hour that comes twice, the name of the zone tells which.
+    again = (head["place"] or b"").decode() == time.tzname[0]
+    return datetime.fromisoformat(text).replace(tzinfo=zone, fold=int(again)).timestamp()
+
+
+def _yearless(head, newest):
+    """
+    Seconds of a date without a year: the last such date that isn't after the end of the file.
+
+    A day is let pass, for clocks and zones that differ.
+    """
+    month, day = MONTHS[head["month"]], int(head["day"])
+    hour, minute, second = (int(part) for part in head["hms"].split(b":"))
+    if hour > 23 or minute > 59 or second > 60:
+        raise ValueError("no such time")
+    year = time.localtime(newest + DAY).tm_year
+    for back in range(9):  # 29 February comes every four years, or after eight
+        made = time.mktime((year - back, month, day, hour, minute, second, 0, 0, -1))
+        if made <= newest + DAY and time.localtime(made).tm_mon == month:
+            return made
+    raise ValueError("no such date")

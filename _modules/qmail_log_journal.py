@@ -1,0 +1,137 @@
+"""
+qmail-send's lines in systemd's journal: how to ask journalctl for them, and what journalctl once wrote into a file.
+
+For other modules; people ask :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
+"""
+
+import json
+import re
+
+JOURNALD = "journald"
+# A unit can't be imitated; an identifier can, by whoever may write to the journal. splogger has no unit of its own.
+UNITS = ("_SYSTEMD_UNIT=qmail-send.service", "_SYSTEMD_UNIT=qmail.service", "SYSLOG_IDENTIFIER=qmail")
+OWN_UNIT = re.compile(r"[a-z]?qmail(?:-send)?\d{0,3}\.service")
+OWN_NAME = re.compile(r"[a-z]?qmail(?:-send|-start)?\d{0,3}|splogger|send")
+# Of an entry in the form export no field is longer, or it is not read on.
+LONGEST = 2**22
+
+
+def command(path=JOURNALD, options=()):
+    """
+    Return the command that prints qmail-send's lines from the journal, with a Unix time in front of each.
+
+    path
+        ``journald`` for the units qmail-send and qmail and for what splogger sends as ``qmail``, or ``journald:UNIT``.
+
+    options
+        More options for journalctl.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_journal.command journald:qmail-send.service
+    """
+    unit = path.partition(":")[2]
+    matches = [f"_SYSTEMD_UNIT={unit}"] if unit else " + ".join(UNITS).split()
+    return ["journalctl", "--no-pager", "--quiet", "--all", "--output=short-unix", *options, *matches]
+
+
+def form(begin):
+    """
+    Tell which of journalctl's forms for programs a file has, ``json`` or ``export``; ``None`` for any other.
+
+    begin
+        The first bytes of the file, 64 or more.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_journal.form "$(head -c 64 journal.json)"
+    """
+    begin = begin if isinstance(begin, bytes) else begin.encode()
+    if begin.startswith((b'{"', b'{ "')):
+        return "json"
+    return "export" if begin.startswith((b"__CURSOR=", b"__REALTIME_TIMESTAMP=")) else None
+
+
+def lines(blocks, form):
+    """
+    Iterate over blocks of such a file, and make blocks of lines as ``command`` has them printed. What others than
+    qmail-send's units and names have said begins with ``#``.
+
+    blocks
+        Blocks of whole lines, as bytes.
+
+    form
+        ``json`` or ``export``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_journal.command
+    """
+    for entries in _json(blocks) if form == "json" else _export(blocks):
+        told = b"".join(map(_line, entries))
+        if told:
+            yield told
+
+
+def _line(entry):
+    """Say as ``short-unix`` does what an entry says; where it isn't qmail-send's, in a way that nobody takes for it."""
+    unit, name = entry.get("_SYSTEMD_UNIT"), entry.get("SYSLOG_IDENTIFIER") or entry.get("_COMM")
+    stamp, message = entry.get("__REALTIME_TIMESTAMP"), entry.get("MESSAGE")
+    own = (isinstance(unit, str) and OWN_UNIT.fullmatch(unit)) or (isinstance(name, str) and OWN_NAME.fullmatch(name))
+    if isinstance(message, list):  # what is no text comes as numbers
+        message = bytes(byte for byte in message if isinstance(byte, int) and 0 <= byte < 256)
+    message = message if isinstance(message, bytes) else str(message).encode("utf-8", "replace")
+    said = message.replace(b"\n", b" ")
+    if not own or not isinstance(stamp, str) or not re.fullmatch(r"[0-9]{1,17}", stamp):
+        return b"# " + str(name).encode("ascii", "replace").replace(b"\n", b" ") + b": " + said + b"\n"
+    when = int(stamp)
+    return b"%d.%06d journal qmail-send: %s\n" % (when // 10**6, when % 10**6, said)
+
+
+def _json(blocks):
+    for data in blocks:
+        yield [_entry(line) for line in data.split(b"\n") if line.strip()]
+
+
+def _entry(line):
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        entry = None
+    return entry if isinstance(entry, dict) else {"MESSAGE": line}
+
+
+def _export(blocks):
+    """Entries of the form export: ``FIELD=text``, or what is no text with its length in front; then a blank line."""
+    rest, entry = b"", {}
+    for data in blocks:
+        data, at, entries = rest + data, 0, []
+        while True:
+            end = data.find(b"\n", at)
+            if end < 0:
+                break
+            key, is_text, value = data[at:end].partition(b"=")
+            after = end + 1
+            if key and not is_text:
+                size = int.from_bytes(data[after : after + 8], "little")
+                after += 8 + size + 1
+                if len(data) < end + 9 or (size <= LONGEST and len(data) < after):
+                    break
+                value = data[end + 9 : after - 1]
+                after = min(after, len(data))
+            if key:
+                entry[key.decode("ascii", "replace")] = value if not is_text else value.decode("utf-8", "replace")
+            elif entry:
+                entries.append(entry)
+                entry = {}
+            at = after
+        rest = data[at:]
+        yield entries
+    if entry:
+        yield [entry]

@@ -1,0 +1,286 @@
+"""
+Which lines of a log are qmail-send's own, and what its words are.
+
+All of it works on blocks of whole lines as bytes: addresses in a log are whatever a sender made of them, and a log of
+1 GB is ordinary. For other modules; people ask :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
+"""
+
+import functools
+import io
+import os
+import re
+
+# splogger hands out 799 characters at a time; what is longer goes on in a line with "+" behind the same stamp.
+SPLOGGER = 799
+# No head is longer.
+HEAD_BYTES = 512
+# How many lines tell what the lines of a block are like.
+NEAR = 50
+WORDS = re.compile(
+    rb"status: |new msg |info:? msg |end msg |bounce msg |starting delivery |delivery |(?:double|triple) bounce: "
+    rb"|warning: |alert: |qmail-send: "
+)
+# What is in most of qmail-send's lines, and in few others: quicker to look for than to look at every line.
+SIGNS = (b" msg ", b"delivery ", b"status: ", b"alert: ")
+
+
+@functools.lru_cache(maxsize=None)
+def _matching():
+    return __salt__["qmail_log_form.reader"]()[0]
+
+
+def _match(line):
+    return _matching()(line[:HEAD_BYTES])
+
+
+def _sends(head, line):
+    """Say whether this is qmail-send's head, and its words follow: in a syslog other programs write as well."""
+    return _owns(head) and WORDS.match(line, head.end()) is not None
+
+
+def _owns(head):
+    if head["join"] == b"+":
+        return False
+    # Where syslog writes, each line has its program's name.
+    syslog = head["month"] or head["priority"] or (head["prefix"] and (head["zone"] or head["unix"]))
+    return bool(head["name"] or not syslog)
+
+
+def _layout(data):
+    """
+    The head of the first line of qmail-send, as that of most others will be.
+
+    What svlogd puts in front stands in front of every line. Where it does not, it is another program's name.
+    """
+    match, start, seen, prefixed = _matching(), 0, 0, []
+    while seen < NEAR and start < len(data):
+        end = data.find(b"\n", start) + 1 or len(data)
+        line = data[start : min(end, start + HEAD_BYTES)]
+        start, seen = end, seen + 1
+        head = match(line)
+        if not _sends(head, line):
+            continue
+        if not head["prefix"]:
+            return head
+        prefixed.append(head)
+    names = [head["prefix"] for head in prefixed]
+    return next((head for head in prefixed if names.count(head["prefix"]) * 2 > seen), None)
+
+
+def _even(layout):
+    """Say whether all lines have their words at one place: multilog's stamps are all of one length."""
+    if layout is None or layout["name"] or layout["prefix"] or layout["said"] or layout["priority"]:
+        return False
+    return bool(layout["tai"] or not layout.end())
+
+
+def _constant(layout):
+    """Where a line has the name, which name, and where the words begin, as long as the lines are like this one."""
+    if layout is None or layout["eqmail"] or not layout.end():
+        return 0, 0, None, 0  # no slice is None
+    named = "name" if layout["name"] else "prefix"
+    if not layout[named]:
+        return 0, 0, b"", layout.end()
+    return layout.start(named), layout.end(named), layout[named], layout.end()
+
+
+def _words(line, head):
+    words = line[head.end() :]
+    return b"info" + words[5:] if head["eqmail"] and words.startswith(b"info: msg ") else words
+
+
+def _collect(lines, layout):
+    """Take qmail-send's words out of lines that others write to as well, and mend what splogger cut."""
+    words, match = [], _matching()
+    start, end, name, body = _constant(layout)
+    prefix = layout and layout["prefix"]
+    cut = False
+    for line in lines:
+        if line[start:end] == name and line[body - 1 : body] == b" " and not cut:
+            words.append(line[body:])
+            cut = len(line) - body == SPLOGGER
+            continue
+        head = match(line[:HEAD_BYTES])
+        raw = head.end("join") if head["stamp"] else head.end("name")
+        # eQmail's splogger goes on without a mark: only the length of the line before tells.
+        if cut and head["name"] and (head["join"] == b"+" or not head["stamp"]):
+            words[-1] += line[raw:]
+        elif head["prefix"] in (None, prefix) and _sends(head, line):
+            words.append(_words(line, head))
+        else:
+            continue
+        cut = len(line) - raw == SPLOGGER
+    return words
+
+
+def words(data):
+    """
+    Return qmail-send's own words, line by line: a list of bytes, and how many bytes to skip in each.
+
+    Lines of other programs are left out where the log names its programs. Where it doesn't, they are there, and don't
+    begin with words of qmail-send. What splogger cut is put together again.
+
+    data
+        Whole lines, as bytes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_line.words "$(head -1 /var/log/qmail/send/current)"
+    """
+    data = data if isinstance(data, bytes) else data.encode()
+    layout = _layout(data)
+    lines = data.split(b"\n")
+    if _even(layout):
+        return lines, layout.end()
+    return _collect(lines, layout), 0
+
+
+def whole(data):
+    """
+    Return how many bytes of a block are lines with their ends: splogger may have cut the last one of qmail-send, and
+    its end is in the next block.
+
+    data
+        Whole lines, as bytes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_line.whole "$(tail -1 /var/log/maillog)"
+    """
+    data = data if isinstance(data, bytes) else data.encode()
+    end = len(data)
+    for _ in range(NEAR):
+        start = data.rfind(b"\n", 0, max(end - 1, 0)) + 1
+        if end - start > SPLOGGER:
+            line = data[start:end].rstrip(b"\n")
+            head = _match(line)
+            cut = len(line) - (head.end("join") if head["stamp"] else head.end("name")) == SPLOGGER
+            if head["name"] and cut and head["join"] != b"+":
+                return start
+            if not (head["name"] and cut):
+                break
+        elif _sends(_match(data[start:end]), data[start:end]):
+            break
+        end = start
+        if not end:
+            break
+    return len(data)
+
+
+def without(data, names):
+    """
+    Return the lines of a block that syslog has not under one of some names.
+
+    data
+        Whole lines, as bytes.
+
+    names
+        The names, such as ``qmail2``: those of other qmails.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_line.without "$(tail /var/log/maillog)" '[qmail2]'
+    """
+    data = data if isinstance(data, bytes) else data.encode()
+    ends = re.compile(
+        rb"(?:^|[ .])(?:" + b"|".join(re.escape(os.fsencode(name)) for name in names) + rb")(?:\[\d+\])?: $"
+    )
+    return b"".join(line for line in io.BytesIO(data) if not ends.search(_match(line)["name"] or b""))
+
+
+def last(data):
+    """
+    Return where the last line of qmail-send begins and ends in a block, or ``None``.
+
+    data
+        Whole lines, as bytes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_line.last "$(tail /var/log/maillog)"
+    """
+    data = data if isinstance(data, bytes) else data.encode()
+    signs = {sign: data.rfind(sign) for sign in SIGNS}
+    while max(signs.values()) >= 0:
+        at = max(signs.values())
+        start, end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at) + 1 or len(data)
+        line = data[start:end]
+        if _sends(_match(line), line):
+            return start, end
+        signs = {sign: data.rfind(sign, 0, start) if found >= start else found for sign, found in signs.items()}
+    return None
+
+
+def count(data, mark, before):
+    """
+    Count qmail-send's lines that say ``mark`` straight after ``before``.
+
+    qmail-send makes blanks in addresses and reports ``_`` (qsutil.c, ``logsafe``), so a ``mark`` with blanks at both
+    ends is no part of one: a line counts if its words begin as those of ``before`` where qmail-send's words are. A line
+    that is not like the others is looked at more closely.
+
+    data
+        Whole lines, as bytes.
+
+    mark
+        The words to count, as bytes.
+
+    before
+        A regular expression for all of qmail-send's words that stand before them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_line.count "$(cat current)" ' from <#@[]> qp ' 'info msg \\d+: bytes \\d+'
+    """
+    data, mark, before = (part if isinstance(part, bytes) else part.encode() for part in (data, mark, before))
+    at = data.find(mark)
+    if at < 0:
+        return 0
+    layout, lead = _layout(data), before.partition(b"\\")[0] or mark
+    if _even(layout):
+        return _count_even(data, mark, lead, layout.end())
+    says, number, size = _says(layout, mark, before), 0, len(mark)
+    start, end, name, body = _constant(layout)
+    behind, find, rfind = body + len(lead), data.find, data.rfind
+    while at >= 0:
+        line = rfind(b"\n", 0, at) + 1
+        alike = data[line + start : line + end] == name
+        if alike and data[line + body : line + behind] == lead:
+            number += 1
+        elif not (alike and data[line + body - 1 : line + body] == b" "):
+            number += says(data[line : at + size])
+        at = find(mark, at + size)
+    return number
+
+
+def _count_even(data, mark, lead, body):
+    """Count where qmail-send's words begin at one place in every line."""
+    number, size, at = 0, len(mark), data.find(mark)
+    begin, end, find, rfind = body + 1, body + 1 + len(lead), data.find, data.rfind
+    while at >= 0:
+        line = rfind(b"\n", 0, at)
+        if data[line + begin : line + end] == lead:
+            number += 1
+        at = find(mark, at + size)
+    return number
+
+
+def _says(layout, mark, before):
+    """Make a function that tells whether a line is qmail-send's, and says what stands before the mark, and the mark."""
+    prefix, said = layout and layout["prefix"], re.compile(before + re.escape(mark))
+
+    def says(line):
+        head = _match(line)
+        return head["prefix"] in (None, prefix) and _owns(head) and said.fullmatch(_words(line, head)) is not None
+
+    return says

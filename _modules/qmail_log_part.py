@@ -1,0 +1,231 @@
+"""
+The files that a log is made of: the one that is written to, and those that it was rotated to, packed or not.
+
+For other modules; people ask :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
+"""
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import re
+import shutil
+import stat
+import subprocess
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+JOURNALD = "journald"
+UNPACK = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open, b"\x5d\x00\x00": lzma.open}
+UNZSTD = ["zstd", "-dcq"]
+ZSTD = b"\x28\xb5\x2f\xfd"
+# What Python has nothing for: compress, lz4, zip, 7z, lzop.
+PACKED = (b"\x1f\x9d", b"\x04\x22\x4d\x18", b"PK\x03\x04", b"7z\xbc\xaf", b"\x89LZO")
+# logrotate's names, with its dateformat and its extension, those of newsyslog, and Plesk's maillog.processed.
+ROTATED = re.compile(
+    r"(?P<processed>\.processed)?(?:\.(?P<number>\d{1,4})|[.-](?P<date>\d{4}(-?)\d\d\4\d\d)(?:[-_T]?\d+)*)?"
+    r"(?P<extension>\.log)?(?P<packed>\.(?:gz|bz2|xz|lzma|zst|Z|lz4|lzo|zip|7z))?"
+)
+ROTATED_MULTILOG = re.compile(r"@[0-9a-f]{24}\.[su](?:\.\w{1,4})?")
+
+
+def _listed(directory):
+    try:
+        return sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as err:
+        raise CommandExecutionError(f"cannot read the directory {directory}: {err.strerror}") from err
+
+
+def _multilog(directory):
+    """The files of a multilog directory: ``previous`` is there while multilog is about to rename it."""
+    names = _listed(directory)
+    found = [name for name in names if ROTATED_MULTILOG.fullmatch(name)]
+    return [
+        os.path.join(directory, name) for name in found + [name for name in ("previous", "current") if name in names]
+    ]
+
+
+def _ending(name, base):
+    """What a rotated file's name has more than the log's: ``mail.log`` may become ``mail-20261124.log``, too."""
+    stem, dot, extension = base.rpartition(".")
+    if name.startswith(base):
+        return ROTATED.fullmatch(name[len(base) :]) if name != base else None
+    if dot and extension == "log" and name.startswith(stem):
+        match = ROTATED.fullmatch(name[len(stem) :])
+        return match if match and match["extension"] else None
+    return None
+
+
+def _age(match):
+    """Sort key of a rotated file, oldest first: dates count up, numbers count down."""
+    date = re.sub(r"\D", "", match[0].partition(match["date"])[2]) if match["date"] else ""
+    return (0, match["date"].replace("-", ""), date, 0) if match["date"] else (1, "", "", -int(match["number"] or 0))
+
+
+def _syslog(path):
+    """The files that a syslog file was rotated to, and the file itself."""
+    rotated = _rotated(path)
+    if not rotated and os.path.islink(path):
+        rotated = _rotated(os.path.realpath(path))
+    return rotated + ([path] if os.path.exists(path) else [])
+
+
+def _rotated(path):
+    directory, base = os.path.split(path)
+    endings = {name: _ending(name, base) for name in _listed(directory or ".")}
+    found = {
+        name: match for name, match in endings.items() if match and any(match.group("number", "date", "processed"))
+    }
+    # While logrotate packs a file, it is there twice.
+    once = [name for name, match in found.items() if not (match["packed"] and name[: -len(match["packed"])] in found)]
+    return [os.path.join(directory, name) for name in sorted(once, key=lambda name: (_age(found[name]), name))]
+
+
+def _packed(name):
+    """Say whether a file is packed in a way that can't be undone here."""
+    try:
+        handle = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False  # told when it is read
+    try:
+        magic = os.pread(handle, 6, 0)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return magic.startswith(PACKED) or (magic.startswith(ZSTD) and not shutil.which("zstd"))
+
+
+def _log(kind, path, files):
+    unread = [name for name in files if _packed(name)]
+    if files and unread == files:
+        raise CommandExecutionError(f"no file of the log {path} can be unpacked here: {', '.join(unread)}")
+    return {"kind": kind, "path": path, "files": [name for name in files if name not in unread], "unread": unread}
+
+
+def named(path):
+    """
+    Return the log of a name: ``{"kind": …, "path": …, "files": […], "unread": […]}``.
+
+    ``kind`` is ``multilog`` (a directory, of svlogd or s6-log too), ``file`` (with those it was rotated to) or
+    ``journald``. ``files`` are in the order they were written in; ``unread`` are those of its files that are packed in
+    a way that can't be undone here. Raises SaltInvocationError where there is no such log, CommandExecutionError where
+    nothing of it can be read.
+
+    path
+        A file, a multilog directory, ``journald``, or ``journald:UNIT``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_part.named /var/log/maillog
+    """
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise SaltInvocationError(f"path={path!r} is no name: give a file, a multilog directory, or {JOURNALD}")
+    if path == JOURNALD or path.startswith(JOURNALD + ":"):
+        return _log(JOURNALD, path, [])
+    directory = os.path.dirname(path) if os.path.basename(path) == "current" else path
+    if os.path.isdir(directory) and (directory == path or len(_multilog(directory)) > 1):
+        files = _multilog(directory)
+        if not files:
+            raise SaltInvocationError(
+                f"path={path!r} has no log in it: multilog would have put the file 'current' there"
+            )
+        return _log("multilog", directory, files)
+    files = _syslog(path)
+    if not files:
+        raise SaltInvocationError(f"path={path!r} does not exist: give a file, a multilog directory, or {JOURNALD}")
+    return _log("file", path, files)
+
+
+def opened(name):
+    """
+    Open one file of a log for reading, unpacked; ``None`` where it was rotated away. For other modules: close it.
+
+    A file that isn't packed is opened without a buffer. Raises CommandExecutionError for what can't be read, or is no
+    regular file.
+
+    name
+        The file, one of those that ``named`` tells.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_file.find
+    """
+    try:
+        handle = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as err:
+        raise CommandExecutionError(f"cannot read the log {name}: {err.strerror}") from err
+    file = os.fdopen(handle, "rb", buffering=0)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        file.close()
+        raise CommandExecutionError(f"the log {name} is no regular file")
+    magic = os.pread(handle, 6, 0)
+    if magic.startswith(ZSTD):
+        return _Zstd(file)
+    unpack = next((unpack for begin, unpack in UNPACK.items() if magic.startswith(begin)), None)
+    return unpack(file) if unpack else file
+
+
+class _Zstd(io.RawIOBase):
+    """A file that the program zstd unpacks, as it is read."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.file, self.process, self.at = file, None, 0
+
+    def fileno(self):
+        return self.file.fileno()
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def tell(self):
+        return self.at
+
+    def seek(self, offset, whence=os.SEEK_SET):
+        if whence != os.SEEK_SET:
+            raise io.UnsupportedOperation("a packed file is read from its beginning on")
+        if offset < self.at:
+            self._end()
+        while self.at < offset and self.read(min(offset - self.at, 2**20)):
+            pass
+        return self.at
+
+    def read(self, size=-1):
+        """Read so many bytes, and fewer at the end only."""
+        if self.process is None:
+            self._begin()
+        data = self.process.stdout.read(size)
+        self.at += len(data)
+        if len(data) < size and self.process.wait():
+            raise OSError(f"zstd ended with status {self.process.returncode}")
+        return data
+
+    def _begin(self):
+        os.lseek(self.file.fileno(), 0, os.SEEK_SET)
+        self.process = subprocess.Popen(UNZSTD, stdin=self.file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+    def _end(self):
+        if self.process:
+            self.process.kill()
+            self.process.stdout.close()
+            self.process.wait()
+        self.process, self.at = None, 0
+
+    def close(self):
+        if not self.closed:
+            self._end()
+            self.file.close()
+        super().close()

@@ -1,0 +1,156 @@
+"""
+The sinks that this project made, also those that pillar does not ask for any more: whoever gets such an address next
+would lose all mail.
+"""
+
+import os
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+
+def sinks(address=None, home=None, ever=False):
+    """
+    List the dot-qmail files that are sinks, wherever their addresses' routes went at that time.
+
+    Each is a dict with ``path``, ``address`` and ``home`` (the qmail home; ``None`` where an earlier version wrote it,
+    which did not remember that), in the order of the paths.
+
+    address
+        Only those made for this address, in whatever case.
+
+    home
+        Only those made for the qmail in this directory, and those of which that is not known.
+
+    ever
+        Also those that were sinks and are not any more.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox_former.sinks
+    """
+    found = [{**entry, "address": entry["note"]} for entry in __salt__["qmail_file_ledger.files"]() if entry["note"]]
+    return [
+        {key: entry[key] for key in ("path", "address", "home")}
+        for entry in found
+        if (ever or entry["written"])
+        and (address is None or str(address).lower() == entry["address"].lower())
+        and (home is None or entry["home"] in (None, os.path.realpath(home)))
+    ]
+
+
+def others(but=None, home="/var/qmail", control=None):
+    """
+    List the sinks that this project made for one qmail, except that of one address, as ``sinks`` does.
+
+    The sink of an address is the file that its mail takes today, however the address was spelled when it was made. One
+    of which the qmail is not known is listed where the address that it was made for still leads there.
+
+    but
+        The address whose sink is wanted; ``None``: none is.
+
+    home, control
+        As for ``qmail_mailbox.check``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox_former.others doublebounce@example.com
+    """
+    wanted = but and _exact(but, home, control)
+    return [
+        sink
+        for sink in sinks(home=home)
+        if sink["path"] != wanted and (sink["home"] or _exact(sink["address"], home, control) == sink["path"])
+    ]
+
+
+def restore(paths, version=None, test=False):
+    """
+    Put dot-qmail files back as they were before they became sinks, and return what that changed.
+
+    Returns a dict of the paths, each with what ``qmail_mailbox.write`` would return, or with ``left``, a sentence,
+    where somebody has changed the file since; none where there was nothing to undo.
+
+    paths, version, test
+        As for ``qmail_file.restore``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox_former.restore '[/var/qmail/mailnames/example.com/dummy/.qmail]' test=True
+    """
+    done = {path: __salt__["qmail_file.restore"](path, version, test=test) for path in paths}
+    return {path: __salt__["qmail_mailbox_sink.told"](changes) for path, changes in done.items() if changes}
+
+
+def unready(home="/var/qmail", control=None, queue=None, provider="auto", name="auto", test=False):
+    """
+    Return why qmail-send may still send double bounces to a former sink; ``None`` where it does not.
+
+    It must run, and have read the control files as they are. With ``test`` it is as if it had been restarted, unless
+    it is down on purpose.
+
+    home, control, queue
+        As for ``qmail_service.status``.
+
+    provider, name
+        As for ``qmail_service.left_down``.
+
+    test
+        Tell what would be so after a run of the formula.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox_former.unready
+    """
+    found = __salt__["qmail_service.status"](home, control, queue)
+    if found["running"] is None:
+        return "whether qmail-send has read the control files cannot be told here"
+    if found["running"]:
+        return None if found["loaded"] or test else "qmail-send has not read the control files as they are now"
+    down = __salt__["qmail_service.left_down"](home, queue, provider, name)
+    if test and not down:
+        return None
+    return f"qmail-send does not run{f' ({down})' if down else ''}"
+
+
+def problems(but=None, home="/var/qmail", control=None):
+    """
+    List what is wrong with former sinks: those that still hold what this project wrote there, each as a sentence.
+
+    but, home, control
+        As for ``others``. Where the route of the address ends nowhere, it cannot be told which is its sink: none is
+        listed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox_former.problems doublebounce@example.com
+    """
+    try:
+        if but is not None and _exact(but, home, control) is None:
+            return []
+        left = [sink for sink in others(but, home, control) if _is_ours(sink["path"])]
+    except (CommandExecutionError, SaltInvocationError) as err:
+        return [f"Which mailboxes are still sinks cannot be told: {err}"]
+    return [
+        f"{sink['address']} is still a sink, by {sink['path']}, and pillar does not ask for it: whoever gets that "
+        "address loses all mail."
+        for sink in left
+    ]
+
+
+def _exact(address, home, control):
+    return __salt__["qmail_route.resolve"](address, home, control=control).get("exact")
+
+
+def _is_ours(path):
+    found = __salt__["qmail_file.read"](path)
+    return found is not None and __salt__["qmail_file_ledger.ours"](path, found["contents"])

@@ -1,0 +1,272 @@
+"""
+The one safe way into a Maildir: delete the double bounces in it, or one message that is known, and nothing else.
+
+qmail-local writes the envelope sender as the first line of what it delivers: ``Return-Path: <#@[]>`` at the very start
+of the file tells a double bounce. The owner of a Maildir may change it meanwhile in any way: every file is opened
+from the descriptor of its directory, no link is followed, and a name is deleted only from that same directory.
+"""
+
+import contextlib
+import itertools
+import os
+import stat
+import time
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+DOUBLE = b"Return-Path: <#@[]>\n"
+LONGEST = 1 << 16  # bytes; what take_out looks for is far shorter
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+# So many names are read at once and put in the order of their inodes, in which the disk has less to seek.
+BATCH = 32768
+
+
+def purge(maildir, older_than=None, test=False):
+    """
+    Delete the double bounces from ``new`` and ``cur`` of a Maildir.
+
+    Returns a dict with ``deleted`` and ``kept``: how many messages; ``bytes``: the size of those deleted; and
+    ``seconds``. Messages that vanish meanwhile are no error. Can be interrupted and run again. Raises
+    CommandExecutionError for what is no Maildir: an mbox holds all messages in one file, which cannot be changed
+    safely while mail comes in.
+
+    maildir
+        The Maildir, an absolute path. A link is followed only where root alone could have made it.
+
+    older_than
+        Only those that were delivered more than so many seconds ago.
+
+    test
+        Touch nothing; the counts tell what would be deleted.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox_maildir.purge /home/sink/Maildir test=True
+    """
+    began = time.monotonic()
+    before = __salt__["qmail_base_bulk.cutoff"](older_than)
+    try:
+        with _opened(maildir) as directories:
+
+            def work(half, tell):
+                return _purge(directories, before, test, half, tell)
+
+            again = None if test else lambda done, size: (done, 0, size)
+            halves = __salt__["qmail_base_bulk.halves"](work, "qmail_mailbox.purge", again)
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot clear {maildir}: {err.strerror or err}.") from err
+    deleted, kept, size = map(sum, zip(*halves))
+    return {"deleted": deleted, "kept": kept, "bytes": size, "seconds": round(max(0.0, time.monotonic() - began), 3)}
+
+
+def take_out(token, maildir):
+    """
+    Remove from ``new`` and ``cur`` of a Maildir each message that holds a token, and return how many they were.
+
+    Raises CommandExecutionError for what is no Maildir, and where the path leads through a link that others could have
+    made.
+
+    token
+        What the message must hold; a random text that nobody else can have written.
+
+    maildir
+        The Maildir, an absolute path. A link is followed only where root alone could have made it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox_maildir.take_out doublebounce-probe-0123456789abcdef /home/joe/Maildir
+    """
+    try:
+        with _opened(maildir) as directories:
+            return sum(_taken(name, at, token.encode()) for at in directories for name in os.listdir(at))
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot look into {maildir}: {err.strerror or err}.") from err
+
+
+def of(address, home="/var/qmail", control=None):
+    """
+    List the Maildirs that mail for an address was or is stored in, below the home directory of its user.
+
+    They are those that its dot-qmail file names, or named in a kept version; and, where the address is a user's own,
+    the ``Maildir`` of that user. Raises CommandExecutionError where there is none, with what there is instead.
+
+    address
+        The address.
+
+    home
+        The qmail home directory.
+
+    control
+        The directory of the control files; ``None`` for ``control`` in the home directory.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox_maildir.of doublebounce@example.com
+    """
+    route = __salt__["qmail_route.resolve"](address, home, control=control)
+    if not route.get("exact"):
+        raise CommandExecutionError(f"{address} has no Maildir here: {route['reason']}")
+    named = [os.path.normpath(os.path.join(route["home"], text)) for text in _named(route)]
+    # What the owner of a mailbox writes must not lead root to somebody else's.
+    below = [path for path in dict.fromkeys(named) if path.startswith(os.path.join(route["home"], ""))]
+    found = [path for path in below if os.path.isdir(path)]
+    if not found:
+        there = [path for path in (*below, *named) if os.path.exists(path)]
+        told = f"Its mail goes to {there[0]}. " if there else ""
+        raise CommandExecutionError(
+            f"No Maildir of {address} is known below {route['home']}. {told}Give the path of the Maildir instead."
+        )
+    return found
+
+
+def named(route):
+    """
+    List where a route's mail may be stored: the Maildirs (with ``/`` at the end) and mboxes that its dot-qmail file
+    names now, and ``Maildir`` in the home of its user, where default deliveries and many programs put it.
+
+    Returns absolute paths, there or not. A dot-qmail file that cannot be read safely names none.
+
+    route
+        What ``qmail_route.resolve`` or ``qmail_route.deliver`` returns.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox_maildir.named '{home: /home/joe, dotqmail: /home/joe/.qmail}'
+    """
+    home = route.get("home")
+    if not home or not home.startswith("/"):
+        return []
+    try:
+        current = __salt__["qmail_file.read"](route["dotqmail"]) if route["dotqmail"] else None
+    except (CommandExecutionError, SaltInvocationError):
+        current = None
+    places = [os.path.join(home, text) for text in (*_texts(current), "Maildir/")]
+    return [os.path.normpath(place) + "/" * place.endswith("/") for place in places]
+
+
+def _named(route):
+    """Go through the Maildirs and mboxes that the dot-qmail file of an address names now, or in a kept version."""
+    current = [__salt__["qmail_file.read"](route["dotqmail"])] if route["dotqmail"] else []
+    versions = [version["version"] for version in __salt__["qmail_file.kept"](route["exact"])]
+    kept = [__salt__["qmail_file_kept.version"](route["exact"], version) for version in versions]
+    for file in current + kept:
+        yield from _texts(file)
+    if not route["dash"]:
+        yield "Maildir"  # the default delivery, and the place of Plesk's deliverquota
+
+
+def _texts(file):
+    parsed = __salt__["qmail_mailbox_dotqmail.parse"](file["contents"]) if file else []
+    return [text for kind, text in parsed if kind in ("maildir", "mbox")]
+
+
+@contextlib.contextmanager
+def _opened(maildir):
+    """Yield descriptors of new/ and cur/; an error tells what is there instead of a Maildir."""
+    if not isinstance(maildir, str) or not os.path.isabs(maildir) or "\0" in maildir:
+        raise SaltInvocationError(f"A Maildir is an absolute path, not {maildir!r}.")
+    if os.path.isfile(maildir):
+        raise CommandExecutionError(
+            f"{maildir} is an mbox: one file with all messages, and mail programs may be writing to it. Nothing is "
+            "deleted from it. Have the sink discard double bounces, then move the file away while qmail-send is "
+            "stopped."
+        )
+    with contextlib.ExitStack() as stack:
+        top = _keep(stack, __salt__["qmail_file_entry.directory"](maildir))
+        found = []
+        for name in ("new", "cur"):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(_keep(stack, os.open(name, DIRECTORY, dir_fd=top)))
+        if not found:
+            raise CommandExecutionError(f"{maildir} is no Maildir: there is neither new/ nor cur/ in it.")
+        yield found
+
+
+def _keep(stack, fd):
+    stack.callback(os.close, fd)
+    return fd
+
+
+def _purge(directories, before, test, half, tell):
+    """Clear one half of the files; return how many are deleted, how many are kept, and the size of the deleted."""
+    opened = __salt__["qmail_base_bulk.reader"]()
+    deleted = kept = size = 0
+    for directory in directories:
+        for name in _half_of(directory, half):
+            gone = _clear(name, directory, before, test, opened)
+            if gone:
+                deleted += 1
+                size += gone
+            elif gone == 0:
+                kept += 1
+            tell(deleted, size)
+    return deleted, kept, size
+
+
+def _half_of(directory, half):
+    """Go through the names of the files with even, or with odd, inodes."""
+    with contextlib.ExitStack() as stack:
+        # A descriptor of its own: the position in the directory is shared by all copies of one, also by the child's.
+        entries = stack.enter_context(os.scandir(_keep(stack, os.open(".", DIRECTORY, dir_fd=directory))))
+        while True:
+            batch = list(itertools.islice(entries, BATCH))
+            if not batch:
+                return
+            mine = (entry for entry in batch if entry.inode() % 2 == half)
+            for entry in sorted(mine, key=os.DirEntry.inode):
+                if entry.is_file(follow_symlinks=False) and not entry.name.startswith("."):
+                    yield entry.name
+
+
+def _clear(name, directory, before, test, opened):
+    """Delete a file if it is a double bounce: return its size then, 0 for other mail, None for what has vanished."""
+    fd, contents = opened(name, directory)
+    if fd is None:
+        return None
+    try:
+        if not contents.startswith(DOUBLE):
+            return 0
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_mtime >= before:
+            return 0
+        if not test and not _unlink(name, directory, status):
+            return None
+        return status.st_size
+    finally:
+        os.close(fd)
+
+
+def _taken(name, directory, token):
+    """Delete a file if it holds a token, and return whether it did and is gone."""
+    fd, _ = __salt__["qmail_base_bulk.reader"]()(name, directory)
+    if fd is None:
+        return False
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or token not in os.pread(fd, LONGEST, 0):
+            return False
+        return _unlink(name, directory, status)
+    finally:
+        os.close(fd)
+
+
+def _unlink(name, directory, status):
+    """Delete the name of an open file; return whether it still was that."""
+    try:
+        if not os.path.samestat(os.stat(name, dir_fd=directory, follow_symlinks=False), status):
+            return False
+        # Between these two calls the owner can put another file there, of this directory or a link to elsewhere: then
+        # that name goes, which he could have deleted himself.
+        os.unlink(name, dir_fd=directory)
+    except (FileNotFoundError, IsADirectoryError):
+        return False
+    return True

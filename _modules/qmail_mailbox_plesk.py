@@ -1,0 +1,141 @@
+"""
+Plesk's own command for mailboxes: where Plesk runs a domain, nobody else may make one.
+
+What the command takes and prints is that of ``plesk bin mail`` (``/usr/local/psa/bin/mail``, on Debian builds also
+``/opt/psa/bin/mail``): ``--info ADDRESS`` and ``--create ADDRESS``, a line ``SUCCESS: …`` and exit 0 where it worked.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+
+from salt.exceptions import CommandExecutionError
+
+COMMANDS = (("plesk", "bin", "mail"), ("/usr/local/psa/bin/mail",), ("/opt/psa/bin/mail",))
+ELSEWHERE = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+LONGEST_WORDS = 1000  # characters of Plesk's output that an error repeats
+
+
+def runs(domain, home="/var/qmail"):
+    """
+    Tell whether Plesk runs a mail domain here: its directory in the tree of mailnames, and Plesk's command, are there.
+
+    The tree alone is there under Plesk with Postfix too, and after Plesk has gone.
+
+    domain
+        The domain, in lower case.
+
+    home
+        The qmail home directory; the tree is ``mailnames`` in it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox_plesk.runs example.com
+    """
+    return os.path.isdir(os.path.join(home, "mailnames", domain)) and _command() is not None
+
+
+def info(address, timeout=120):
+    """
+    Return what Plesk tells of a mailbox, as a dict of its words (``Mailname``, ``Domain``, ``Mailbox`` …); ``None``
+    where it knows no such mailbox.
+
+    Raises CommandExecutionError where Plesk's command fails in another way.
+
+    address
+        The whole address.
+
+    timeout
+        Seconds after which Plesk's command is given up: it is stopped then.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox_plesk.info doublebounce@example.com
+    """
+    status, said = _run(["--info", address], timeout)
+    told = dict(re.findall(r"^([A-Za-z][\w ]*?):[ \t]+(\S.*?)[ \t]*$", said, re.MULTILINE))
+    if status == 0 and "SUCCESS" in told and "Mailbox" in told:
+        return told
+    if status != 0 and _says_that_there_is_none(said):
+        return None
+    raise CommandExecutionError(_failed(f"tell about {address}", status, said))
+
+
+def create(address, timeout=120):
+    """
+    Make a mailbox by Plesk's own command, with a random password that is kept nowhere.
+
+    Raises CommandExecutionError with Plesk's own words where that does not work.
+
+    address
+        The whole address.
+
+    timeout
+        Seconds after which Plesk's command is given up: it is stopped then.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox_plesk.create doublebounce@example.com
+    """
+    password = secrets.token_urlsafe(24) + "aA1!"  # of every kind of character that Plesk's rules may ask for
+    status, said = _run(["--create", address, "-mailbox", "true", "-passwd", ""], timeout, password)
+    said = said.replace(password, "…")
+    if status != 0 or not re.search(r"^SUCCESS:", said, re.MULTILINE):
+        raise CommandExecutionError(_failed(f"make the mailbox {address}", status, said))
+
+
+def _command():
+    """Return Plesk's command for mailboxes, as a list of words; ``None`` where it is not there."""
+    for first, *rest in COMMANDS:
+        found = shutil.which(first) or shutil.which(first, path=ELSEWHERE)
+        if found:
+            return [found, *rest]
+    return None
+
+
+def _run(words, timeout, password=None):
+    """Run Plesk's command; the password goes into its environment, which no other user can read, and nowhere else."""
+    command = _command()
+    if command is None:
+        raise CommandExecutionError("Plesk's command is missing: neither plesk nor /usr/local/psa/bin/mail is there.")
+    environment = {**os.environ, "LC_ALL": "C", **({"PSA_PASSWORD": password} if password else {})}
+    try:
+        process = subprocess.Popen(
+            [*command, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot run {command[0]}: {err.strerror}.") from err
+    try:
+        said, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired as err:
+        os.killpg(process.pid, signal.SIGKILL)  # with its helpers, which hold the pipe open; it leads their group
+        process.communicate()
+        raise CommandExecutionError(
+            f"Plesk's command {words[0]} {words[1]} did not end within {timeout} seconds. See whether Plesk works, and "
+            "run this again."
+        ) from err
+    return process.returncode, said.decode(errors="backslashreplace")
+
+
+def _says_that_there_is_none(said):
+    """Plesk's words differ from version to version; all that were seen hold one of these."""
+    return re.search(r"does ?n[o']t exist|not exist|not found|unable to find|no such", said, re.IGNORECASE) is not None
+
+
+def _failed(what, status, said):
+    words = " ".join("".join(sign if sign.isprintable() else " " for sign in said).split())[:LONGEST_WORDS]
+    return f"Plesk could not {what} (exit {status}): {words or 'it said nothing'}"

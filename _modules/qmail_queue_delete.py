@@ -1,0 +1,103 @@
+"""
+Delete bounces from a queue that no qmail-send works on.
+
+For the other modules of this formula; ``qmail_queue.remove`` is what the command line is for.
+"""
+
+import contextlib
+import math
+import os
+import time
+
+from salt.exceptions import CommandExecutionError
+
+# A process that has just ended can hold a lock for an instant more. In seconds.
+PATIENCE = 2
+
+
+def bounces(queue, before=None, single=False, test=False, lock=None):
+    """
+    Delete the double bounces from a queue, holding its lock: qmail-send does not start meanwhile.
+
+    qmail-queue may go on queueing: ``todo``, ``intd`` and ``pid`` are not touched. Returns a dict with ``deleted``
+    and ``kept``: how many messages; and ``bytes``: the size of those deleted. Raises CommandExecutionError where
+    qmail-send still holds the lock; then nothing is deleted.
+
+    queue
+        The queue directory.
+
+    before
+        Only those that came before that time, in seconds since the epoch; ``None`` for all.
+
+    single
+        Single bounces, too.
+
+    test
+        Lock and touch nothing, only count.
+
+    lock
+        What ``qmail_base_lock.opened`` returned, which is the caller's to close; ``None`` to open it here.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_queue_delete.bounces /var/qmail/queue test=True
+    """
+    before = math.inf if before is None else before
+    with contextlib.ExitStack() as stack:
+        if not test:
+            _lock(stack, queue, lock)
+        parts = __salt__["qmail_queue_envelope.parts"](queue)
+
+        def work(half, tell):
+            return _delete(parts[half::2], single, before, test, tell)
+
+        again = None if test else lambda done, size: (done, 0, size)
+        halves = __salt__["qmail_base_bulk.halves"](work, "qmail_queue.remove", again)
+    deleted, kept, size = map(sum, zip(*halves))
+    return {"deleted": deleted, "kept": kept, "bytes": size}
+
+
+def _lock(stack, queue, lock):
+    """Take the lock of the queue; one that is opened here is held until the stack closes."""
+    if lock is None:
+        lock = __salt__["qmail_base_lock.opened"](queue=queue)
+        stack.callback(__salt__["qmail_base_lock.close"], lock)
+    deadline = time.monotonic() + PATIENCE
+    while not __salt__["qmail_base_lock.take"](lock):
+        if time.monotonic() > deadline:
+            path = __salt__["qmail_base_process.mutex"](queue=queue)
+            raise CommandExecutionError(f"A qmail-send works on {queue}: it holds {path}. Stop it, and run this again.")
+        time.sleep(0.05)
+
+
+def _delete(parts, single, before, test, tell):
+    """Delete the bounces in some split directories; return how many went, how many stayed, and their size."""
+    deleted = kept = size = 0
+    for part in parts:
+        with __salt__["qmail_queue_envelope.opened"](part) as fds:
+            bounces = __salt__["qmail_queue_envelope.bounces"](part, fds, single=single, before=before)
+            # In the order of their names, which are their inodes: so the disk has less to seek.
+            found = sorted((bounce.name, bounce.size) for bounce in bounces)
+            kept += len(os.listdir(fds["mess"])) - len(found)
+            there = [(fds[kind], set(os.listdir(fds[kind]))) for kind in part.channels if kind in fds]
+            for name, bytes_ in found:
+                if not test:
+                    _unlink(name, fds, [fd for fd, names in there if name in names])
+                deleted += 1
+                size += bytes_
+                tell(deleted, size)
+    return deleted, kept, size
+
+
+def _unlink(name, fds, channels):
+    """
+    Delete the files of one message, in the order in which qmail-send does it.
+
+    Wherever this ends too early, what is left is a state that INTERNALS knows: with ``info`` still there, the message
+    has no recipients left and qmail-send ends it; with ``mess`` alone, qmail-send clears it up after 36 hours.
+    """
+    for directory in (*channels, fds["bounce"], fds["info"], fds["mess"]):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)

@@ -1,0 +1,182 @@
+"""
+What a probe leaves behind in the queue, and how it is taken away again: the probe alone, which is known by the random
+token in its text.
+"""
+
+import contextlib
+import os
+import signal
+import stat
+import time
+
+from salt.exceptions import CommandExecutionError
+
+BLOCK = 1 << 16  # bytes; a probe and its bounce are far shorter
+LONG_AGO = 0  # seconds since the epoch: qmail-send gives up a message that is older than queuelifetime
+POLL = 0.1  # seconds
+SLACK = 2  # seconds by which the time of a file may be early: file systems round it
+HOPS = 2  # the probe itself, and the double bounce that comes of it
+
+
+def clear(token, since, age, known=(), home="/var/qmail", queue=None, grace=0, timeout=10):
+    """
+    Wait until a probe has left the queue, and have qmail-send give up what does not go by itself.
+
+    The age of a message is the time of its file in ``queue/info``. What waits is made older than any ``queuelifetime``,
+    and then one ALRM has qmail-send try it, and **everything else in the queue**, at once. What is given up on its
+    first hop comes back as a double bounce; where that waits as well, it takes a second ALRM. There are no more.
+
+    Returns a dict: ``given_up``, the numbers of the messages that qmail-send was told to give up, and ``waits``, the
+    numbers of those that are still there.
+
+    Raises CommandExecutionError where the queue cannot be read.
+
+    token, since, age, known, home, queue
+        As for ``waits``.
+
+    grace
+        Seconds that a message gets to go by itself.
+
+    timeout
+        Seconds to watch.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_queue_leftover.clear doublebounce-probe-0123456789abcdef 1795486275 30
+    """
+    began = time.monotonic()
+    given_up, alarms, empty = [], 0, 0
+    while True:
+        now = time.monotonic()
+        waiting = waits(token, since, age + now - began, (*known, *given_up), home, queue)
+        # A bounce is queued before its message goes, maybe where we had looked already: only two looks are sure.
+        empty = 0 if waiting else empty + 1
+        if empty == 2 or (waiting and now - began >= timeout):
+            return {"given_up": given_up, "waits": [found["msg"] for found in waiting]}
+        if waiting and now - began >= grace and alarms < HOPS:
+            aged = [found for found in waiting if found["msg"] not in given_up and _age(found, token)]
+            alarms += bool(aged)
+            given_up += [found["msg"] for found in aged]
+            _alarm(home, {found["queue"] for found in aged})
+        time.sleep(max(POLL, time.monotonic() - now))  # a look at a large queue takes its time, too
+
+
+def ahead(home="/var/qmail", queue=None):
+    """
+    Return how many messages qmail-send has not looked at yet: they lie before one that is queued now.
+
+    Raises CommandExecutionError where the queue cannot be read.
+
+    home, queue
+        As for ``waits``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_queue_leftover.ahead
+    """
+    try:
+        return sum(
+            len(__salt__["qmail_queue_envelope.parts"](path)[0].waiting)
+            for path in __salt__["qmail_queue_envelope.queues"](queue, home)
+        )
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot look into the queue: {err}.") from err
+
+
+def waits(token, since, age, known=(), home="/var/qmail", queue=None):
+    """
+    List the queued messages that hold a token: a list of dicts with ``queue`` (its path) and ``msg`` (the number).
+
+    Looked at are those that are ``known``, and those that came since the probe was sent; also where the clock was set
+    meanwhile.
+
+    Raises CommandExecutionError where the queue cannot be read.
+
+    token
+        What the message must hold.
+
+    since
+        When the probe was sent, in seconds since the epoch, by the clock of that time.
+
+    age
+        How many seconds ago that was.
+
+    known
+        Numbers of messages to look at whatever time they have.
+
+    home, queue
+        The qmail home directory, and the queue; ``None`` for ``queue`` in the home directory.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_queue_leftover.waits doublebounce-probe-0123456789abcdef 1795486275 30
+    """
+    since = min(since, time.time() - age) - SLACK
+    found = []
+    try:
+        for path in __salt__["qmail_queue_envelope.queues"](queue, home):
+            for part in __salt__["qmail_queue_envelope.parts"](path):
+                with __salt__["qmail_queue_envelope.opened"](part) as fds:
+                    names = list(_names(fds["mess"], since, {str(msg) for msg in known}))
+                    found += [{"queue": path, "msg": int(name)} for name in names if _holds(name, fds["mess"], token)]
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot look into the queue: {err}.") from err
+    return found
+
+
+def _names(mess, since, known):
+    """Go through the messages of one directory that may be the probe."""
+    with os.scandir(mess) as entries:
+        for entry in entries:
+            if not (entry.name.isascii() and entry.name.isdecimal()):
+                continue
+            with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                status = entry.stat(follow_symlinks=False)
+                # What was restored from a backup has an old mtime; nobody can set the ctime.
+                fresh = max(status.st_mtime, status.st_ctime) >= since
+                if stat.S_ISREG(status.st_mode) and (fresh or entry.name in known):
+                    yield entry.name
+
+
+def _holds(name, mess, token):
+    fd, _ = __salt__["qmail_base_bulk.reader"]()(name, mess)
+    if fd is None:
+        return False
+    try:
+        return token.encode() in os.pread(fd, BLOCK, 0)
+    finally:
+        os.close(fd)
+
+
+def _age(found, token):
+    """Make a message old; return whether it is the probe, and qmail-send has preprocessed it."""
+    name = str(found["msg"])
+    try:
+        parts = __salt__["qmail_queue_envelope.parts"](found["queue"])
+        with __salt__["qmail_queue_envelope.opened"](parts[found["msg"] % len(parts)]) as fds:
+            info, _ = __salt__["qmail_base_bulk.reader"]()(name, fds["info"])
+            if info is None:
+                return False
+            try:
+                mine = _holds(name, fds["mess"], token)
+                if mine:
+                    os.utime(info, (LONG_AGO, LONG_AGO))
+                return mine
+            finally:
+                os.close(info)
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot look into the queue: {err}.") from err
+
+
+def _alarm(home, queues):
+    for queue in queues:
+        pid = __salt__["qmail_base_process.find"](home, queue)
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGALRM)

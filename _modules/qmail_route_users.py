@@ -1,0 +1,216 @@
+"""
+Who receives a local part: ``users/cdb``, and where that says nothing, the system's users.
+
+The rules are those of qmail-lspawn and qmail-getpw, as in qmail-users(5) and qmail-getpw(8).
+"""
+
+import contextlib
+import os
+import pwd
+import struct
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+BREAK = b"-"  # conf-break, compiled into qmail-getpw
+LONGEST_NAME = 31  # bytes; qmail-getpw looks up no longer user name
+LARGEST_RECORD = 1 << 16  # bytes; a line of users/assign is far shorter
+
+
+def find(local, home="/var/qmail", root=None):
+    """
+    Return who receives mail for a local part, by the rules of qmail-lspawn.
+
+    Returns a dict: ``user``, ``uid``, ``gid``, ``home`` (a directory), ``dash`` and ``ext`` (what follows ``.qmail``
+    in the name of the dot-qmail file), and ``source``: ``assign`` (users/cdb) or ``passwd``.
+
+    Raises CommandExecutionError where qmail-lspawn would defer every message: ``users/cdb`` is damaged, or there is
+    no user ``alias``.
+
+    local
+        The local part of the recipient, as qmail-send rewrote it.
+
+    home
+        The qmail home directory.
+
+    root
+        A directory that stands for ``/``; every path, and passwd, is taken from below it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_route_users.find joe-list
+    """
+    raw = os.fsencode(local)
+    if b"\0" in raw:
+        raise SaltInvocationError(f"{local!r} holds a NUL byte, which no recipient can.")
+    return _assigned(raw, home, root) or _getpw(raw, root)
+
+
+def cdb_get(path, key):
+    """
+    Return what a constant database holds under a key (bytes), or ``None``.
+
+    Raises CommandExecutionError where the file is none, or cut short. The format is D. J. Bernstein's cdb.
+
+    path
+        The database, for example ``/var/qmail/users/cdb``.
+
+    key
+        Bytes or text. The keys of users/cdb are ``!``, a local part in lower case, and a NUL byte if it is a whole one.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_route_users.cdb_get /var/qmail/users/cdb '!joe-'
+    """
+    with _opened(path) as handle:
+        return _cdb_get(handle, path, os.fsencode(key))
+
+
+@contextlib.contextmanager
+def _opened(path):
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot read {path}: {err.strerror}.") from err
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _cdb_get(handle, path, key):
+    number = _cdb_hash(key)
+    table, slots = _pair(handle, path, 8 * (number & 255))
+    for step in range(slots):
+        slot = (number >> 8) + step
+        found, record = _pair(handle, path, table + 8 * (slot % slots))
+        if not record:
+            return None
+        if found != number:
+            continue
+        key_size, size = _pair(handle, path, record)
+        if key_size == len(key) and _bytes(handle, path, record + 8, key_size) == key:
+            return _bytes(handle, path, record + 8 + key_size, size)
+    return None
+
+
+def _cdb_hash(key):
+    number = 5381
+    for byte in key:
+        number = (number * 33 & 0xFFFFFFFF) ^ byte
+    return number
+
+
+def _pair(handle, path, position):
+    return struct.unpack("<II", _bytes(handle, path, position, 8))
+
+
+def _bytes(handle, path, position, size):
+    try:
+        found = os.pread(handle, size, position) if size <= LARGEST_RECORD else b""
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot read {path}: {err.strerror}.") from err
+    if len(found) != size:
+        raise CommandExecutionError(f"{path} is damaged, and qmail defers all local mail with it. Run qmail-newu.")
+    return found
+
+
+def _assigned(local, home, root):
+    path = _below(root, os.path.join(home, "users/cdb"))
+    if not os.path.lexists(path):
+        return None
+    with _opened(path) as handle:
+        found = _entry(handle, path, local)
+    if found is None:
+        return None
+    record, rest = found
+    fields = record.split(b"\0")
+    # user, uid, gid, home, dash, and the extension's beginning; qmail-newu puts a NUL behind each but the last.
+    if len(fields) < 6:
+        raise CommandExecutionError(f"{path} holds a line with too few fields for {_text(local)}. Mend users/assign.")
+    user, uid, gid, directory, dash, begin = fields[:6]
+    return {
+        "user": _text(user),
+        "uid": _number(uid),
+        "gid": _number(gid),
+        "home": _text(directory),
+        "dash": _text(dash),
+        "ext": _text(begin + rest if len(fields) == 6 else begin),
+        "source": "assign",
+    }
+
+
+def _entry(handle, path, local):
+    """Find the whole local part, else the longest wildcard that ends in a break character, else the shortest."""
+    key = b"!" + local.lower()  # ASCII only, as qmail's own
+    breaks = _cdb_get(handle, path, b"")
+    if breaks is None:
+        raise CommandExecutionError(f"{path} is damaged, and qmail defers all local mail with it. Run qmail-newu.")
+    exact = _cdb_get(handle, path, key + b"\0")
+    if exact is not None:
+        return exact, b""
+    for size in range(len(key), 0, -1):
+        if size > 1 and key[size - 1] not in breaks:
+            continue
+        found = _cdb_get(handle, path, key[:size])
+        if found is not None:
+            return found, local[size - 1 :]
+    return None
+
+
+def _number(digits):
+    """Read a number as qmail's scan_ulong does: the digits it begins with, and 0 where there are none."""
+    end = next((place for place, byte in enumerate(digits) if not 48 <= byte <= 57), len(digits))
+    return int(digits[:end] or b"0") & 0xFFFFFFFF
+
+
+def _getpw(local, root):
+    """Find the longest user name at the beginning of the local part; the user alias gets what is left."""
+    for size in range(len(local), -1, -1):
+        if size > LONGEST_NAME or (size < len(local) and local[size : size + 1] != BREAK):
+            continue
+        found = _passwd(local[:size].lower(), root)
+        if found and found["uid"] and _owns_home(found, root):
+            rest = local[size + 1 :]
+            return {**found, "dash": "-" if size < len(local) else "", "ext": _text(rest), "source": "passwd"}
+    alias = _passwd(b"alias", root)
+    if alias is None:
+        raise CommandExecutionError("There is no user alias, and qmail defers mail for unknown users without it.")
+    return {**alias, "dash": "-", "ext": _text(local), "source": "passwd"}
+
+
+def _owns_home(found, root):
+    try:
+        return os.stat(_below(root, found["home"])).st_uid == found["uid"]
+    except (OSError, ValueError):
+        return False
+
+
+def _passwd(name, root):
+    if root is None:
+        try:
+            entry = pwd.getpwnam(_text(name))
+        except (KeyError, ValueError):
+            return None
+        return {"user": entry.pw_name, "uid": entry.pw_uid, "gid": entry.pw_gid, "home": entry.pw_dir}
+    try:
+        with open(_below(root, "/etc/passwd"), "rb") as file:
+            entries = [line.rstrip(b"\n").split(b":") for line in file]
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot read passwd below {root}: {err.strerror}.") from err
+    for entry in entries:
+        if entry[0] == name and len(entry) > 5 and entry[2].isdigit() and entry[3].isdigit():
+            uid, gid = int(entry[2]), int(entry[3])
+            return {"user": _text(name), "uid": uid, "gid": gid, "home": _text(entry[5])}
+    return None
+
+
+def _below(root, path):
+    return path if root is None else os.path.join(root, path.lstrip("/"))
+
+
+def _text(raw):
+    return os.fsdecode(raw)

@@ -1,0 +1,313 @@
+"""
+Service directories: what daemontools, runit and s6 run, each through its own tools.
+
+The three work alike. A program of theirs (``supervise``, ``runsv``, ``s6-supervise``) works in the directory, starts
+``./run`` there, and starts it again whenever it has ended. A file ``down`` in the directory keeps it from the first.
+"""
+
+import fcntl
+import glob
+import os
+import re
+import sys
+import termios
+import time
+
+from salt.exceptions import CommandExecutionError
+
+# kind: (what runs the service, what tells its state, what starts it, what takes it down)
+KINDS = {
+    "daemontools": ("supervise", ["svstat"], ["svc", "-u"], ["svc", "-d"]),
+    "runit": ("runsv", ["sv", "status"], ["sv", "up"], ["sv", "down"]),
+    "s6": ("s6-supervise", ["s6-svstat"], ["s6-svc", "-u"], ["s6-svc", "-d"]),
+}
+PLACES = ("/service", "/etc/service", "/run/service", "/var/service")
+NAMES = ("qmail-send", "qmail-send.*", "send")  # the usual one; indimail's; QmailToaster's
+LOGS = ("log/main", "log")  # beside what log/run names
+TAIL = 8192  # bytes
+DEAF = 3  # seconds
+PAUSE = 0.01  # seconds between two looks
+
+_STATE = re.compile(r"(?:up|run:) \(pid ([0-9]+)|down[ :]|finish:")
+
+
+def runs(pid):
+    """
+    Return the service directory that a process is run from: a dict with ``kind`` and ``directory``, or ``None``.
+
+    pid
+        The process id; what supervises it may be its parent or further up.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_directory.runs 1234
+    """
+    kinds = {program: kind for kind, (program, *_) in KINDS.items()}
+    for distance, process in enumerate(__salt__["qmail_base_process.above"](pid)):
+        if process["name"] in kinds and process["directory"]:
+            # Further up it could also be what runs sshd, or Salt, and qmail-send was started by hand below that.
+            near = distance == 1 or "qmail" in _script(process["directory"], "run")
+            return {"kind": kinds[process["name"]], "directory": process["directory"]} if near else None
+    return None
+
+
+def directories(home="/var/qmail"):
+    """
+    List the service directories of qmail-send that there are in the usual places, each a dict as ``runs`` returns.
+
+    home
+        The qmail home directory.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_directory.directories
+    """
+    found = []
+    for pattern in patterns(home):
+        for path in sorted(glob.glob(pattern)):
+            real = os.path.realpath(path)  # /service is often a link, and so is what is in it
+            if kind(real) and not any(os.path.realpath(entry["directory"]) == real for entry in found):
+                found.append({"kind": kind(real), "directory": path})
+    return found
+
+
+def patterns(home="/var/qmail"):
+    """
+    List where ``directories`` looks, as shell patterns.
+
+    home
+        The qmail home directory.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_directory.patterns
+    """
+    places = (*PLACES, os.path.join(glob.escape(home), "supervise"))
+    return [os.path.join(place, name) for place in places for name in NAMES]
+
+
+def named(name):
+    """
+    List the paths that a service directory of this name has in the usual places.
+
+    name
+        The name, for example ``qmail-send``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_directory.named qmail-send
+    """
+    return [os.path.join(place, name) for place in PLACES]
+
+
+def kind(directory):
+    """
+    Tell by its files what supervises a directory, or last did: ``daemontools``, ``runit``, ``s6``, or ``None``.
+
+    directory
+        The service directory.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_directory.kind /service/qmail-send
+    """
+    if not os.path.exists(os.path.join(directory, "supervise/status")):
+        return None
+    if os.path.exists(os.path.join(directory, "supervise/stat")):
+        return "runit"
+    return "s6" if os.path.isdir(os.path.join(directory, "event")) else "daemontools"
+
+
+def status(kind, directory):
+    """
+    Return the state of a service directory: a dict with
+
+    - ``pid``: of what ``./run`` became; ``None`` where it is down;
+    - ``returns``: whether it is started again by itself when it has ended;
+    - ``alone``: ``True``, to take it down ends that process alone;
+    - ``down``: why it is down, or going there, on purpose; ``None`` where it is not;
+    - ``file``: the path of ``run``.
+
+    Raises CommandExecutionError where nothing supervises the directory, or the tool for it is missing.
+
+    kind
+        ``daemontools``, ``runit`` or ``s6``.
+
+    directory
+        The service directory.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_directory.status daemontools /service/qmail-send
+    """
+    words, state = _asked(kind, directory)
+    pid = int(state[1]) if state[1] else None
+    if pid and __salt__["qmail_base_process.ended"](pid):
+        pid = None  # supervise looks only once a second
+    down = None
+    if pid and "want down" in words:
+        down = f"{kind} was told to take {directory} down"
+    elif not pid and os.path.exists(os.path.join(directory, "down")):
+        down = f"there is a file {os.path.join(directory, 'down')}"
+    return {"pid": pid, "returns": down is None, "alone": True, "down": down, "file": os.path.join(directory, "run")}
+
+
+def told(kind, directory):
+    """
+    Return what a service was last told: see ``qmail_service_supervisor.told``.
+
+    What supervises it writes ``supervise/status`` anew whenever it is told something, and whenever the service starts
+    or ends.
+
+    Raises CommandExecutionError where nothing supervises the directory.
+
+    kind, directory
+        As for ``status``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_directory.told daemontools /service/qmail-send
+    """
+    words, state = _asked(kind, directory)
+    try:
+        found = os.stat(os.path.join(directory, "supervise/status"))
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot look at {err.filename}: {err.strerror}.") from err
+    is_up = state[1] is not None and "want down" not in words
+    return {"when": f"{found.st_ino} {found.st_mtime_ns}", "up": is_up or "want up" in words}
+
+
+def up(kind, directory, timeout=10):
+    """
+    Have a service started, and started again whenever it ends; one that runs goes on.
+
+    Raises CommandExecutionError where the tool for it fails or is missing.
+
+    kind, directory
+        As for ``status``.
+
+    timeout
+        Seconds to wait for the tool; it does not wait for the service.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_directory.up daemontools /service/qmail-send
+    """
+    _tell(kind, KINDS[kind][2], directory, timeout)
+
+
+def down(kind, directory, timeout=10):
+    """
+    Have a service ended (TERM), and not started again until it is told to, or until the next boot.
+
+    Raises CommandExecutionError where the tool for it fails or is missing.
+
+    kind, directory, timeout
+        As for ``up``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_directory.down daemontools /service/qmail-send
+    """
+    _tell(kind, KINDS[kind][3], directory, timeout)
+
+
+def log(kind, directory, lines=3):
+    """
+    Return the last lines that a service wrote, where its log is the usual one: a directory with a file ``current`` that
+    ``log/run`` names, or ``log/main``, or ``log``. Empty where there is none.
+
+    kind, directory
+        As for ``status``. The three write such logs alike.
+
+    lines
+        How many.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_directory.log daemontools /service/qmail-send
+    """
+    for place in (*_named(directory), *LOGS):
+        try:
+            with open(os.path.join(directory, place, "current"), "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+                return file.read().decode(errors="backslashreplace").splitlines()[-lines:]
+        except OSError:
+            continue
+    return []
+
+
+def _asked(kind, directory):
+    """Return what the tool of a supervisor says of a service, and the match that tells its process id."""
+    program, tell, *_ = KINDS[kind]
+    said = __salt__["qmail_service_tool.run"]([*tell, directory])["output"]
+    words = said.replace(f"{directory}: ", "", 1).partition("; ")[0]  # what follows is about the log
+    state = _STATE.match(words)
+    if not state:
+        raise CommandExecutionError(f"no {program} works there ({said})")
+    return words, state
+
+
+def _tell(kind, command, directory, timeout):
+    status(kind, directory)  # svc itself exits with 0 where nothing listens
+    __salt__["qmail_service_tool.must"]([*command, directory], timeout)
+    _wait_until_heard(directory)
+
+
+def _wait_until_heard(directory):
+    """
+    Wait until what was told has been read.
+
+    supervise sleeps for a second after each start. What it is told meanwhile lies in a FIFO, and would end a
+    qmail-send that was started in between.
+    """
+    try:
+        control = os.open(os.path.join(directory, "supervise/control"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        deadline = time.monotonic() + DEAF
+        while _waiting(control) and time.monotonic() < deadline:
+            time.sleep(PAUSE)
+    finally:
+        os.close(control)
+
+
+def _waiting(fifo):
+    """Return how many bytes wait in a FIFO; nothing is read."""
+    return int.from_bytes(fcntl.ioctl(fifo, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def _named(directory):
+    """Return the paths that log/run names, as in: exec multilog t /var/log/qmail."""
+    paths = (word.strip("\"';") for word in _script(directory, "log/run").split() if "/" in word)
+    # What log/run does, it does in the directory log.
+    return [os.path.join("log", path) for path in paths if "\0" not in path]
+
+
+def _script(directory, name):
+    try:
+        with open(os.path.join(directory, name), encoding="utf-8", errors="surrogateescape") as file:
+            return file.read(TAIL)
+    except OSError:
+        return ""

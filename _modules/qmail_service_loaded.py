@@ -1,0 +1,175 @@
+"""
+What the running qmail-send has read of its control files, as far as that can be known.
+
+After a restart that worked it is known for certain, and written down: which process, and which values. Clocks play no
+part in that. The record lies beside what ``qmail_file`` keeps, under the path of ``sendmutex``, and holds for that one
+process. Of any other, its start is compared with the newest change of the files.
+"""
+
+import contextlib
+import json
+import os
+
+from salt.exceptions import CommandExecutionError
+
+READ = ("doublebounceto", "doublebouncehost")
+
+
+def current(pid, home="/var/qmail", control=None, queue=None):
+    """
+    Tell whether a qmail-send has read the control files as they are now; ``None`` where it does not run any more.
+
+    By the record, one that was told to end has not: it starts nothing new. By the clock, a file may have changed
+    within the tick in which the process started.
+
+    pid
+        The process id of qmail-send.
+
+    home
+        The qmail home directory.
+
+    control, queue
+        The directories of the control files and of the queue; ``None`` for those in the home directory.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_loaded.current 1234
+    """
+    record = recall(home, queue)
+    if record and record["process"] == __salt__["qmail_base_process.identity"](pid):
+        return record["values"] == values(home, control)
+    since = __salt__["qmail_base_process.since"](pid)
+    return None if since is None else since + __salt__["qmail_base_process.tick"]() >= _changed(home, control)
+
+
+def values(home="/var/qmail", control=None):
+    """
+    Return what the control files say that qmail-send reads at no other time than its start, by their names.
+
+    home, control
+        As for ``current``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_loaded.values
+    """
+    return {name: __salt__["qmail_control.value"](name, home, control)["value"] for name in READ}
+
+
+def recall(home="/var/qmail", queue=None):
+    """
+    Return what was last written down for a queue: a dict with ``process``, ``values`` and ``by``; ``{}`` where nothing
+    was.
+
+    ``process`` is as ``qmail_base_process.identity`` tells it, ``values`` what it has read; ``None`` for a process that
+    was told to end, and that nobody else starts again. ``by`` is the provider and the name that it was restarted by.
+
+    home, queue
+        As for ``qmail_base_process.find``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_loaded.recall
+    """
+    try:
+        with open(os.path.join(directory(home, queue), "loaded"), encoding="utf-8") as file:
+            record = json.load(file)
+    except (OSError, ValueError):
+        return {}  # without a record, clocks decide
+    known = isinstance(record, dict) and {"process", "values"} <= set(record) <= {"process", "values", "by"}
+    return {"by": None, **record} if known else {}  # an older one does not tell by what
+
+
+def expected(home="/var/qmail", queue=None):
+    """
+    Return the id of the process that was last written down, if it is still there; ``None`` otherwise.
+
+    home, queue
+        As for ``qmail_base_process.find``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_loaded.expected
+    """
+    process = str(recall(home, queue).get("process"))
+    pid = process.split()[1] if process.count(" ") == 2 else ""
+    known = pid.isdecimal() and __salt__["qmail_base_process.identity"](pid) == process
+    return int(pid) if known else None
+
+
+def remember(process, values, home="/var/qmail", queue=None, by=None):
+    """
+    Write down what a process has loaded; ``None`` for the process means that nothing is known any more.
+
+    Raises CommandExecutionError where that cannot be written.
+
+    process
+        As ``qmail_base_process.identity`` tells it.
+
+    values
+        What it has read, as ``values`` returns it; ``None`` for a process that was told to end.
+
+    home, queue
+        As for ``qmail_base_process.find``.
+
+    by
+        A list of the provider and the name by which it was restarted: these are right, as long as it runs.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_loaded.remember None None
+    """
+    where = os.path.join(directory(home, queue, make=True), "loaded")
+    try:
+        if process is None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(where)
+            return
+        handle = os.open(f"{where}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(handle, "w", encoding="utf-8") as file:
+            json.dump({"process": process, "values": values, "by": by}, file)
+        os.rename(f"{where}.new", where)
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot write {where}: {__salt__['qmail_base_refusal.told'](err)}") from err
+
+
+def directory(home="/var/qmail", queue=None, make=False):
+    """
+    Return the directory of the record.
+
+    Raises CommandExecutionError where it cannot be made.
+
+    home, queue
+        As for ``qmail_base_process.find``.
+
+    make
+        Make it where it is missing, open to nobody else.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_loaded.directory
+    """
+    return __salt__["qmail_file_kept.directory"](
+        os.path.realpath(__salt__["qmail_base_process.mutex"](home, queue)), make
+    )
+
+
+def _changed(home, control):
+    """Return when the newest of the files changed that say where double bounces go."""
+    names = [*READ]
+    if __salt__["qmail_control.value"]("doublebouncehost", home, control)["source"] != "file":
+        names.append("me")  # stands in for the missing one
+    paths = (__salt__["qmail_control.path"](name, home, control) for name in names)
+    return max(__salt__["qmail_file.changed"](path) or 0 for path in paths)

@@ -1,0 +1,101 @@
+"""
+Programs that start qmail-send and are done: init scripts, and qmailctl.
+
+Nobody watches such a qmail-send: when it has ended, it is started again only if somebody does. Salt's own module
+``service`` tells which scripts are enabled, and drives the other kinds that it knows (upstart, rc.d). Scripts are
+run here: ``service.start`` waits as long as anything holds the script's output open, and splogger does that.
+"""
+
+import os
+
+from salt.exceptions import CommandExecutionError
+
+NOTHING = {"pid": None, "returns": False, "alone": False, "down": None, "file": None}
+INIT = ("/etc/init.d", "/etc/rc.d/init.d", "/etc/rc.d")
+
+
+def status(kind, name):
+    """
+    Return what is known of a script: a dict with
+
+    - ``pid``: ``None``, it does not tell;
+    - ``returns``: ``False``, nobody starts qmail-send again when it has ended;
+    - ``alone``: ``False``, what it ends beside qmail-send is not known;
+    - ``down``: why a qmail-send that does not run is down on purpose; ``None`` where it is not;
+    - ``file``: the path of the script.
+
+    Raises CommandExecutionError where there is no such script.
+
+    kind
+        ``sysv`` or ``qmailctl``.
+
+    name
+        The name of the init script, or the path of qmailctl.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_script.status sysv qmail
+    """
+    if kind == "qmailctl":
+        if not (os.path.isfile(name) and os.access(name, os.X_OK)):
+            raise CommandExecutionError(f"there is no program {name}")
+        return {**NOTHING, "file": name}
+    path = _path(name)
+    if not path and not ("service.available" in __salt__ and __salt__["service.available"](name)):
+        raise CommandExecutionError(f"there is no init script {name}")
+    disabled = "service.disabled" in __salt__ and __salt__["service.disabled"](name)
+    return {**NOTHING, "down": f"the init script {name} is disabled" if disabled else None, "file": path}
+
+
+def up(kind, name, timeout=60):
+    """
+    Have a script start qmail-send.
+
+    Raises CommandExecutionError where it says that it failed.
+
+    kind, name
+        As for ``status``.
+
+    timeout
+        Seconds to wait for the script. It is left to finish by itself after that.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_script.up sysv qmail
+    """
+    _do("start", kind, name, timeout)
+
+
+def down(kind, name, timeout=60):
+    """
+    Have a script stop qmail-send.
+
+    Raises CommandExecutionError where it says that it failed.
+
+    kind, name, timeout
+        As for ``up``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_script.down sysv qmail
+    """
+    _do("stop", kind, name, timeout)
+
+
+def _do(verb, kind, name, timeout):
+    path = name if kind == "qmailctl" else _path(name)
+    if path:
+        __salt__["qmail_service_tool.must"]([path, verb], timeout, leaves=True)
+    elif not __salt__[f"service.{verb}"](name):
+        raise CommandExecutionError(f"The service {name} did not {verb}; its own log tells why.")
+
+
+def _path(name):
+    paths = (os.path.join(place, name) for place in INIT)
+    return next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), None)

@@ -1,0 +1,241 @@
+"""
+Whether qmail-send could start: it reads its control files as a user of its own, and dies where it may not.
+
+One that runs has read them already; only its next start shows what has happened to them since. A missing file is fine
+(qmail-control(5)), anything else that keeps it from reading one is not (qmail-send.c, ``getcontrols``).
+"""
+
+import contextlib
+import os
+import re
+import shlex
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+# What every qmail-send reads; what else a fork reads, it tells itself.
+READ = (
+    "me",
+    "queuelifetime",
+    "concurrencylocal",
+    "concurrencyremote",
+    "envnoathost",
+    "bouncefrom",
+    "bouncehost",
+    "doublebouncehost",
+    "doublebounceto",
+    "locals",
+    "percenthack",
+    "virtualdomains",
+)
+NAMED = re.compile(rb"\0control/([a-z0-9_-]{1,40})\0")  # as the compiler puts it into the program
+# In front of a line: multilog's stamp, or syslog's with the name and process that follow it.
+STAMP = re.compile(r"^(?:@[0-9a-f]{24} |.*?(?=(?:alert|status|warning): ))")
+LONGEST = 200  # characters of a line of a log that are told
+TAIL = 65536  # bytes
+IDS = re.compile(r"^(?:Uid|Gid):\t\d+\t(\d+)|^Groups:\t?([ \d]*)$", re.MULTILINE)
+USER = "qmails"
+
+
+def unreadable(home="/var/qmail", control=None, queue=None):
+    """
+    List what keeps qmail-send from reading its control files when it starts the next time.
+
+    Returns a list of dicts, empty where nothing does: ``path`` (the file, or the directory on the way to it),
+    ``trouble`` (a sentence that names it) and ``remedy`` (a command). ``None`` where nobody can tell, because it is not
+    known which user qmail-send runs as: that of the running one, else the owner of ``queue/info``, else ``qmails``.
+
+    Raises CommandExecutionError where this process itself may not look.
+
+    home
+        The qmail home directory.
+
+    control, queue
+        The directories of the control files and of the queue; ``None`` for those in the home directory.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_startup.unreadable
+    """
+    user = _user(home, queue or os.path.join(home, "queue"))
+    if user is None:
+        return None
+    directory = os.path.dirname(__salt__["qmail_control.path"]("me", home, control))
+    closed = _closed(directory, user)
+    if closed:
+        return [closed]
+    paths = {name: __salt__["qmail_control.path"](name, home, control) for name in (*READ, *_named(home))}
+    found = list(filter(None, (_trouble(path, user) for path in paths.values())))
+    if not found and not os.path.exists(paths["me"]) and not os.path.exists(paths["locals"]):
+        trouble = (
+            f"There is neither {paths['me']} nor {paths['locals']}: without one of them qmail-send does not start."
+        )
+        found = [{"path": paths["me"], "trouble": trouble, "remedy": f"hostname -f > {shlex.quote(paths['me'])}"}]
+    return found
+
+
+def last_words(home="/var/qmail", queue=None, provider="auto", name="auto", log="auto"):
+    """
+    Return what qmail-send's log ends with: a list of up to three lines, none twice; empty where that cannot be told.
+
+    What supervises qmail-send knows its log; where it keeps none, a log file that is named is looked into.
+
+    home, queue, provider, name
+        What runs qmail-send: see ``qmail_service_supervisor.find``.
+
+    log
+        The setting ``qmail:log``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_startup.last_words
+    """
+    said = []
+    with contextlib.suppress(CommandExecutionError):
+        found = __salt__["qmail_service_supervisor.find"](home, queue, provider, name)
+        said = __salt__["qmail_service_supervisor.log"](found["provider"], found["name"])
+    if not said and log.startswith("/"):
+        said = [line for line in _tail(log) if "status: " in line or "alert: " in line]
+    # One that is started every second says the same every second.
+    return list(dict.fromkeys(STAMP.sub("", line)[-LONGEST:] for line in said[-3:]))
+
+
+def check(home="/var/qmail", control=None, queue=None):
+    """
+    Refuse to end a qmail-send that could not start again: it runs, and mail is delivered.
+
+    Raises CommandExecutionError that tells each file that it could not read, and what mends that.
+
+    home, control, queue
+        As for ``unreadable``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_startup.check
+    """
+    told = obstacles(home, control, queue)
+    if told:
+        raise CommandExecutionError(f"qmail-send is left running, since it could not start again. {told}")
+
+
+def obstacles(home="/var/qmail", control=None, queue=None):
+    """
+    Say in sentences what ``unreadable`` lists, each with what mends it; an empty text where there is nothing.
+
+    Raises what ``unreadable`` raises.
+
+    home, control, queue
+        As for ``unreadable``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_startup.obstacles
+    """
+    found = unreadable(home, control, queue) or ()
+    return " ".join(f"{one['trouble']} Mend it: {one['remedy']}" for one in found)
+
+
+def _user(home, queue):
+    """Return the user id and the groups that qmail-send runs with."""
+    return _of_the_running(home, queue) or _of_the_queue(queue) or _of_passwd()
+
+
+def _of_the_running(home, queue):
+    try:
+        pid = __salt__["qmail_base_process.find"](home, queue)
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            found = IDS.findall(file.read())
+    except (CommandExecutionError, OSError):
+        return None
+    if len(found) != 3:
+        return None
+    (uid, _), (gid, _), (_, groups) = found
+    return int(uid), [int(gid), *map(int, groups.split())]
+
+
+def _of_the_queue(queue):
+    try:
+        found = os.stat(os.path.join(queue, "info"))
+    except OSError:
+        return None
+    return (found.st_uid, [found.st_gid]) if found.st_uid else None
+
+
+def _of_passwd():
+    try:
+        found = __salt__["qmail_base_access.identity"](USER)
+    except SaltInvocationError:
+        return None
+    return found["uid"], [found["gid"]]
+
+
+def _named(home):
+    """Name what this very qmail-send says that it reads."""
+    try:
+        with open(os.path.join(home, "bin/qmail-send"), "rb") as file:
+            return [name.decode() for name in NAMED.findall(file.read().replace(b"\0", b"\0\0"))]
+    except OSError:
+        return []
+
+
+def _closed(directory, user):
+    """Tell of the first directory on the way that the user cannot enter."""
+    parts = os.path.realpath(directory).split("/")
+    for number in range(1, len(parts)):
+        path = "/".join(parts[: number + 1])
+        found = _look(path, user, "search")
+        if found["error"] == "EACCES":
+            return {
+                "path": path,
+                "trouble": f"qmail-send cannot read its control files: {_what(found)}.",
+                "remedy": f"chmod a+x {shlex.quote(path)}",
+            }
+    return None
+
+
+def _trouble(path, user):
+    found = _look(path, user, "read")
+    if found["error"] == "ENOENT" or (not found["error"] and found["kind"] != "directory"):
+        return None
+    quoted = shlex.quote(path)
+    if found["error"] == "EACCES":
+        return {"path": path, "trouble": f"{_cannot(path)}: {_what(found)}.", "remedy": f"chmod 644 {quoted}"}
+    what = _what(found) if found["error"] else f"{path} is a directory"
+    return {
+        "path": path,
+        "trouble": f"{_cannot(path)}: {what}.",
+        "remedy": f"mv {quoted} {shlex.quote(path + '.away')}",
+    }
+
+
+def _cannot(path):
+    return f"qmail-send cannot read {path}"
+
+
+def _what(found):
+    return found["trouble"].partition(";")[0]
+
+
+def _look(path, user, want):
+    """Return what the user meets at a path by the group that gets furthest."""
+    uid, gids = user
+    found = [__salt__["qmail_base_access.lookup"](path, uid, gid, want=want) for gid in dict.fromkeys(gids)]
+    return next((one for one in found if not one["error"]), found[0])
+
+
+def _tail(log):
+    """Return the last lines of a log file, or of what is newest in a multilog directory."""
+    path = os.path.join(log, "current") if os.path.isdir(log) else log
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+            return file.read().decode(errors="backslashreplace").splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,248 @@
+"""
+What starts and restarts qmail-send on this machine: one place for each of the ways that are in the field.
+
+``find`` tells the one that is here. Nothing is guessed about a qmail-send that runs: its service directory is known by
+the process that works there, its unit by its control group. Whether a restart worked is no business of this module:
+``qmail_service`` looks at the process.
+"""
+
+import os
+import shutil
+import time
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+HOME = "/var/qmail"
+PILLAR = "qmail_doublebounce:service"
+TREES = ("daemontools", "runit", "s6")
+PROVIDERS = ("service", *TREES, "qmailctl")  # as in pillar; service is systemd or sysv, whichever runs the system
+SCRIPTS = ("qmail-send", "qmail")
+TOLD = ("pid", "returns", "alone", "down")
+LARGEST = 1 << 16  # bytes of a script that are looked through
+LATE = 3  # seconds
+PAUSE = 0.02  # seconds between two looks
+
+
+def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
+    """
+    Return what runs qmail-send here, or would where none runs: a dict with
+
+    - ``provider``: ``daemontools``, ``runit``, ``s6``, ``systemd``, ``sysv`` or ``qmailctl``;
+    - ``name``: the service directory, unit, init script, or path of qmailctl;
+    - ``pid``: the process that it runs, qmail-send or a script that waits for it; ``None`` where it does not tell;
+    - ``returns``: whether it starts qmail-send again by itself when that has ended;
+    - ``alone``: whether taking it down ends qmail-send alone, and none of its deliveries;
+    - ``down``: why qmail-send is down, or going there, on purpose; ``None`` where it is not.
+
+    Raises SaltInvocationError for an unknown provider, CommandExecutionError where none is found, or where the one
+    that is named does not run the qmail-send of this queue; it lists what was looked for.
+
+    home, queue
+        The qmail home directory, and the queue; ``None`` for ``queue`` in the home directory.
+
+    provider
+        ``daemontools``, ``runit``, ``s6``, ``service`` (systemd and init scripts), ``qmailctl``, or ``auto``.
+
+    name
+        The service directory (its path, or its name in one of the usual places), unit or init script, or the path of
+        qmailctl; ``auto`` for the one that runs qmail-send, and where none runs for those of the field.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_supervisor.find
+    """
+    __salt__["qmail_base_check.arguments"](home=home, queue=queue, provider=provider, name=name)
+    if provider not in ("auto", *PROVIDERS):
+        raise SaltInvocationError(f"{PILLAR}:provider {provider!r} is none of auto, {', '.join(PROVIDERS)}.")
+    pid = __salt__["qmail_base_process.find"](home, queue) if __salt__["qmail_base_process.shown"]() else None
+    looked = []
+    for kind, candidate in _usual(provider, home, pid) if name == "auto" else _named(provider, name):
+        try:
+            found = _status(kind, candidate, pid)
+            _check(kind, candidate, found, pid, home, named=name != "auto")
+        except CommandExecutionError as err:
+            looked.append(f"{kind} {candidate}: {str(err).rstrip('.')}")
+            continue
+        if pid and not found["pid"]:
+            found["down"] = None  # what runs is not down, however it was started
+        if pid and kind not in TREES and __salt__["qmail_service_directory.runs"](pid):
+            found["returns"] = True  # by what stands between: a qmailctl, say, that speaks to daemontools
+        return {"provider": kind, "name": candidate, **{key: found[key] for key in TOLD}}
+    if pid and __salt__["qmail_base_process.find"](home, queue) != pid:
+        return find(home, queue, provider, name)  # it ended while we looked
+    if provider in ("auto", *TREES) and name == "auto" and not pid:
+        looked.append(f"service directories {', '.join(__salt__['qmail_service_directory.patterns'](home))}")
+    raise CommandExecutionError(
+        f"Nothing was found that runs qmail-send{f' (process {pid})' if pid else ''} with {PILLAR}:provider {provider} "
+        f"and {PILLAR}:name {name}. Looked for: {'; '.join(looked) or f'what runs it, which is not {provider}'}. "
+        f"{_remedy(home, queue, provider, name)}"
+    )
+
+
+def start(provider, name, timeout=60):
+    """
+    Tell what runs qmail-send to start it, and return whether that was due: systemd may just be starting it by itself.
+    Nobody waits here for that to happen.
+
+    Raises CommandExecutionError where the command for it fails or is missing.
+
+    provider, name
+        As ``find`` returns them.
+
+    timeout
+        Seconds to wait for the command. It is left to finish by itself after that.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_supervisor.start daemontools /service/qmail-send
+    """
+    return _call("up", provider, name, timeout) is not False
+
+
+def stop(provider, name, timeout=60):
+    """
+    Tell what runs qmail-send to end it, and not to start it again. Nobody waits here for that to happen.
+
+    Raises CommandExecutionError where the command for it fails or is missing.
+
+    provider, name, timeout
+        As for ``start``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_supervisor.stop daemontools /service/qmail-send
+    """
+    _call("down", provider, name, timeout)
+
+
+def told(provider, name):
+    """
+    Return what was last told to what runs qmail-send: a dict with ``when``, a text that is another one after each time
+    that anybody tells it anything, and ``up``, whether it was told to run it. ``None`` where it keeps no account.
+
+    Service directories do; systemd, scripts and qmailctl forget what they are told.
+
+    provider, name
+        As ``find`` returns them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_supervisor.told daemontools /service/qmail-send
+    """
+    return __salt__["qmail_service_directory.told"](provider, name) if provider in TREES else None
+
+
+def log(provider, name, lines=3):
+    """
+    Return the last lines of qmail-send's log, where what runs it keeps one; an empty list where that is not known.
+
+    provider, name
+        As ``find`` returns them.
+
+    lines
+        How many.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_supervisor.log daemontools /service/qmail-send
+    """
+    return [] if provider in ("sysv", "qmailctl") else _call("log", provider, name, lines)
+
+
+def _status(kind, name, pid):
+    """
+    Return the state of what may run qmail-send.
+
+    What supervises a service directory writes down whom it has started a moment after the start, and where the disk is
+    slow that is long after qmail-send runs.
+    """
+    found = _call("status", kind, name)
+    if pid and kind in TREES and not found["pid"] and _is_started_in(name, pid):
+        deadline = time.monotonic() + LATE
+        while not found["pid"] and time.monotonic() < deadline:
+            time.sleep(PAUSE)
+            found = _call("status", kind, name)
+    return found
+
+
+def _is_started_in(directory, pid):
+    tree = __salt__["qmail_service_directory.runs"](pid)
+    return bool(tree) and tree["directory"] == os.path.realpath(directory)
+
+
+def _call(function, kind, name, *arguments):
+    if kind == "systemd":
+        return __salt__[f"qmail_service_systemd.{function}"](name, *arguments)
+    module = "qmail_service_directory" if kind in TREES else "qmail_service_script"
+    return __salt__[f"{module}.{function}"](kind, name, *arguments)
+
+
+def _remedy(home, queue, provider, name):
+    """Say what runs qmail-send here, where something else was asked for."""
+    if (provider, name) != ("auto", "auto"):
+        try:
+            found = find(home, queue)
+            kind = "service" if found["provider"] in ("systemd", "sysv") else found["provider"]
+            return f"Here it is {kind}, {found['name']}: set them to these, or to auto."
+        except CommandExecutionError:
+            pass
+    return f"Set {PILLAR}:provider and {PILLAR}:name to what starts it here."
+
+
+def _usual(provider, home, pid):
+    """List the kind and name of what may run qmail-send here."""
+    tree = __salt__["qmail_service_directory.runs"](pid) if pid else None
+    if tree and provider in ("auto", *TREES):
+        return [(tree["kind"], tree["directory"])] if provider in ("auto", tree["kind"]) else []
+    trees = [] if pid else __salt__["qmail_service_directory.directories"](home)
+    found = [(entry["kind"], entry["directory"]) for entry in trees if provider in ("auto", entry["kind"])]
+    # A qmailctl comes before init scripts: one of these named qmail is often a link to it.
+    if provider in ("auto", "service") and __salt__["qmail_service_systemd.booted"]():
+        found += [("systemd", unit) for unit in __salt__["qmail_service_systemd.units"]()]
+    if provider in ("auto", "qmailctl"):
+        found += [("qmailctl", f"{home}/bin/qmailctl"), ("qmailctl", shutil.which("qmailctl") or "/usr/bin/qmailctl")]
+    if provider in ("auto", "service") and not __salt__["qmail_service_systemd.booted"]():
+        found += [("sysv", script) for script in SCRIPTS]
+    return found
+
+
+def _named(provider, name):
+    """List the kind and name of what is named; where only the name is given, by what lies there."""
+    if provider == "auto":
+        provider = (__salt__["qmail_service_directory.kind"](name) or "qmailctl") if name.startswith("/") else "service"
+    if provider in TREES and not name.startswith("/"):
+        return [(provider, path) for path in __salt__["qmail_service_directory.named"](name)]
+    if provider == "service":
+        return [("systemd" if __salt__["qmail_service_systemd.booted"]() else "sysv", name)]
+    return [(provider, name)]
+
+
+def _check(kind, name, found, pid, home, named):
+    """Refuse what does not run this qmail-send; what starts another one must not be touched."""
+    if pid and kind not in ("sysv", "qmailctl"):
+        above = {process["pid"] for process in __salt__["qmail_base_process.above"](pid)}
+        if found["pid"] not in above and not (kind == "systemd" and __salt__["qmail_service_systemd.holds"](name, pid)):
+            raise CommandExecutionError(f"it runs process {found['pid']}, and qmail-send is {pid}")
+    elif not named and home != HOME and not _tells_of(home, found["file"]):
+        raise CommandExecutionError(f"it is not for the qmail in {home}")
+
+
+def _tells_of(home, path):
+    """Tell whether a script or unit belongs to a home: it lies there, or names it."""
+    if not path or path.startswith(f"{home}/"):
+        return bool(path)
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return home in file.read(LARGEST)
+    except OSError:
+        return False

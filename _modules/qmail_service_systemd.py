@@ -1,0 +1,206 @@
+"""
+The systemd unit of qmail-send.
+"""
+
+import os
+import time
+
+from salt.exceptions import CommandExecutionError
+
+BOOTED = "/run/systemd/system"  # there exactly when systemd is process 1: sd_booted(3)
+UNITS = ("qmail-send", "notqmail", "qmail")
+# qmail-send ends with exit 0 when it is told to. So Restart=on-failure and the like do not bring it back.
+RETURNS = ("always", "on-success")
+OFF = ("disabled", "masked", "masked-runtime")
+YOUNG = 3  # seconds: a qmail-send that comes up at all has come up by then
+PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "MainPID", "Restart", "FragmentPath", "SourcePath")
+
+
+def booted():
+    """
+    Tell whether systemd runs this system; it may also be merely installed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_systemd.booted
+    """
+    return os.path.isdir(BOOTED)
+
+
+def units():
+    """
+    List the names that units of qmail-send have in the field.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_systemd.units
+    """
+    return list(UNITS)
+
+
+def holds(name, pid):
+    """
+    Tell whether a process belongs to a unit.
+
+    name
+        The unit.
+
+    pid
+        The process id.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_systemd.holds qmail-send 1234
+    """
+    return __salt__["qmail_base_process.unit"](pid) == full(name)
+
+
+def status(name):
+    """
+    Return the state of a unit: a dict with
+
+    - ``pid``: of its main process; ``None`` where it has none;
+    - ``returns``: whether systemd starts it again by itself when qmail-send has ended;
+    - ``alone``: ``False``, to take it down also ends what qmail-send has in flight, unless the unit says otherwise;
+    - ``down``: why it is down, or going there, on purpose; ``None`` where it is not;
+    - ``file``: the path of the unit.
+
+    Raises CommandExecutionError where there is no such unit, or no systemctl.
+
+    name
+        The unit; without a suffix it is a service.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_systemd.status qmail-send
+    """
+    unit = _shown(name)
+    if unit.get("LoadState") not in ("loaded", "masked"):
+        raise CommandExecutionError(f"systemd has no unit {full(name)} ({unit.get('LoadState')}).")
+    down = _down(full(name), unit)
+    return {
+        "pid": int(unit.get("MainPID") or 0) or None,
+        "returns": unit.get("Restart") in RETURNS and down is None,
+        "alone": False,
+        "down": down,
+        "file": unit.get("SourcePath") or unit.get("FragmentPath") or None,
+    }
+
+
+def up(name, timeout=10):
+    """
+    Start a unit in which qmail-send does not run, whatever state its last run has left it in; return whether it was
+    told to.
+
+    One that systemd itself has started a moment ago is left to come up: to start it again would end it, and with it
+    the deliveries that it may have begun.
+
+    Raises CommandExecutionError where systemctl says that it failed.
+
+    name
+        The unit.
+
+    timeout
+        Seconds to wait for systemctl. It is left to finish by itself after that.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_systemd.up qmail-send
+    """
+    unit = _shown(name)
+    active = unit.get("ActiveState") in ("active", "reloading")
+    if active and _is_young(int(unit.get("MainPID") or 0)):
+        return False
+    # One that failed too often is not started for a while, unless its failures are forgotten.
+    __salt__["qmail_service_tool.run"](["systemctl", "reset-failed", full(name)])
+    # systemd may take a unit for active whose qmail-send has ended (RemainAfterExit, forking, a script that goes on).
+    __salt__["qmail_service_tool.must"](["systemctl", "restart" if active else "start", full(name)], timeout)
+    return True
+
+
+def down(name, timeout=10):
+    """
+    Stop a unit, and have it stay down until the next boot.
+
+    With ``KillMode=control-group``, systemd's default, this ends deliveries halfway, and they are made again later.
+
+    Raises CommandExecutionError where systemctl says that it failed.
+
+    name, timeout
+        As for ``up``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_systemd.down qmail-send
+    """
+    __salt__["qmail_service_tool.must"](["systemctl", "stop", full(name)], timeout)
+
+
+def log(name, lines=3):
+    """
+    Return the last lines of a unit in the journal; empty where it has none.
+
+    name
+        The unit.
+
+    lines
+        How many.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_systemd.log qmail-send
+    """
+    command = ["journalctl", "--unit", full(name), "--lines", str(lines), "--output", "cat", "--no-pager", "--quiet"]
+    try:
+        return __salt__["qmail_service_tool.must"](command).splitlines()[-lines:]
+    except CommandExecutionError:
+        return []  # asked for to explain another failure, which must not be lost for this
+
+
+def full(name):
+    """
+    Return the whole name of a unit: without a suffix it is a service.
+
+    name
+        The unit.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_systemd.full qmail-send
+    """
+    return name if "." in name else f"{name}.service"
+
+
+def _shown(name):
+    asked = [f"--property={wanted}" for wanted in PROPERTIES]
+    said = __salt__["qmail_service_tool.must"](["systemctl", "show", *asked, full(name)])
+    return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+
+
+def _is_young(pid):
+    since = __salt__["qmail_base_process.since"](pid) if pid else None
+    return since is not None and time.time() - since < YOUNG
+
+
+def _down(name, unit):
+    if unit.get("ActiveState") == "deactivating":
+        return f"systemd is stopping {name}"
+    if unit.get("ActiveState") in ("inactive", "failed") and unit.get("UnitFileState") in OFF:
+        return f"the unit {name} is {unit['UnitFileState']}"
+    return None

@@ -1,0 +1,170 @@
+"""
+Run the tools of supervisors: svc, sv, s6-svc, systemctl, qmailctl.
+"""
+
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+
+from salt.exceptions import CommandExecutionError
+
+# Where such tools are, beside PATH: a minion's PATH seldom has the places that daemontools installs to.
+PLACES = (
+    "/command",
+    "/usr/local/bin",
+    "/usr/local/sbin",
+    "/package/admin/daemontools/command",
+    "/package/admin/s6/command",
+)
+LONGEST = 4000  # bytes of output that are worth reading
+BLOCK = 65536
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - nothing has a name there
+PAUSE = 0.05  # seconds between two looks, at the most
+
+
+def which(name):
+    """
+    Return the path of a tool, from PATH or from where such tools usually are.
+
+    Raises CommandExecutionError where it is missing.
+
+    name
+        The tool, for example ``svstat``; a path stands for itself.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_tool.which svstat
+    """
+    places = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    found = shutil.which(name, path=os.pathsep.join([*places, *PLACES]))
+    if found is None:
+        raise CommandExecutionError(
+            f"{name} was not found, in PATH ({':'.join(places)}) and in {', '.join(PLACES)}. Install it, or add its "
+            "place to the PATH of the Salt minion."
+        )
+    return found
+
+
+def run(command, timeout=10, leaves=False):
+    """
+    Run a command, and return a dict with ``exit`` (its exit status) and ``output`` (of both kinds, one text).
+
+    One that takes longer than the timeout is left to finish, since stopped halfway it could leave qmail down; ``exit``
+    is ``None`` then.
+
+    Raises CommandExecutionError where it cannot be run at all.
+
+    command
+        The tool and its arguments, a list.
+
+    timeout
+        Seconds to wait for the command.
+
+    leaves
+        Whether it leaves something running, as a script does that starts qmail: that keeps the command's output.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_tool.run '[svstat, /service/qmail-send]'
+    """
+    command = [which(command[0]), *command[1:]]
+    deadline = time.monotonic() + timeout
+    exit_status, said = (_into_a_file if leaves else _through_a_pipe)(command, deadline)
+    return {"exit": exit_status, "output": said.decode(errors="backslashreplace").strip()}
+
+
+def must(command, timeout=10, leaves=False):
+    """
+    Run a command as ``run`` does, and return its output.
+
+    Raises CommandExecutionError where it exits with anything but 0, with what it said.
+
+    command, timeout, leaves
+        As for ``run``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_tool.must '[svc, -u, /service/qmail-send]'
+    """
+    done = run(command, timeout, leaves)
+    if done["exit"]:
+        raise CommandExecutionError(f"{' '.join(command)} failed with exit {done['exit']}: {done['output']}")
+    return done["output"]
+
+
+def _through_a_pipe(command, deadline):
+    """Run what leaves nothing behind; no disk is needed for that, which may be full just when qmail is down."""
+    reading, writing = os.pipe()
+    try:
+        try:
+            process = _started(command, writing)
+        finally:
+            os.close(writing)
+        return _read(process, reading, deadline)
+    finally:
+        os.close(reading)
+
+
+def _read(process, reading, deadline):
+    """Return how a process exited, and what it said until then."""
+    said = b""
+    while time.monotonic() < deadline:
+        ended = process.poll() is not None
+        if select.select([reading], [], [], 0 if ended else PAUSE)[0]:
+            part = os.read(reading, BLOCK)
+            said = (said + part)[:LONGEST]
+            if part:
+                continue
+            _wait(process, deadline)
+            break
+        if ended:
+            break  # something that it has started holds the pipe open
+    return process.poll(), said
+
+
+def _into_a_file(command, deadline):
+    """Run what leaves something running: with a pipe, that would be killed at the first word it says later."""
+    with _file() as output:
+        process = _started(command, output.fileno())
+        _wait(process, deadline)
+        # Not seek: what still runs writes at the same place.
+        return process.poll(), os.pread(output.fileno(), LONGEST, 0).partition(b"\0")[0]
+
+
+def _file():
+    """Return a file with room for what is worth reading; where no disk has any, what is said is lost."""
+    for place in (None, SHARED_MEMORY):
+        file = None
+        try:
+            file = tempfile.TemporaryFile(dir=place)  # noqa: SIM115 - the caller closes it
+            os.posix_fallocate(file.fileno(), 0, LONGEST)
+            return file
+        except OSError:
+            if file:
+                file.close()
+    return open(os.devnull, "r+b", buffering=0)
+
+
+def _started(command, output):
+    try:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot run {' '.join(command)}: {err.strerror}.") from err
+
+
+def _wait(process, deadline):
+    pause = 0.001
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(pause * 2, PAUSE)
