@@ -16,8 +16,8 @@ def arguments(**given):
 
     ``timeout`` and ``settle`` are seconds, ``older_than`` is too, or ``None``; ``test``, ``single``, ``always``,
     ``start`` and ``strict`` are flags; ``home`` and ``path`` are absolute paths, ``control``, ``queue`` and ``root``
-    too, or ``None``; ``log`` is text, or ``None``; ``limit`` is a whole number, or ``None``; ``name``, ``provider``
-    and ``address`` are text.
+    too, or ``None``; ``log`` is text, or ``None``; ``limit`` is a whole number, or ``None``; ``name``, ``provider``,
+    ``address`` and ``token`` are text.
 
     Raises SaltInvocationError that tells all that are none, each with what is allowed.
 
@@ -90,4 +90,5 @@ _RULES = {
     "name": _TEXT,
     "provider": _TEXT,
     "address": _TEXT,
+    "token": _TEXT,
 }

@@ -84,24 +84,6 @@ def settings(
     return found
 
 
-def split(address):
-    """
-    Split an address into what qmail wants in its two control files; see ``qmail_mailbox_sink.split``.
-
-    Returns a dict with ``local`` (for ``doublebounceto``) and ``host`` (for ``doublebouncehost``).
-
-    address
-        The whole address, for example ``doublebounce@example.com``.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_doublebounce.split doublebounce@example.com
-    """
-    return __salt__["qmail_mailbox_sink.split"](address)
-
-
 def status(pillar=None, mode=None, address=None, instruction=None, home=None, control=None, queue=None):
     """
     Tell in one look where double bounces go now, what becomes of them there, and what is wrong. Nothing is sent.

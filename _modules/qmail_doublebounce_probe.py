@@ -19,7 +19,6 @@ PER_SECOND = 5  # messages; the probe goes through the queue twice, and qmail-se
 GRACE = 2  # seconds that a message gets to go its way, where the log does not show that it waits
 MOST_HOSTS = 20  # that are tried for an address that bounces
 LONGEST = 2048  # bytes of an envelope: a pipe holds them, and qmail-queue takes no longer address
-DID = re.compile(r"success: did_(?P<files>\d+)\+(?P<forwards>\d+)\+(?P<programs>\d+)")
 
 REFUSED = {
     31: "it refuses the message for good",
@@ -58,7 +57,7 @@ def run(settings, timeout=None):
     if __salt__["qmail_base_process.find"](qmail["home"], qmail["queue"]) is None:
         raise CommandExecutionError("qmail-send does not run: a probe would wait in the queue. Start it first.")
     log = None if qmail["log"] == "auto" else qmail["log"]
-    where = __salt__["qmail_log_follow.position"](log, qmail["home"], qmail["queue"])
+    where = __salt__["qmail_log.position"](log, qmail["home"], qmail["queue"])
     probe = _planned(qmail)
     if is_auto:
         timeout = _patience(probe["ahead"])
@@ -108,7 +107,7 @@ def _planned(qmail):
 def _ahead(qmail):
     """Return how many messages lie before the probe; none where the queue is of a form that nobody here knows."""
     with contextlib.suppress(CommandExecutionError):
-        return __salt__["qmail_queue_leftover.ahead"](qmail["home"], qmail["queue"])
+        return __salt__["qmail_queue.unprocessed"](qmail["queue"], qmail["home"])
     return 0
 
 
@@ -216,13 +215,14 @@ def _went_astray(trace):
 
 
 def _delivered(hop, qmail):
-    did = DID.fullmatch(hop["report"].rstrip("/"))
-    if did and int(did["files"]):
+    did = hop["did"] is not None
+    files, forwards, programs = hop["did"] or (0, 0, 0)
+    if files:
         return "stored", f"It was stored for {hop['to']}."
-    if did and int(did["forwards"]):
+    if forwards:
         return "forwarded", f"It was forwarded from {hop['to']}."
     checked = _mailbox(hop["to"], qmail)
-    if did and int(did["programs"]) and checked["fate"] != "swallowed":
+    if programs and checked["fate"] != "swallowed":
         return "unseen", f"A program took it, and whether it keeps the mail, only it knows: {checked['reason']}."
     if did or (hop["report"] == "success: " and hop["to"].startswith("@")):
         return "swallowed", f"It was delivered to {hop['to']}, and nothing is left of it."
@@ -286,7 +286,7 @@ def _cleared(probe, qmail, end):
     known = [hop["msg"] for hop in probe["trace"]["hops"]]
     places = {"home": qmail["home"], "queue": qmail["queue"], "grace": 0 if end == "deferred" else GRACE}
     try:
-        done = __salt__["qmail_queue_leftover.clear"](probe["token"], probe["since"], _age(probe), known, **places)
+        done = __salt__["qmail_queue.give_up"](probe["token"], probe["since"], _age(probe), known, **places)
     except CommandExecutionError as err:
         return f"Whether it is in the queue cannot be told: {err}", False
     numbers = ", ".join(str(msg) for msg in done["waits"] or done["given_up"])
@@ -305,7 +305,7 @@ def _places(probe, qmail):
     if not (hops and hops[-1]["double"] and hops[-1]["to"]):
         recipient = __salt__["qmail_control.show"](qmail["home"], qmail["control"])["recipient"]
         routes.append(__salt__["qmail_route.resolve"](recipient, qmail["home"], control=qmail["control"]))
-    found = [place for route in routes for place in __salt__["qmail_mailbox_maildir.named"](route)]
+    found = [place for route in routes for place in __salt__["qmail_mailbox.places"](route)]
     maildirs = [place for place in dict.fromkeys(found) if place.endswith("/")]
     return maildirs, [place for place in dict.fromkeys(found) if not place.endswith("/")]
 
@@ -315,7 +315,7 @@ def _taken_out(token, maildirs):
     total, told = 0, []
     for place in (maildir.rstrip("/") for maildir in maildirs if os.path.isdir(maildir)):
         try:
-            removed = __salt__["qmail_mailbox_maildir.take_out"](token, place)
+            removed = __salt__["qmail_mailbox.take_out"](token, place)
         except CommandExecutionError as err:
             told.append(f"Whether a copy of it is in {place} cannot be told: {err}")
             continue

@@ -74,7 +74,7 @@ def get(pillar=None, given=None, keys=None):
         merged["qmail"][name] = merged["qmail"][name] or os.path.join(home, name)
     halves = {"local": None, "host": None}
     if merged["mode"] == "sink" and merged["address"] is not None:
-        halves = __salt__["qmail_mailbox_sink.split"](merged["address"])
+        halves = __salt__["qmail_mailbox.split"](merged["address"])
     return {**merged, **halves, "problems": problems, "absent": absent}
 
 
@@ -145,7 +145,7 @@ def _problems(merged, given):
     if patience not in (None, "auto") and not _is_seconds(patience):
         problems.append(f"{_path('verify_timeout')} is {patience!r}; allowed: auto, or seconds, from 1 to 86400.")
     problems += _address_problems(merged, given)
-    problems += _called("instruction", __salt__["qmail_mailbox_sink.contents"], merged["instruction"])
+    problems += _called("instruction", __salt__["qmail_mailbox.contents"], merged["instruction"])
     problems += _path_problems(qmail)
     if not _is_log(qmail["log"]):
         problems.append(f"{_path('qmail:log')} is {qmail['log']!r}; allowed: auto, journald, or an absolute path.")
@@ -162,7 +162,7 @@ def _is_seconds(value):
 
 def _address_problems(merged, given):
     if merged["address"] is not None:
-        return _called("address", __salt__["qmail_mailbox_sink.split"], merged["address"])
+        return _called("address", __salt__["qmail_mailbox.split"], merged["address"])
     if merged["mode"] == "sink" and given:
         return [f"{_path('address')} is missing; the mode sink needs a whole address, as in doublebounce@example.com."]
     return []

@@ -94,7 +94,7 @@ def _service(qmail):
 def _unreadable(qmail):
     """Tell what keeps qmail-send from its next start, and where that is not known, why: two lists of problems."""
     try:
-        found = __salt__["qmail_service_startup.unreadable"](qmail["home"], qmail["control"], qmail["queue"])
+        found = __salt__["qmail_service.unreadable"](qmail["home"], qmail["control"], qmail["queue"])
     except CommandExecutionError as err:
         return [], [(f"Whether qmail-send can read its control files cannot be told: {err}", "Run Salt as root.")]
     if found is None:
@@ -152,7 +152,7 @@ def _last_words(service, settings):
         return []
     qmail, runs = settings["qmail"], settings["service"]
     words = (qmail["home"], qmail["queue"], runs["provider"], runs["name"], qmail["log"])
-    return __salt__["qmail_service_startup.last_words"](*words)
+    return __salt__["qmail_service.last_words"](*words)
 
 
 def _down(service, dies, words):
@@ -260,7 +260,7 @@ def _fates(found, wanted):
 def _former(sink, is_asked, home, control):
     """Tell of mailboxes that are sinks by our hand, and are not what they should be sinks for."""
     remedy = APPLY if is_asked else f"{APPLY}.clean"
-    found = __salt__["qmail_mailbox_former.problems"](sink, home, control)
+    found = __salt__["qmail_mailbox.former"](sink, home, control)
     return [{"problem": problem, "remedy": remedy} for problem in found]
 
 

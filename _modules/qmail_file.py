@@ -6,12 +6,9 @@ A reader of the file sees the old one or the new one, whole. What somebody else 
 begins. ``qmail_file_entry`` reads and writes where others can be at work.
 """
 
-import contextlib
 import os
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
-
-TRIES = 3  # as often is a file looked at anew that somebody else changes under our hands
 
 
 def read(path):
@@ -32,7 +29,8 @@ def read(path):
 
         salt '*' qmail_file.read /var/qmail/control/doublebounceto
     """
-    with _explained("read", path), _directory(path) as (directory, name):
+    _check(path)
+    with __salt__["qmail_file_entry.at"]("read", path) as (directory, name):
         return None if directory is None else __salt__["qmail_file_entry.read"](directory, name, path)
 
 
@@ -60,7 +58,7 @@ def replace(path, contents, uid=None, gid=None, mode="0644", note=None, home=Non
         Permission bits as octal text. ``None`` keeps those of the file; a new file gets ``0644``.
 
     note, home
-        What to remember with it, for ``qmail_file_ledger.files``: the address that the file is for, and the qmail home.
+        What to remember with it, for ``written``: the address that the file is for, and the qmail home.
 
     refused
         A function that is called once the file is in place, also where it was before, and returns why it cannot stay,
@@ -75,35 +73,8 @@ def replace(path, contents, uid=None, gid=None, mode="0644", note=None, home=Non
 
         salt '*' qmail_file.replace /var/qmail/control/doublebounceto "$(printf 'dummy\\n')" test=True
     """
-    test = __salt__["qmail_base_check.arguments"](test=test)["test"]
-    contents = contents.encode() if isinstance(contents, str) else contents
-    if not isinstance(contents, bytes):
-        raise SaltInvocationError(f"contents {contents!r} is neither text nor bytes.")
-    wanted = {"contents": contents, "uid": uid, "gid": gid, "mode": _octal(mode)}
-    with _explained("write", path), _directory(path) as (directory, name):
-        if directory is None:
-            raise CommandExecutionError(f"Cannot write {path}: its directory is missing. Make it first.")
-        changes = _difference(*_step(directory, name, path, wanted))
-        if test and changes:
-            return changes
-        reason = None if changes else _reason(refused)
-        if test and reason:
-            raise CommandExecutionError(reason)
-        if not changes and not reason:
-            return {}
-        with _turn(path):
-            for _ in range(TRIES):
-                old, new = _step(directory, name, path, wanted)
-                if not _difference(old, new):
-                    return _unchanged(refused)
-                # Both before the file itself: a crash in between must neither lose theirs nor make ours look like
-                # theirs.
-                _keep(path, old)
-                __salt__["qmail_file_ledger.claim"](path, old, contents, note, home)
-                if __salt__["qmail_file_entry.put"](directory, name, new, old, path):
-                    _stay(directory, name, path, old, new, refused)
-                    return _difference(old, new)
-    raise _contended(path)
+    _check(path)
+    return __salt__["qmail_file_change.replace"](path, contents, uid, gid, mode, note, home, refused, test)
 
 
 def restore(path, version=None, test=False):
@@ -134,33 +105,8 @@ def restore(path, version=None, test=False):
 
         salt '*' qmail_file.restore /var/qmail/control/doublebounceto test=True
     """
-    test = __salt__["qmail_base_check.arguments"](test=test)["test"]
-    with _explained("restore", path), _directory(path) as (directory, name):
-        if version:
-            __salt__["qmail_file_kept.version"](path, version)  # before anything is made
-        elif not __salt__["qmail_file_ledger.written"](path):
-            return {}
-        if directory is None and version:
-            raise CommandExecutionError(f"Cannot restore {path}: its directory is missing. Make it first.")
-        if directory is None:
-            return {"left": f"{path} is not there, nor is its directory."}  # which may come back: it can be a mount
-        with contextlib.nullcontext() if test else _turn(path):
-            for _ in range(TRIES):
-                old = __salt__["qmail_file_entry.read"](directory, name, path)
-                if not version and not _is_ours(path, old):
-                    return _leave(path, old, test)
-                new = __salt__["qmail_file_kept.version"](path, version)
-                changes = _difference(old, new)
-                if test:
-                    return changes
-                if not changes:
-                    _settle(path, None)
-                    return changes
-                _keep(path, old)
-                if __salt__["qmail_file_entry.put"](directory, name, new, old, path):
-                    _end(path)
-                    return changes
-    raise _contended(path)
+    _check(path)
+    return __salt__["qmail_file_change.restore"](path, version, test)
 
 
 def kept(path):
@@ -197,149 +143,95 @@ def changed(path):
         salt '*' qmail_file.changed /var/qmail/control/doublebounceto
     """
     _check(path)
-    with _explained("look at", path):
-        try:
-            return os.stat(path).st_ctime
-        except (FileNotFoundError, NotADirectoryError):
-            return __salt__["qmail_file_ledger.ended"](path)
-
-
-@contextlib.contextmanager
-def _explained(verb, path):
-    """Turn what the system refuses into an error that a person can act on."""
     try:
-        yield
+        return os.stat(path).st_ctime
+    except (FileNotFoundError, NotADirectoryError):
+        return __salt__["qmail_file_ledger.ended"](path)
     except OSError as err:
-        raise CommandExecutionError(f"Cannot {verb} {path}: {__salt__['qmail_base_refusal.told'](err)}") from err
+        raise CommandExecutionError(f"Cannot look at {path}: {__salt__['qmail_base_refusal.told'](err)}") from err
 
 
-@contextlib.contextmanager
-def _directory(path):
-    """Yield the descriptor of a file's directory (``None`` where it is missing) and the file's name in it."""
+def version(path, name=None):
+    """
+    Return one kept version of a file: what ``read`` would have returned; ``None`` where there was no file.
+
+    Raises SaltInvocationError where there is no such version.
+
+    path
+        Absolute path of the file.
+
+    name
+        A version that ``kept`` lists; ``None`` for the newest.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_file.version /var/qmail/control/doublebounceto v1
+    """
     _check(path)
-    parent, name = os.path.split(path)
-    try:
-        descriptor = __salt__["qmail_file_entry.directory"](parent, path)
-    except FileNotFoundError:
-        yield None, name
-        return
-    try:
-        yield descriptor, name
-    finally:
-        os.close(descriptor)
+    return __salt__["qmail_file_kept.version"](path, name)
 
 
-@contextlib.contextmanager
-def _turn(path):
-    """One run after the other: from looking at the file to having written down what was done with it."""
-    handle = __salt__["qmail_file_kept.lock"](path)
-    try:
-        yield
-    finally:
-        os.close(handle)
+def written():
+    """
+    List the files that this project has written, in the order of their paths.
+
+    Each is a dict with ``path``, ``note`` (what the file was written for, such as an address; ``None`` for a control
+    file), ``home`` (the qmail home that it was written for; ``None`` where that is not known) and ``written``: ``True``
+    while what was written there has not been put back.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_file.written
+    """
+    return __salt__["qmail_file_ledger.files"]()
 
 
-def _step(directory, name, path, wanted):
-    """Return what a file is, and what it is to become."""
-    old = __salt__["qmail_file_entry.read"](directory, name, path)
-    defaults = old or {"uid": os.geteuid(), "gid": os.getegid(), "mode": "0644"}
-    return old, {field: defaults[field] if value is None else value for field, value in wanted.items()}
+def is_ours(path):
+    """
+    Tell whether a file holds what this project wrote there, and has not put back since.
+
+    Raises what ``read`` raises.
+
+    path
+        Absolute path of the file.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_file.is_ours /var/qmail/control/doublebounceto
+    """
+    found = read(path)
+    return found is not None and __salt__["qmail_file_ledger.ours"](path, found["contents"])
 
 
-def _unchanged(refused):
-    """Nothing is to be written; what another run did at the same time is no reason against the file now."""
-    reason = _reason(refused)
-    if reason:
-        raise CommandExecutionError(reason)
-    return {}
+def store(path, make=False):
+    """
+    Return the directory in which what belongs to a file is kept.
 
+    Raises CommandExecutionError where it cannot be made, or what is kept is open to others.
 
-def _stay(directory, name, path, old, new, refused):
-    """Ask whether the file in its place may stay; else put back what was there."""
-    reason = _reason(refused)
-    if reason:
-        raise CommandExecutionError(f"{reason} {_put_back(directory, name, path, old, new)}")
-    _settle(path, new)
+    path
+        Absolute path of the file.
 
+    make
+        Make it where it is missing, open to nobody else.
 
-def _reason(refused):
-    try:
-        return refused and refused()
-    except CommandExecutionError as err:
-        return str(err)
+    CLI Example:
 
+    .. code-block:: bash
 
-def _put_back(directory, name, path, old, new):
-    """Undo a write that cannot stay, and tell in a sentence whether the file is as it was."""
-    was_ours = _is_ours(path, old)
-    try:
-        if not __salt__["qmail_file_entry.put"](directory, name, old, new, path):
-            return f"{path} was changed by somebody else meanwhile, and is left as it is."
-    except OSError as err:
-        return f"Putting {path} back failed: {__salt__['qmail_base_refusal.told'](err)} Look at what it holds."
-    except CommandExecutionError as err:
-        return f"Putting {path} back failed: {err} Look at what it holds."
-    _settle(path, old if was_ours else None)
-    return f"{path} is as it was."
-
-
-def _keep(path, old):
-    if not _is_ours(path, old):
-        __salt__["qmail_file_kept.keep"](path, old)
-
-
-def _settle(path, found):
-    """Narrow what counts as ours to what is there. Where that fails, only a file that is not there counts as well."""
-    with contextlib.suppress(CommandExecutionError):
-        __salt__["qmail_file_ledger.settle"](path, found and found["contents"])
-
-
-def _end(path):
-    try:
-        __salt__["qmail_file_ledger.end"](path)
-    except CommandExecutionError as err:
-        raise CommandExecutionError(f"{path} is as it was before, but that cannot be written down. {err}") from err
-
-
-def _is_ours(path, old):
-    return old is not None and __salt__["qmail_file_ledger.ours"](path, old["contents"])
-
-
-def _leave(path, old, test):
-    """What somebody has changed since is theirs from now on, whatever they write there one day."""
-    versions = __salt__["qmail_file_kept.versions"](path)
-    is_back = bool(versions) and old == __salt__["qmail_file_kept.version"](path)
-    if not test:
-        __salt__["qmail_file_ledger.settle"](path, None)
-    if is_back:  # by hand, or by a run that did not get further
-        return {}
-    done = "removed" if old is None else "changed"
-    return {"left": f"{path} was {done} by hand since, and is left as it is."}
-
-
-def _contended(path):
-    return CommandExecutionError(f"{path} is being changed by somebody else at this very moment. Run this again.")
-
-
-def _difference(old, new):
-    if old is None or new is None:
-        pair = {"old": old and old["contents"], "new": new and new["contents"]}
-        return {} if old is new else {"contents": pair}
-    fields = ("contents", "uid", "gid", "mode")
-    return {field: {"old": old[field], "new": new[field]} for field in fields if old[field] != new[field]}
+        salt '*' qmail_file.store /var/qmail/control/doublebounceto
+    """
+    _check(path)
+    return __salt__["qmail_file_kept.directory"](path, make)
 
 
 def _check(path):
     __salt__["qmail_base_check.arguments"](path=path)
     if os.path.normpath(path) != path:
         raise SaltInvocationError(f"{path!r} is no absolute path without '.', '..' and doubled slashes.")
-
-
-def _octal(mode):
-    if mode is None:
-        return None
-    if isinstance(mode, str) and mode and not mode.strip("01234567"):
-        mode = int(mode, 8)
-    if isinstance(mode, bool) or not isinstance(mode, int) or not 0 <= mode <= 0o7777:
-        raise SaltInvocationError(f"mode {mode!r} is no octal number such as 0644.")
-    return f"{mode:04o}"

@@ -1,12 +1,10 @@
 """
 One name in a directory where others may be at work: read the file that it stands for, put another one in its place.
 
-For the other modules of this formula. Directories are walked by descriptor, and a symbolic link is followed only where
-nobody but root (or the user Salt runs as) could have made it.
+``at`` opens the directory, in which the others work by name.
 """
 
 import contextlib
-import errno
 import os
 import secrets
 import stat
@@ -14,53 +12,36 @@ import stat
 from salt.exceptions import CommandExecutionError
 
 LARGEST = 1 << 20  # bytes; control files and dot-qmail files are far smaller
-LINKS = 40  # as many symbolic links as Linux follows in one path
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def directory(path, wanted=None):
+@contextlib.contextmanager
+def at(verb, path):
     """
-    Open a directory that somebody else may be changing at this moment, and return its descriptor.
+    Open the directory of a file: a context with its descriptor (``None`` where it is missing) and the file's name in
+    it. What the system refuses in it becomes an error that a person can act on.
 
-    The caller closes it. The path is walked by descriptor, one name after the
-    other, so to put something else into its place gains nothing.
-
-    Raises CommandExecutionError where the path leads through a link that others could have made, and what the system
-    says (OSError) where there is no such directory, or it cannot be opened.
+    verb
+        What is done with the file, for the error: ``read``, ``write``.
 
     path
-        Absolute path of the directory.
-
-    wanted
-        What the error names, where that is more than the directory: the path of a file in it.
+        Absolute path of the file.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_file_entry.directory /var/qmail/control
+        salt '*' qmail_file.read /var/qmail/control/doublebounceto
     """
-    todo = [part for part in path.split("/") if part]
-    links = 0
-    here = os.open("/", DIRECTORY)
-    try:
-        while todo:
-            part = todo.pop(0)
-            try:
-                below = os.open(part, DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
-            except OSError as err:
-                if err.errno not in (errno.ELOOP, errno.ENOTDIR) or not _is_link(here, part):
-                    raise
-                links += 1
-                target = _target(here, part, wanted or path, links)
-                todo[:0] = [piece for piece in target.split("/") if piece and piece != "."]
-                below = os.open("/" if target.startswith("/") else ".", DIRECTORY, dir_fd=here)
-            os.close(here)
-            here = below
-    except BaseException:
-        os.close(here)
-        raise
-    return here
+    parent, name = os.path.split(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            directory = None
+            with contextlib.suppress(FileNotFoundError):
+                directory = __salt__["qmail_base_directory.enter"](parent, path)
+                stack.callback(os.close, directory)
+            yield directory, name
+        except OSError as err:
+            raise CommandExecutionError(f"Cannot {verb} {path}: {__salt__['qmail_base_refusal.told'](err)}") from err
 
 
 def read(directory, name, path):
@@ -134,23 +115,6 @@ def put(directory, name, new, old, path):
             __salt__["qmail_file_kept.keep"](path, late)
     os.fsync(directory)
     return True
-
-
-def _is_link(parent, name):
-    return stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
-
-
-def _target(parent, name, path, links):
-    """Return where a link points, if only root or this very user could have made it."""
-    found = os.fstat(parent)
-    if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
-        raise CommandExecutionError(
-            f"{path} leads through the symbolic link {name}, in a directory that others can write to. "
-            "Links are not followed there: replace it by a directory, or name the real path."
-        )
-    if links > LINKS:
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-    return os.readlink(name, dir_fd=parent)
 
 
 def _open(directory, name, path):

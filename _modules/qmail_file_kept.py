@@ -44,19 +44,14 @@ def version(path, name=None):
     """
     Return one kept version: a dict with ``contents`` (bytes), ``uid``, ``gid``, ``mode``; ``None`` for "no file".
 
-    Raises SaltInvocationError where there is no such version.
-
-    path
-        Absolute path of the file.
-
-    name
-        A version that ``versions`` lists; ``None`` for the newest.
+    path, name
+        As for ``qmail_file.version``, which documents all of it.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_file_kept.version /var/qmail/control/doublebounceto v1
+        salt '*' qmail_file.version
     """
     with _explained(path):
         return _file(_record(path, name))
@@ -184,19 +179,14 @@ def directory(path, make=False):
     """
     Return the directory in which what belongs to a file is kept.
 
-    Raises CommandExecutionError where it cannot be made, or what is kept is open to others.
-
-    path
-        Absolute path of the file.
-
-    make
-        Make it where it is missing, open to nobody else.
+    path, make
+        As for ``qmail_file.store``, which documents all of it.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_file_kept.directory /var/qmail/control/doublebounceto
+        salt '*' qmail_file.store
     """
     if make:
         with _explained(path):

@@ -17,15 +17,13 @@ def files():
     """
     List the files that this project has written, in the order of their paths.
 
-    Each is a dict with ``path``, ``note`` (what the file was written for, such as an address; ``None`` for a control
-    file), ``home`` (the qmail home that it was written for; ``None`` where that is not known) and ``written``: ``True``
-    while what was written there has not been put back.
+    See ``qmail_file.written``, which documents all of it.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_file_ledger.files
+        salt '*' qmail_file.written
     """
     ledgers = {path: _ledger(path) for path in __salt__["qmail_file_kept.paths"](LEDGER)}
     return [

@@ -12,13 +12,6 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 log = logging.getLogger(__name__)
 
-# What is counted: the words, and what qmail-send says before them in the same line. Words that are long, and end in a
-# letter that is rare, are found sooner.
-MARKS = {
-    "double_bounces": (b" from <#@[]> qp", rb"info msg \d+: bytes \d+"),
-    "discarded": (b"double bounce: discarding ", rb""),
-    "triple_bounces": (b"triple bounce: discarding ", rb""),
-}
 # More hours than this are counted as one.
 MOST_SLOTS = 2**13
 # How much is read before ``since``, to know the messages that were on their way by then.
@@ -261,9 +254,10 @@ def count(what="double_bounces", path=None, since=None, until=None, by="hour", h
         salt '*' qmail_log.count since=24h
         salt '*' qmail_log.count discarded by=day
     """
-    if not isinstance(what, str) or what not in MARKS:
-        raise SaltInvocationError(f"what={what!r} is not known: give one of {', '.join(MARKS)}")
-    told = _counted((what,), path, since, until, by, home, queue)
+    marks = __salt__["qmail_log_words.marks"]()
+    if not isinstance(what, str) or what not in marks:
+        raise SaltInvocationError(f"what={what!r} is not known: give one of {', '.join(marks)}")
+    told = _counted({what: marks[what]}, path, since, until, by, home, queue)
     return {**told, "by": {slot: counts[what] for slot, counts in told["by"].items()}}
 
 
@@ -283,10 +277,10 @@ def counts(path=None, since=None, until=None, by="hour", home="/var/qmail", queu
 
         salt '*' qmail_log.counts since=7d by=day
     """
-    return _counted(tuple(MARKS), path, since, until, by, home, queue)
+    return _counted(__salt__["qmail_log_words.marks"](), path, since, until, by, home, queue)
 
 
-def _counted(whats, path, since, until, by, home, queue):
+def _counted(marks, path, since, until, by, home, queue):
     began = time.monotonic()
     found, window = _asked(path, since, until, by, home, queue)
     told_of = _about(found)
@@ -295,16 +289,68 @@ def _counted(whats, path, since, until, by, home, queue):
     for slot, part in _sized(_parts(found, window, by), read):
         if slot is None:
             continue
-        numbers = {what: counted(part, *MARKS[what]) for what in whats}
+        numbers = {what: counted(part, *said) for what, said in marks.items()}
         if any(numbers.values()):
             slot = slot if slot in slots or len(slots) < MOST_SLOTS else "more"
-            known = slots.setdefault(slot, dict.fromkeys(whats, 0))
+            known = slots.setdefault(slot, dict.fromkeys(marks, 0))
             for what, number in numbers.items():
                 known[what] += number
     return {
-        **{what: sum(counts[what] for counts in slots.values()) for what in whats},
+        **{what: sum(counts[what] for counts in slots.values()) for what in marks},
         "by": dict(sorted(slots.items())),
         **told_of,
         "bytes": read["bytes"],
         "seconds": round(max(0.0, time.monotonic() - began), 3),
     }
+
+
+def position(path=None, home="/var/qmail", queue=None):
+    """
+    Return the end of a log, as a dictionary for ``lines_since``: plain data that can be kept.
+
+    Raises CommandExecutionError for a log that can't be found or read.
+
+    path, home, queue
+        The log, as for ``summary``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log.position
+    """
+    return __salt__["qmail_log_follow.position"](path, home, queue)
+
+
+def lines_since(where, limit=2**20):
+    """
+    Return the lines that were written to a log since a position: a dict with
+
+    - ``lines``: text, without their ends; a line comes once it is whole;
+    - ``events``: for each line what qmail-send says in it, as ``qmail_log_words.event`` returns it; ``None`` for other
+      programs' lines, and for those about no message;
+    - ``position``: where to go on;
+    - ``lost``: whether the file of the position is gone, so that lines may be missing: there the newest file is read
+      from its beginning.
+
+    Raises SaltInvocationError for a position that is none, CommandExecutionError for a log that can't be read.
+
+    where
+        What ``position``, or an earlier call, returned.
+
+    limit
+        Read no more than some so many bytes; the next call goes on behind them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log.lines_since '{"path": "/var/log/maillog", "head": "", "inode": 1234, "offset": 0}'
+    """
+    found = __salt__["qmail_log_follow.lines_since"](where, limit)
+    return {**found, "events": [_event(line) for line in found["lines"]]}
+
+
+def _event(line):
+    said, skip = __salt__["qmail_log_line.words"](line.encode("utf-8", "backslashreplace"))
+    return __salt__["qmail_log_words.event"](said[0][skip:]) if said else None

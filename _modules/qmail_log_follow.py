@@ -27,16 +27,14 @@ def position(path=None, home="/var/qmail", queue=None):
     """
     Return the end of a log, as a dictionary for ``lines_since``: plain data that can be kept.
 
-    Raises what ``qmail_log_file.find`` raises, and CommandExecutionError for a log that can't be read.
-
     path, home, queue
-        The log, as ``qmail_log_file.find`` takes it.
+        As for ``qmail_log.position``, which documents all of it.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_log_follow.position
+        salt '*' qmail_log.position
     """
     found = __salt__["qmail_log_file.find"](path, home, queue)
     if found["kind"] == JOURNALD:
@@ -108,23 +106,14 @@ def lines_since(where, limit=2**20):
     """
     Return the lines that were written to a log since a position: ``{"lines": […], "position": {…}, "lost": …}``.
 
-    ``lines`` are text, without their ends; a line is told once it is whole. ``position`` is where to go on. ``lost``
-    says that the file of the position is gone, so that lines may be missing: there the newest file is read from its
-    beginning.
-
-    Raises SaltInvocationError for a position that is none, CommandExecutionError for a log that can't be read.
-
-    where
-        What ``position``, or an earlier call, returned.
-
-    limit
-        Read no more than some so many bytes; the next call goes on behind them.
+    where, limit
+        As for ``qmail_log.lines_since``, which documents all of it.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_log_follow.lines_since '{"path": "/var/log/maillog", "head": "", "inode": 1234, "offset": 0}'
+        salt '*' qmail_log.lines_since
     """
     if not _is_position(where):
         raise SaltInvocationError(f"where={where!r} is no position: give what qmail_log_follow.position returned")

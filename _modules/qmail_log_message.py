@@ -1,12 +1,10 @@
 """
 What qmail-send's words tell of messages: their lives from ``info msg`` to ``end msg``, and the bounces between them.
 
-The words are those of qmail-log(5), and of the forks: indimail puts the name of its queue behind each line, eQmail
-leaves blanks in addresses and reports. For other modules; people ask
-:py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
+The words are those that ``qmail_log_words`` knows; the common ones are known here once more, in the loop that must be
+fast.
 """
 
-import re
 from itertools import islice
 
 COUNTS = (
@@ -37,42 +35,7 @@ LONGEST_NUMBER = 24
 LONGEST_DOMAIN = 64
 LONGEST_RECIPIENT = 256
 
-DID = re.compile(rb"did.(\d{1,9})\+(\d{1,9})\+(\d{1,9})[/ ]?$")
 QP = [b"qp"]
-
-QUEUE = re.compile(rb"[A-Za-z][\w.-]*")
-# What forks say, what qmail-send says, and which numbers count anew in each of indimail's queues.
-FORKS = (
-    (
-        rb"info msg (\d+): bytes (\d+) from <(.*)> qp (\d+) uid (\d+)",
-        b"info msg %s: bytes %s from <%s> qp %s uid %s",
-        (0,),
-    ),
-    (
-        rb"starting delivery (\d+)(?:\.[\w.-]+)?: msg (\d+) to (local|remote) (.*)",
-        b"starting delivery %s: msg %s to %s %s",
-        (0, 1),
-    ),
-    (rb"delivery (\d+)(?:\.[\w.-]+)?: (success|failure|deferral): (.*)", b"delivery %s: %s: %s", (0,)),
-    (rb"delivery (\d+)(?:\.[\w.-]+)?: report mangled, will defer:?", b"delivery %s: report mangled, will defer", (0,)),
-    (rb"bounce msg (\d+) qp (\d+)", b"bounce msg %s qp %s", (0,)),
-    (rb"end msg (\d+)(?: [\w.-]+:)?", b"end msg %s", (0,)),
-    (rb"(double|triple) bounce: discarding bounce/(\d+)", b"%s bounce: discarding bounce/%s", (1,)),
-)
-FORKS = tuple((re.compile(form), words, numbers) for form, words, numbers in FORKS)
-
-
-def _as_stock(words):
-    """Say what a fork says in qmail-send's own words; ``None`` where it isn't about a message."""
-    rest, _, queue = words.rpartition(b" ")
-    tries = [(rest, b"." + queue)] if QUEUE.fullmatch(queue) else []
-    for text, mark in (*tries, (words, b"")):
-        for form, stock, numbers in FORKS:
-            match = form.fullmatch(text)
-            if match:
-                fields = [field[-LONGEST_RECIPIENT:].replace(b" ", b"_") for field in match.groups()]
-                return stock % tuple(field + mark if i in numbers else field for i, field in enumerate(fields))
-    return None
 
 
 def _fate(channel, report):
@@ -85,11 +48,11 @@ def _fate(channel, report):
     what, _, report = report.partition(b": ")
     if what != b"success":
         return DEFERRED
-    did = DID.search(report)
+    did = __salt__["qmail_log_words.did"](report)
     if not did:
         # qmail-lspawn drops mail to an empty local part, and says nothing.
         return FORWARDED if channel != b"local" else STORED if report.strip(b"/ ") else SWALLOWED
-    files, forwards, programs = (int(number) for number in did.groups())
+    files, forwards, programs = did
     if files or (programs > 1 and not forwards):
         return STORED
     return FORWARDED if forwards else SWALLOWED
@@ -217,7 +180,7 @@ class _Tracker:
         self.counts[DELIVERIES] += started
 
     def _fork(self, words):
-        stock = None if self.forked else _as_stock(words)
+        stock = None if self.forked else __salt__["qmail_log_words.stock"](words)
         if stock and stock != words:
             self.forked = True
             self.feed((stock,), 0)

@@ -3,10 +3,6 @@ The sink: the dot-qmail file at the end of an address's route, what qmail-local 
 stored there before.
 """
 
-import os
-
-from salt.exceptions import CommandExecutionError, SaltInvocationError
-
 
 def check(address, home="/var/qmail", control=None, forbidden="002"):
     """
@@ -66,12 +62,7 @@ def ends(route, forbidden="002"):
 
         salt '*' qmail_mailbox.ends '{outcome: remote, recipient: joe@example.org, reason: "It is not ours."}'
     """
-    found = {key: route.get(key) for key in ("recipient", "dotqmail", "exact", "home")}
-    nothing = {"files": [], "forwards": [], "programs": []}
-    outcomes = {"bounce": "bounced", "dropped": "swallowed", "remote": "remote", "deferred": "deferred"}
-    if route["outcome"] in outcomes:
-        return {**found, "fate": outcomes[route["outcome"]], "reason": route["reason"], **nothing}
-    return {**found, **_predict(route, route["dotqmail"] or route["exact"], forbidden=forbidden)}
+    return __salt__["qmail_mailbox_fate.ends"](route, forbidden)
 
 
 def predict(dotqmail, home, user, dash="", forbidden="002", default="./Maildir/"):
@@ -131,12 +122,7 @@ def meaning(address, instruction="|exit 0", home="/var/qmail", control=None):
 
         salt '*' qmail_mailbox.meaning doublebounce@example.com ./Maildir/
     """
-    contents = __salt__["qmail_mailbox_sink.contents"](instruction)
-    route = __salt__["qmail_route.resolve"](address, home, control=control)
-    if route["outcome"] in ("remote", "dropped", "deferred") or not route["home"].startswith("/"):
-        return {"fate": None, "reason": route["reason"], "exact": None, "files": [], "forwards": [], "programs": []}
-    asked = __salt__["qmail_mailbox_dotqmail.asks"](contents, route["exact"], route["home"], route["uid"], route["gid"])
-    return {**asked, "exact": route["exact"]}
+    return __salt__["qmail_mailbox_fate.meaning"](address, instruction, home, control)
 
 
 def make(address, home="/var/qmail", control=None, mailbox="auto", test=False):
@@ -167,23 +153,7 @@ def make(address, home="/var/qmail", control=None, mailbox="auto", test=False):
 
         salt '*' qmail_mailbox.make doublebounce@example.com test=True
     """
-    __salt__["qmail_base_check.arguments"](home=home, control=control, test=test)
-    __salt__["qmail_mailbox_sink.split"](address)
-    route = __salt__["qmail_route.resolve"](address, home, control=control)
-    if not __salt__["qmail_mailbox_sink.is_plesks"](address, route, home, mailbox):
-        return {}
-    if __salt__["qmail_mailbox_sink.is_without_qmail"](address, home):
-        raise CommandExecutionError(__salt__["qmail_mailbox_sink.problem"](address, route, home, mailbox))
-    if __salt__["qmail_mailbox_plesk.info"](address) is not None:
-        raise CommandExecutionError(
-            f"Plesk has a mailbox {address}, but qmail does not find it: {route['reason']} Have Plesk write its mail "
-            "files anew: plesk repair mail"
-        )
-    changes = {"mailbox": {"old": None, "new": address}}
-    if test:
-        return changes
-    __salt__["qmail_mailbox_plesk.create"](address)
-    return changes
+    return __salt__["qmail_mailbox_write.make"](address, home, control, mailbox, test)
 
 
 def write(address, instruction="|exit 0", home="/var/qmail", control=None, mailbox="auto", test=False):
@@ -222,30 +192,7 @@ def write(address, instruction="|exit 0", home="/var/qmail", control=None, mailb
 
         salt '*' qmail_mailbox.write doublebounce@example.com test=True
     """
-    __salt__["qmail_base_check.arguments"](home=home, control=control, test=test)
-    wanted = __salt__["qmail_mailbox_sink.contents"](instruction)
-    __salt__["qmail_mailbox_sink.split"](address)
-    route = __salt__["qmail_route.resolve"](address, home, control=control)
-    if test and __salt__["qmail_mailbox_sink.is_plesks"](address, route, home, mailbox):
-        return {
-            "instruction": {"old": None, "new": __salt__["qmail_mailbox_sink.lines"](wanted)}
-        }  # in the mailbox that "make" would have made
-    problem = __salt__["qmail_mailbox_sink.problem"](address, route, home, mailbox)
-    if problem:
-        raise CommandExecutionError(problem)
-    meant = _predict(route, route["exact"], wanted)
-    if meant["fate"] in ("deferred", "bounced"):
-        raise CommandExecutionError(f"{address} cannot be a sink: {meant['reason']}.")
-    _refuse_loop(address, route, meant["forwards"], home, control)
-    owner = _owner(__salt__["qmail_file.read"](route["exact"]), route)
-
-    def refused():
-        found = check(address, home, control)
-        return None if found["fate"] == meant["fate"] else f"{address} cannot be a sink: {found['reason']}."
-
-    remember = {"note": address, "home": os.path.realpath(home), "refused": refused}
-    changes = __salt__["qmail_file.replace"](route["exact"], wanted, **owner, **remember, test=test)
-    return __salt__["qmail_mailbox_sink.told"](changes)
+    return __salt__["qmail_mailbox_write.write"](address, instruction, home, control, mailbox, test)
 
 
 def restore(address=None, version=None, test=False, home=None):
@@ -343,23 +290,122 @@ def purge(maildir, older_than=None, home="/var/qmail", control=None, test=False)
     return {**sums, "maildirs": paths}
 
 
-def _refuse_loop(address, route, forwards, home, control):
-    for forward in forwards:
-        if __salt__["qmail_route.resolve"](forward, home, control=control).get("exact") == route["exact"]:
-            raise SaltInvocationError(f"instruction {forward!r} forwards {address} to itself: give another one.")
+def places(route):
+    """
+    List where the mail of a route may be stored: the Maildirs (with ``/`` at the end) and mboxes that its dot-qmail
+    file names now, and ``Maildir`` in the home of its user, where default deliveries and many programs put it.
+
+    Returns absolute paths, there or not. A dot-qmail file that cannot be read safely names none.
+
+    route
+        What ``qmail_route.resolve`` or ``qmail_route.deliver`` returns.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox.places '{home: /home/joe, dotqmail: /home/joe/.qmail}'
+    """
+    return __salt__["qmail_mailbox_maildir.named"](route)
 
 
-def _owner(old, route):
-    """Keep owner and mode of a file that qmail-local can use; else make it the file of the user it runs as."""
-    if old:
-        mode = int(old["mode"], 8)
-        shift = 6 if old["uid"] == route["uid"] else 3 if old["gid"] == route["gid"] else 0
-        if mode >> shift & 4 and not mode & 0o122:
-            return {"uid": old["uid"], "gid": old["gid"], "mode": old["mode"]}
-    return {"uid": route["uid"], "gid": route["gid"], "mode": "0600"}
+def take_out(token, maildir):
+    """
+    Remove from a Maildir each message that holds a token, and return how many they were.
+
+    Raises CommandExecutionError for what is no Maildir, and where the path leads through a link that others could have
+    made.
+
+    token
+        What the message must hold; a random text that nobody else can have written.
+
+    maildir
+        The Maildir, an absolute path. A link is followed only where root alone could have made it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox.take_out doublebounce-probe-0123456789abcdef /home/joe/Maildir
+    """
+    __salt__["qmail_base_check.arguments"](token=token)
+    return __salt__["qmail_mailbox_maildir.take_out"](token, maildir)
 
 
-def _predict(route, dotqmail, wanted=None, forbidden="002"):
-    return __salt__["qmail_mailbox_dotqmail.predict"](
-        dotqmail, route["home"], route["uid"], route["dash"], forbidden, gid=route["gid"], contents=wanted
-    )
+def former(but=None, home="/var/qmail", control=None):
+    """
+    List what is wrong with former sinks: those that still hold what this project wrote there, each as a sentence.
+
+    but
+        The address whose sink is wanted; ``None``: none is. Where its route ends nowhere, it cannot be told which is
+        its sink: none is listed.
+
+    home, control
+        As for ``check``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox.former doublebounce@example.com
+    """
+    return __salt__["qmail_mailbox_former.problems"](but, home, control)
+
+
+def split(address):
+    """
+    Split an address into what qmail wants in its two control files.
+
+    Returns a dict with ``local`` (for ``doublebounceto``) and ``host`` (for ``doublebouncehost``).
+
+    Raises SaltInvocationError where it is no whole address of plain ASCII characters; the message says what is wrong.
+
+    address
+        The whole address, for example ``doublebounce@example.com``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox.split doublebounce@example.com
+    """
+    return __salt__["qmail_mailbox_sink.split"](address)
+
+
+def contents(instruction):
+    """
+    Return the contents of a dot-qmail file that holds these instructions, as bytes.
+
+    Raises SaltInvocationError where they can be none: no text, control characters, a blank first line, or a line that
+    begins with a blank.
+
+    instruction
+        A line of a dot-qmail file, or a list of lines; see dot-qmail(5).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox.contents '|exit 0'
+    """
+    return __salt__["qmail_mailbox_sink.contents"](instruction)
+
+
+def is_without_qmail(address, home="/var/qmail"):
+    """
+    Tell whether Plesk runs the domain of an address with another mail server: Plesk's tree is there, and no qmail-send.
+
+    address
+        The whole address.
+
+    home
+        The qmail home directory.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox.is_without_qmail doublebounce@example.com
+    """
+    __salt__["qmail_base_check.arguments"](address=address, home=home)
+    return __salt__["qmail_mailbox_sink.is_without_qmail"](address, home)

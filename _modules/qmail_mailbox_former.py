@@ -30,7 +30,7 @@ def sinks(address=None, home=None, ever=False):
 
         salt '*' qmail_mailbox_former.sinks
     """
-    found = [{**entry, "address": entry["note"]} for entry in __salt__["qmail_file_ledger.files"]() if entry["note"]]
+    found = [{**entry, "address": entry["note"]} for entry in __salt__["qmail_file.written"]() if entry["note"]]
     return [
         {key: entry[key] for key in ("path", "address", "home")}
         for entry in found
@@ -125,19 +125,18 @@ def problems(but=None, home="/var/qmail", control=None):
     List what is wrong with former sinks: those that still hold what this project wrote there, each as a sentence.
 
     but, home, control
-        As for ``others``. Where the route of the address ends nowhere, it cannot be told which is its sink: none is
-        listed.
+        As for ``qmail_mailbox.former``, which documents all of it.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_mailbox_former.problems doublebounce@example.com
+        salt '*' qmail_mailbox.former
     """
     try:
         if but is not None and _exact(but, home, control) is None:
             return []
-        left = [sink for sink in others(but, home, control) if _is_ours(sink["path"])]
+        left = [sink for sink in others(but, home, control) if __salt__["qmail_file.is_ours"](sink["path"])]
     except (CommandExecutionError, SaltInvocationError) as err:
         return [f"Which mailboxes are still sinks cannot be told: {err}"]
     return [
@@ -149,8 +148,3 @@ def problems(but=None, home="/var/qmail", control=None):
 
 def _exact(address, home, control):
     return __salt__["qmail_route.resolve"](address, home, control=control).get("exact")
-
-
-def _is_ours(path):
-    found = __salt__["qmail_file.read"](path)
-    return found is not None and __salt__["qmail_file_ledger.ours"](path, found["contents"])

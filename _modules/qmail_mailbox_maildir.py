@@ -66,20 +66,14 @@ def take_out(token, maildir):
     """
     Remove from ``new`` and ``cur`` of a Maildir each message that holds a token, and return how many they were.
 
-    Raises CommandExecutionError for what is no Maildir, and where the path leads through a link that others could have
-    made.
-
-    token
-        What the message must hold; a random text that nobody else can have written.
-
-    maildir
-        The Maildir, an absolute path. A link is followed only where root alone could have made it.
+    token, maildir
+        As for ``qmail_mailbox.take_out``, which documents all of it.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_mailbox_maildir.take_out doublebounce-probe-0123456789abcdef /home/joe/Maildir
+        salt '*' qmail_mailbox.take_out
     """
     try:
         with _opened(maildir) as directories:
@@ -131,16 +125,14 @@ def named(route):
     List where a route's mail may be stored: the Maildirs (with ``/`` at the end) and mboxes that its dot-qmail file
     names now, and ``Maildir`` in the home of its user, where default deliveries and many programs put it.
 
-    Returns absolute paths, there or not. A dot-qmail file that cannot be read safely names none.
-
     route
-        What ``qmail_route.resolve`` or ``qmail_route.deliver`` returns.
+        As for ``qmail_mailbox.places``, which documents all of it.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_mailbox_maildir.named '{home: /home/joe, dotqmail: /home/joe/.qmail}'
+        salt '*' qmail_mailbox.places
     """
     home = route.get("home")
     if not home or not home.startswith("/"):
@@ -157,7 +149,7 @@ def _named(route):
     """Go through the Maildirs and mboxes that the dot-qmail file of an address names now, or in a kept version."""
     current = [__salt__["qmail_file.read"](route["dotqmail"])] if route["dotqmail"] else []
     versions = [version["version"] for version in __salt__["qmail_file.kept"](route["exact"])]
-    kept = [__salt__["qmail_file_kept.version"](route["exact"], version) for version in versions]
+    kept = [__salt__["qmail_file.version"](route["exact"], version) for version in versions]
     for file in current + kept:
         yield from _texts(file)
     if not route["dash"]:
@@ -181,7 +173,7 @@ def _opened(maildir):
             "stopped."
         )
     with contextlib.ExitStack() as stack:
-        top = _keep(stack, __salt__["qmail_file_entry.directory"](maildir))
+        top = _keep(stack, __salt__["qmail_base_directory.enter"](maildir))
         found = []
         for name in ("new", "cur"):
             with contextlib.suppress(FileNotFoundError):

@@ -22,17 +22,14 @@ def contents(instruction):
     """
     Return the contents of a dot-qmail file that holds these instructions, as bytes.
 
-    Raises SaltInvocationError where they can be none: no text, control characters, a blank first line, or a line that
-    begins with a blank.
-
     instruction
-        A line of a dot-qmail file, or a list of lines; see dot-qmail(5).
+        As for ``qmail_mailbox.contents``, which documents all of it.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_mailbox_sink.contents '|exit 0'
+        salt '*' qmail_mailbox.contents
     """
     lines = [instruction] if isinstance(instruction, str) else instruction
     if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
@@ -91,18 +88,14 @@ def split(address):
     """
     Split an address into what qmail wants in its two control files.
 
-    Returns a dict with ``local`` (for ``doublebounceto``) and ``host`` (for ``doublebouncehost``).
-
-    Raises SaltInvocationError where it is no whole address of plain ASCII characters; the message says what is wrong.
-
     address
-        The whole address, for example ``doublebounce@example.com``.
+        As for ``qmail_mailbox.split``, which documents all of it.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_mailbox_sink.split doublebounce@example.com
+        salt '*' qmail_mailbox.split
     """
     problem = _address_problem(address)
     if problem:
@@ -251,13 +244,13 @@ def is_without_qmail(address, home="/var/qmail"):
     Tell whether Plesk runs the domain with another mail server: Plesk's tree is there, and no qmail-send.
 
     address, home
-        As for ``problem``.
+        As for ``qmail_mailbox.is_without_qmail``, which documents all of it.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_mailbox_sink.is_without_qmail dummy@example.com
+        salt '*' qmail_mailbox.is_without_qmail
     """
     installed = os.path.exists(os.path.join(home, "bin/qmail-send"))
     return not installed and __salt__["qmail_mailbox_plesk.runs"](_domain(address), home)

@@ -8,14 +8,9 @@ is ``F#@[]`` and nothing else. A single bounce has ``F`` alone. Where no queue i
 import contextlib
 import itertools
 import math
-import os
-import signal
 import time
 
 from salt.exceptions import CommandExecutionError
-
-# When a message came that expire has aged, in seconds since the epoch: older than any queuelifetime.
-AGED = 1
 
 
 def summary(queue=None, home="/var/qmail"):
@@ -171,10 +166,10 @@ def expire(queue=None, home="/var/qmail", older_than=None, single=False, timeout
         if not test:
             for path in queues:
                 _qmail_send(home, path)
-        aged = []
+        aged, age = [], __salt__["qmail_queue_envelope.age"]
         for part, _, bounce in _bounces(queue, home, before, single):
             if not test:
-                os.utime(bounce.fd, (AGED, AGED))
+                age(bounce.fd)
             aged.append((part, bounce.name, bounce.size))
         left = [] if test else _last_try(aged, home, queues, began + timeout)
     return {
@@ -245,6 +240,64 @@ def remove(
     return {**sums, "seconds": round(max(0.0, time.monotonic() - began), 3)}
 
 
+def unprocessed(queue=None, home="/var/qmail"):
+    """
+    Return how many messages qmail-send has not looked at yet: they lie before one that is queued now.
+
+    Raises CommandExecutionError where there is no queue, or it cannot be read.
+
+    queue, home
+        As for ``summary``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_queue.unprocessed
+    """
+    with _plain_errors():
+        first = (__salt__["qmail_queue_envelope.parts"](path)[0] for path in _queues(queue, home))
+        return sum(len(part.waiting) for part in first)
+
+
+def give_up(token, since, age, known=(), home="/var/qmail", queue=None, grace=0, timeout=10):
+    """
+    Wait until the messages that hold a token have left the queue, and have qmail-send give up those that do not go.
+
+    Only what holds the token is given up, but for that qmail-send tries **everything in the queue** (ALRM), and twice
+    where a message comes back as a double bounce that waits as well.
+
+    Returns a dict: ``given_up``, the numbers of the messages that qmail-send was told to give up, and ``waits``, the
+    numbers of those that are still there. Raises CommandExecutionError where the queue cannot be read.
+
+    token
+        What the messages must hold: a random text that nobody else can have written.
+
+    since, age
+        When the first of them was queued, in seconds since the epoch by the clock of that time, and how many seconds
+        ago that was.
+
+    known
+        Numbers of messages to look at whatever time they have.
+
+    home, queue
+        The qmail home directory, and the queue; ``None`` for ``queue`` in the home directory.
+
+    grace
+        Seconds that a message gets to go by itself.
+
+    timeout
+        Seconds to watch.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_queue.give_up doublebounce-probe-0123456789abcdef 1795486275 30
+    """
+    return __salt__["qmail_queue_leftover.clear"](token, since, age, known, home, queue, grace, timeout)
+
+
 @contextlib.contextmanager
 def _plain_errors():
     try:
@@ -313,12 +366,7 @@ def _last_try(aged, home, queues, deadline):
     """Have qmail-send try everything now; return those of the aged ones that are still there at the deadline."""
     tell = __salt__["qmail_base_bulk.progress"]("qmail_queue.expire")
     for queue in queues if aged else ():
-        # Looked for anew: to age many takes long, and its process id may be somebody else's by now. One that has ended
-        # tries everything when it is started.
-        pid = __salt__["qmail_base_process.find"](home, queue)
-        with contextlib.suppress(ProcessLookupError):
-            if pid:
-                os.kill(pid, signal.SIGALRM)
+        __salt__["qmail_queue_retry.alarm"](home, queue)
     left, pause = aged, 0.1
     while left:
         left = [item for part, items in itertools.groupby(left, lambda item: item[0]) for item in _still(part, items)]
@@ -332,12 +380,6 @@ def _last_try(aged, home, queues, deadline):
 
 def _still(part, items):
     """Return those aged messages of one split directory that are still there, not just another of that number."""
+    is_aged = __salt__["qmail_queue_envelope.is_aged"]
     with __salt__["qmail_queue_envelope.opened"](part) as fds:
-        return [item for item in items if _is_aged(item[1], fds["info"])]
-
-
-def _is_aged(name, info):
-    try:
-        return os.stat(name, dir_fd=info, follow_symlinks=False).st_mtime == AGED
-    except FileNotFoundError:
-        return False
+        return [item for item in items if is_aged(item[1], fds["info"])]

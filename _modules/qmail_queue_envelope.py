@@ -91,6 +91,26 @@ def parts(queue):
     return [Part(queue, number, split, channels, waiting) for number in range(split)]
 
 
+def part(queue, number):
+    """
+    Return the split directory that a message is in, as :py:func:`parts` does.
+
+    queue
+        The queue directory.
+
+    number
+        The message number.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_queue_envelope.part /var/qmail/queue 1234
+    """
+    found = parts(queue)
+    return found[number % len(found)]
+
+
 @contextlib.contextmanager
 def opened(part):
     """
@@ -209,6 +229,42 @@ def recipient(part, fds, name):
             if record[:1] in (b"T", b"D"):
                 return record[1:].decode(errors="backslashreplace") + ("" if end else "…")
     return None
+
+
+def age(fd):
+    """
+    Make a message older than any ``queuelifetime``: qmail-send gives it up after its next try.
+
+    fd
+        A descriptor of its sender file.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_queue.expire
+    """
+    os.utime(fd, (AGED, AGED))
+
+
+def is_aged(name, info):
+    """
+    Tell whether a message is still there and was made old: not just another one of that number.
+
+    name
+        The message number, as text.
+
+    info
+        The descriptor of its directory in ``info``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_queue.expire
+    """
+    status = _status(name, info)
+    return status is not None and status.st_mtime == AGED
 
 
 def _matching(pattern):

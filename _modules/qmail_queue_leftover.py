@@ -5,14 +5,12 @@ token in its text.
 
 import contextlib
 import os
-import signal
 import stat
 import time
 
 from salt.exceptions import CommandExecutionError
 
 BLOCK = 1 << 16  # bytes; a probe and its bounce are far shorter
-LONG_AGO = 0  # seconds since the epoch: qmail-send gives up a message that is older than queuelifetime
 POLL = 0.1  # seconds
 SLACK = 2  # seconds by which the time of a file may be early: file systems round it
 HOPS = 2  # the probe itself, and the double bounce that comes of it
@@ -22,29 +20,14 @@ def clear(token, since, age, known=(), home="/var/qmail", queue=None, grace=0, t
     """
     Wait until a probe has left the queue, and have qmail-send give up what does not go by itself.
 
-    The age of a message is the time of its file in ``queue/info``. What waits is made older than any ``queuelifetime``,
-    and then one ALRM has qmail-send try it, and **everything else in the queue**, at once. What is given up on its
-    first hop comes back as a double bounce; where that waits as well, it takes a second ALRM. There are no more.
-
-    Returns a dict: ``given_up``, the numbers of the messages that qmail-send was told to give up, and ``waits``, the
-    numbers of those that are still there.
-
-    Raises CommandExecutionError where the queue cannot be read.
-
-    token, since, age, known, home, queue
-        As for ``waits``.
-
-    grace
-        Seconds that a message gets to go by itself.
-
-    timeout
-        Seconds to watch.
+    token, since, age, known, home, queue, grace, timeout
+        As for ``qmail_queue.give_up``, which documents all of it.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_queue_leftover.clear doublebounce-probe-0123456789abcdef 1795486275 30
+        salt '*' qmail_queue.give_up
     """
     began = time.monotonic()
     given_up, alarms, empty = [], 0, 0
@@ -59,32 +42,9 @@ def clear(token, since, age, known=(), home="/var/qmail", queue=None, grace=0, t
             aged = [found for found in waiting if found["msg"] not in given_up and _age(found, token)]
             alarms += bool(aged)
             given_up += [found["msg"] for found in aged]
-            _alarm(home, {found["queue"] for found in aged})
+            for path in {found["queue"] for found in aged}:
+                __salt__["qmail_queue_retry.alarm"](home, path)
         time.sleep(max(POLL, time.monotonic() - now))  # a look at a large queue takes its time, too
-
-
-def ahead(home="/var/qmail", queue=None):
-    """
-    Return how many messages qmail-send has not looked at yet: they lie before one that is queued now.
-
-    Raises CommandExecutionError where the queue cannot be read.
-
-    home, queue
-        As for ``waits``.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue_leftover.ahead
-    """
-    try:
-        return sum(
-            len(__salt__["qmail_queue_envelope.parts"](path)[0].waiting)
-            for path in __salt__["qmail_queue_envelope.queues"](queue, home)
-        )
-    except OSError as err:
-        raise CommandExecutionError(f"Cannot look into the queue: {err}.") from err
 
 
 def waits(token, since, age, known=(), home="/var/qmail", queue=None):
@@ -158,25 +118,17 @@ def _age(found, token):
     """Make a message old; return whether it is the probe, and qmail-send has preprocessed it."""
     name = str(found["msg"])
     try:
-        parts = __salt__["qmail_queue_envelope.parts"](found["queue"])
-        with __salt__["qmail_queue_envelope.opened"](parts[found["msg"] % len(parts)]) as fds:
+        part = __salt__["qmail_queue_envelope.part"](found["queue"], found["msg"])
+        with __salt__["qmail_queue_envelope.opened"](part) as fds:
             info, _ = __salt__["qmail_base_bulk.reader"]()(name, fds["info"])
             if info is None:
                 return False
             try:
                 mine = _holds(name, fds["mess"], token)
                 if mine:
-                    os.utime(info, (LONG_AGO, LONG_AGO))
+                    __salt__["qmail_queue_envelope.age"](info)
                 return mine
             finally:
                 os.close(info)
     except OSError as err:
         raise CommandExecutionError(f"Cannot look into the queue: {err}.") from err
-
-
-def _alarm(home, queues):
-    for queue in queues:
-        pid = __salt__["qmail_base_process.find"](home, queue)
-        if pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGALRM)

@@ -82,9 +82,9 @@ def check(home="/var/qmail", queue=None, service=None):
     if not __salt__["qmail_service.status"](home, queue=queue)["running"]:
         return False
     given = service or {}
-    __salt__["qmail_service_startup.check"](home, queue=queue)
-    __salt__["qmail_service_supervisor.find"](home, queue, given.get("provider", "auto"), given.get("name", "auto"))
-    return True
+    return __salt__["qmail_service.check"](
+        home, queue=queue, provider=given.get("provider", "auto"), name=given.get("name", "auto")
+    )
 
 
 def recover(home="/var/qmail", queue=None, service=None):
@@ -176,8 +176,7 @@ def _account(arguments, meanwhile):
 def _told(arguments):
     asked = {key: arguments[key] for key in ("home", "queue", "provider", "name") if key in arguments}
     try:
-        found = __salt__["qmail_service_supervisor.find"](**asked)
-        return __salt__["qmail_service_supervisor.told"](found["provider"], found["name"])
+        return __salt__["qmail_service.told"](**asked)
     except CommandExecutionError:
         return None
 
@@ -298,7 +297,7 @@ def _lock(note):
 
 
 def _path(where, make=False):
-    return os.path.join(__salt__["qmail_service_loaded.directory"](**where, make=make), "paused")
+    return os.path.join(__salt__["qmail_service.directory"](**where, make=make), "paused")
 
 
 def _boot():

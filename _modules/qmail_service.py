@@ -5,19 +5,9 @@ qmail-send reads ``doublebounceto`` and ``doublebouncehost`` when it starts and 
 exactly when the running one has read something else than what they say now.
 """
 
-import contextlib
-import fcntl
-import math
 import os
-import signal
-import time
 
 from salt.exceptions import CommandExecutionError
-
-RETURNS_WITHIN = 3  # seconds: supervisors start a service again after one
-PAUSE = 0.02  # seconds between two looks
-AGAIN = 0.5  # seconds until one that is just being started is asked for again
-QUICK = 0.001  # seconds; systemd takes longer to start a qmail-send again
 
 
 def status(home="/var/qmail", control=None, queue=None):
@@ -55,6 +45,39 @@ def status(home="/var/qmail", control=None, queue=None):
     return {"running": True, "pid": pid, "since": since, "loaded": loaded}
 
 
+def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
+    """
+    Return what runs qmail-send here, or would where none runs: a dict with
+
+    - ``provider``: ``daemontools``, ``runit``, ``s6``, ``systemd``, ``sysv`` or ``qmailctl``;
+    - ``name``: the service directory, unit, init script, or path of qmailctl;
+    - ``pid``: the process that it runs, qmail-send or a script that waits for it; ``None`` where it does not tell;
+    - ``returns``: whether it starts qmail-send again by itself when that has ended;
+    - ``alone``: whether taking it down ends qmail-send alone, and none of its deliveries;
+    - ``down``: why qmail-send is down, or going there, on purpose; ``None`` where it is not.
+
+    Raises SaltInvocationError for an unknown provider, CommandExecutionError where none is found, or where the one
+    that is named does not run the qmail-send of this queue; it lists what was looked for.
+
+    home, queue
+        The qmail home directory, and the queue; ``None`` for ``queue`` in the home directory.
+
+    provider
+        ``daemontools``, ``runit``, ``s6``, ``service`` (systemd and init scripts), ``qmailctl``, or ``auto``.
+
+    name
+        The service directory (its path, or its name in one of the usual places), unit or init script, or the path of
+        qmailctl; ``auto`` for the one that runs qmail-send, and where none runs for the usual ones.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service.find
+    """
+    return __salt__["qmail_service_supervisor.find"](home, queue, provider, name)
+
+
 def left_down(home="/var/qmail", queue=None, provider="auto", name="auto"):
     """
     Return why qmail-send is down, or going there, on purpose; ``None`` where it is not.
@@ -62,13 +85,13 @@ def left_down(home="/var/qmail", queue=None, provider="auto", name="auto"):
     On purpose is a file ``down`` in the service directory, a unit or init script that is disabled, or a supervisor
     that was told to take it down and waits for it to end.
 
-    Raises what ``qmail_service_supervisor.find`` raises.
+    Raises what ``find`` raises.
 
     home, queue
         As for ``status``.
 
     provider, name
-        What runs qmail-send: see ``qmail_service_supervisor.find``.
+        What runs qmail-send: see ``find``.
 
     CLI Example:
 
@@ -100,7 +123,7 @@ def restart(home="/var/qmail", control=None, queue=None, provider="auto", name="
         As for ``status``.
 
     provider, name
-        What runs qmail-send: see ``qmail_service_supervisor.find``.
+        What runs qmail-send: see ``find``.
 
     timeout
         Seconds to wait for the new process.
@@ -114,15 +137,7 @@ def restart(home="/var/qmail", control=None, queue=None, provider="auto", name="
 
         salt '*' qmail_service.restart
     """
-    service = _service(home, control, queue, provider, name, timeout, settle)
-    seen = _pid(service)
-    with _turn(service):
-        old = _pid(service)
-        if old not in (None, seen) and status(home, control, queue)["loaded"]:
-            return {"old": seen, "new": old}
-        if old:
-            __salt__["qmail_service_startup.check"](home, control, queue)
-        return {"old": old, "new": _renew(service, old)}
+    return __salt__["qmail_service_change.restart"](home, control, queue, provider, name, timeout, settle)
 
 
 def start(home="/var/qmail", control=None, queue=None, provider="auto", name="auto", timeout=60, settle=1):
@@ -142,15 +157,7 @@ def start(home="/var/qmail", control=None, queue=None, provider="auto", name="au
 
         salt '*' qmail_service.start
     """
-    service = _service(home, control, queue, provider, name, timeout, settle)
-    with _turn(service):
-        old = _pid(service)
-        if old and not service["found"]["down"] and not _told_to_end(service, old):
-            return {}
-        if old and service["found"]["down"] and service["found"]["alone"]:
-            _tell(service, "start")  # from here on it comes back by itself, however long the old one takes to end
-            service["found"]["returns"] = True
-        return {"old": old, "new": _renew(service, old)}
+    return __salt__["qmail_service_change.start"](home, control, queue, provider, name, timeout, settle)
 
 
 def stop(home="/var/qmail", control=None, queue=None, provider="auto", name="auto", timeout=60, settle=1):
@@ -177,204 +184,171 @@ def stop(home="/var/qmail", control=None, queue=None, provider="auto", name="aut
 
         salt '*' qmail_service.stop
     """
-    service = _service(home, control, queue, provider, name, timeout, settle)
-    found = service["found"]
-    with _turn(service):
-        old = _pid(service)
-        if old:
-            _remember(service, old, None)  # so that start waits for it, where we do not wait long enough
-        if found["alone"]:
-            _tell(service, "stop")
-        if old or found["provider"] == "systemd":
-            with _locked_out(service, old):
-                if not found["alone"]:
-                    _tell(service, "stop")  # nothing is left that this could end halfway, and nothing can begin
-        _wait_for_silence(service)
-        _remember(service, None, None)
-    return {"old": old, "new": None} if old else {}
+    return __salt__["qmail_service_change.stop"](home, control, queue, provider, name, timeout, settle)
 
 
-def _service(home, control, queue, provider, name, timeout, settle):
-    """Return what the steps of a restart share. All arguments are checked here, before the first step."""
-    asked = {"provider": provider, "name": name, "timeout": timeout, "settle": settle}
-    __salt__["qmail_base_check.arguments"](home=home, control=control, queue=queue, **asked)
-    found = __salt__["qmail_service_supervisor.find"](home, queue, provider, name)
-    shown = __salt__["qmail_base_process.shown"]()
-    if not shown and found["provider"] in ("sysv", "qmailctl"):
-        raise CommandExecutionError(
-            f"Cannot tell which qmail-send runs: this system has no /proc/locks, and {found['name']} does not say it. "
-            "Restart qmail-send by hand, or have a supervisor run it."
-        )
-    return {
-        "queue": {"home": home, "queue": queue},
-        "files": {"home": home, "control": control},
-        "asked": {"provider": provider, "name": name},
-        "found": found,
-        "shown": shown,
-        "deadline": time.monotonic() + timeout,
-        "settle": settle,
-    }
+def check(home="/var/qmail", control=None, queue=None, provider="auto", name="auto"):
+    """
+    Refuse to end a qmail-send that could not start again: it runs, and mail is delivered. Returns ``True``.
 
+    Raises CommandExecutionError where its next start would fail, with what mends that, and where nothing is found that
+    could start it.
 
-def _pid(service):
-    if service["shown"]:
-        return __salt__["qmail_base_process.find"](**service["queue"])
-    return __salt__["qmail_service_supervisor.find"](**service["queue"], **service["asked"])["pid"]
+    home, control, queue
+        As for ``status``.
 
+    provider, name
+        What runs qmail-send: see ``find``.
 
-@contextlib.contextmanager
-def _turn(service):
-    """Two runs at once take turns."""
-    where = __salt__["qmail_service_loaded.directory"](**service["queue"], make=True)
-    handle = os.open(where, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        while not _locked(handle):
-            if time.monotonic() >= service["deadline"]:
-                raise CommandExecutionError("Another run has been restarting qmail-send all the time. Run this again.")
-            time.sleep(PAUSE)
-        yield
-    finally:
-        os.close(handle)
+    CLI Example:
 
+    .. code-block:: bash
 
-def _locked(handle):
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        salt '*' qmail_service.check
+    """
+    __salt__["qmail_service_startup.check"](home, control, queue)
+    __salt__["qmail_service_supervisor.find"](home, queue, provider, name)
     return True
 
 
-def _renew(service, old):
-    """Have another qmail-send in the place of the old one, if there is one, and return its process id."""
-    values = __salt__["qmail_service_loaded.values"](**service["files"])
-    returns = service["found"]["returns"]
-    if old:
-        if not returns:
-            _remember(service, old, None)  # we have to bring it back, if not in this run then in the next
-        _end(old)
-        then = f"{service['found']['provider']} starts it again by itself" if returns else "run this again"
-        _wait_for_the_end(service, old, f"When it has ended, {then}.")
-    new = _wait_for_another(service, RETURNS_WITHIN if old and returns else 0)
-    # Only what the files said before and say after is certain to have been read in between.
-    sure = __salt__["qmail_service_loaded.values"](**service["files"]) == values
-    _remember(service, new if sure else None, values)
-    return new
-
-
-def _end(pid):
-    """Tell qmail-send alone to end: its children are the deliveries in flight."""
-    try:
-        os.kill(pid, signal.SIGTERM)
-    except ProcessLookupError:
-        pass  # it has ended by itself
-    except PermissionError as err:
-        raise CommandExecutionError(f"Cannot end qmail-send {pid}: {__salt__['qmail_base_refusal.told'](err)}") from err
-
-
-def _remember(service, pid, values):
-    process = pid and __salt__["qmail_base_process.identity"](pid)
-    by = [service["asked"]["provider"], service["asked"]["name"]]
-    __salt__["qmail_service_loaded.remember"](process, values, **service["queue"], by=by)
-
-
-def _told_to_end(service, pid):
-    record = __salt__["qmail_service_loaded.recall"](**service["queue"])
-    ours = bool(record) and record["process"] == __salt__["qmail_base_process.identity"](pid)
-    return ours and record["values"] is None
-
-
-def _tell(service, verb):
-    found = service["found"]
-    left = max(service["deadline"] - time.monotonic(), RETURNS_WITHIN)
-    return __salt__[f"qmail_service_supervisor.{verb}"](found["provider"], found["name"], left)
-
-
-def _wait_for_the_end(service, old, then):
-    """Wait until a qmail-send has ended; its lock goes a little earlier, and scripts may look for the process."""
-    while _pid(service) == old or __salt__["qmail_base_process.ended"](old) is False:
-        if time.monotonic() >= service["deadline"]:
-            raise CommandExecutionError(_drains(service, old, then))
-        time.sleep(PAUSE)
-
-
-@contextlib.contextmanager
-def _locked_out(service, old):
+def missing(home="/var/qmail", queue=None, provider="auto", name="auto"):
     """
-    End qmail-send, and hold its lock from that moment on: one that is started meanwhile ends before it has begun.
+    Return why qmail-send could not be restarted here, with the remedy; ``None`` where it could.
 
-    A supervisor may be quicker, and start another one first: then that has to end, too.
+    A qmail-send that is merely down lacks nothing. Where the one that runs was restarted by these very settings before,
+    nobody is asked again: that would take longer than all the rest of a run that changes nothing.
+
+    Raises SaltInvocationError for an unknown provider.
+
+    home, queue
+        As for ``status``.
+
+    provider, name
+        What runs qmail-send: see ``find``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service.missing
     """
-    found = service["found"]
-    told = old if found["alone"] and found["pid"] == old else None  # by what runs it
-    stays = found["alone"] or not found["returns"]
-    then = "it stays down" if stays else f"{found['provider']} starts it again by itself"
-    lock = __salt__["qmail_base_lock.opened"](**service["queue"])
+    asked = __salt__["qmail_service_loaded.recall"](home, queue).get("by")
+    pid = __salt__["qmail_service_loaded.expected"](home, queue) if asked == [provider, name] else None
+    if pid and __salt__["qmail_base_process.ended"](pid) is False:
+        return None
     try:
-        looked, pid = -math.inf, old
-        while not __salt__["qmail_base_lock.take"](lock):
-            if time.monotonic() - looked > PAUSE:
-                looked, pid = time.monotonic(), _pid(service)
-            if pid and pid != told:
-                _end(pid)
-                told = pid
-            if time.monotonic() >= service["deadline"]:
-                raise CommandExecutionError(_drains(service, pid or old, f"When it has ended, {then}."))
-            time.sleep(QUICK)
-        # The lock goes a little earlier than the process, and scripts may look for that.
-        while told and __salt__["qmail_base_process.ended"](told) is False and time.monotonic() < service["deadline"]:
-            time.sleep(QUICK)
-        yield
-    finally:
-        __salt__["qmail_base_lock.close"](lock)
+        __salt__["qmail_service_supervisor.find"](home, queue, provider, name)
+    except CommandExecutionError as err:
+        return str(err)
+    return None
 
 
-def _wait_for_another(service, patience):
-    """Wait for a qmail-send that stays up, and start it where nobody else does for so many seconds."""
-    begun = time.monotonic()
-    # However late the old one has ended, the new one gets the time that it needs.
-    limit = max(service["deadline"], begun + RETURNS_WITHIN + service["settle"])
-    candidate, seen, started = None, begun, False
-    while True:
-        pid, now = _pid(service), time.monotonic()
-        if pid != candidate:
-            candidate, seen = pid, now
-        if pid and now - seen >= service["settle"]:
-            return pid
-        if not pid and not started and now - begun >= patience:
-            started = _tell(service, "start")
-            begun, patience = now, AGAIN
-        if now >= limit + (service["settle"] if pid else 0):
-            raise CommandExecutionError(_does_not_come_up(service))
-        time.sleep(PAUSE)
+def idle(home="/var/qmail", queue=None, provider="auto", name="auto"):
+    """
+    Tell whether there is no qmail-send to restart: none runs, and nothing is found that would start one.
+
+    Then files can be put back without it, and whenever one is started it reads them as they are.
+
+    Raises CommandExecutionError where it cannot be told whether one runs, SaltInvocationError for an unknown provider.
+
+    home, queue, provider, name
+        As for ``missing``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service.idle
+    """
+    if not missing(home, queue, provider, name):
+        return False
+    if not os.path.exists(__salt__["qmail_base_process.mutex"](home, queue)):
+        return True  # qmail has gone, and its queue with it
+    return __salt__["qmail_base_process.find"](home, queue) is None
 
 
-def _wait_for_silence(service):
-    """Wait until there has been no qmail-send for a while."""
-    quiet = time.monotonic()
-    while time.monotonic() - quiet < service["settle"]:
-        pid = _pid(service)
-        if pid:
-            quiet = time.monotonic()
-        if pid and quiet >= service["deadline"]:
-            raise CommandExecutionError(
-                f"qmail-send was started again, and {pid} runs, though it was told to stay down."
-            )
-        time.sleep(PAUSE)
+def unreadable(home="/var/qmail", control=None, queue=None):
+    """
+    List what keeps qmail-send from reading its control files when it starts the next time.
+
+    Returns a list of dicts, empty where nothing does: ``path`` (the file, or the directory on the way to it),
+    ``trouble`` (a sentence that names it) and ``remedy`` (a command). ``None`` where nobody can tell, because it is not
+    known which user qmail-send runs as: that of the running one, else the owner of ``queue/info``, else ``qmails``.
+
+    Raises CommandExecutionError where this process itself may not look.
+
+    home, control, queue
+        As for ``status``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service.unreadable
+    """
+    return __salt__["qmail_service_startup.unreadable"](home, control, queue)
 
 
-def _drains(service, pid, then):
-    count = f" ({__salt__['qmail_base_process.in_flight'](pid)})" if service["shown"] else ""
-    return (
-        f"qmail-send {pid} still runs: it waits for its deliveries in flight{count} and starts nothing new. Leave it. "
-        f"{then} service:timeout is how long to wait."
-    )
+def last_words(home="/var/qmail", queue=None, provider="auto", name="auto", log="auto"):
+    """
+    Return what qmail-send's log ends with: a list of up to three lines, none twice; empty where that cannot be told.
+
+    What supervises qmail-send knows its log; where it keeps none, a log file that is named is looked into.
+
+    home, queue, provider, name
+        What runs qmail-send: see ``find``.
+
+    log
+        The setting ``qmail:log``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service.last_words
+    """
+    __salt__["qmail_base_check.arguments"](home=home, queue=queue, provider=provider, name=name, log=log)
+    return __salt__["qmail_service_startup.last_words"](home, queue, provider, name, log or "auto")
 
 
-def _does_not_come_up(service):
-    obstacles = __salt__["qmail_service_startup.obstacles"](**service["files"], queue=service["queue"]["queue"])
-    if obstacles:
-        return f"qmail-send does not stay up after its start: no mail is delivered. {obstacles}"
-    told = __salt__["qmail_service_startup.last_words"](**service["queue"], **service["asked"])
-    said = f"Its log ends: {' / '.join(told)}" if told else "Its log tells why"
-    return f"qmail-send does not stay up after its start: no mail is delivered. {said}. Mend that, and run this again."
+def told(home="/var/qmail", queue=None, provider="auto", name="auto"):
+    """
+    Return what was last told to what runs qmail-send: a dict with ``when``, a text that is another one after each time
+    that anybody tells it anything, and ``up``, whether it was told to run it. ``None`` where it keeps no account.
+
+    Service directories do; systemd, scripts and qmailctl forget what they are told.
+
+    Raises what ``find`` raises.
+
+    home, queue, provider, name
+        As for ``find``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service.told
+    """
+    found = __salt__["qmail_service_supervisor.find"](home, queue, provider, name)
+    return __salt__["qmail_service_supervisor.told"](found["provider"], found["name"])
+
+
+def directory(home="/var/qmail", queue=None, make=False):
+    """
+    Return the directory in which is written down what is known of the qmail-send of a queue.
+
+    Raises CommandExecutionError where it cannot be made.
+
+    home, queue
+        As for ``status``.
+
+    make
+        Make it where it is missing, open to nobody else.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service.directory
+    """
+    return __salt__["qmail_service_loaded.directory"](home, queue, make)

@@ -147,23 +147,16 @@ def directory(home="/var/qmail", queue=None, make=False):
     """
     Return the directory of the record.
 
-    Raises CommandExecutionError where it cannot be made.
-
-    home, queue
-        As for ``qmail_base_process.find``.
-
-    make
-        Make it where it is missing, open to nobody else.
+    home, queue, make
+        As for ``qmail_service.directory``, which documents all of it.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_service_loaded.directory
+        salt '*' qmail_service.directory
     """
-    return __salt__["qmail_file_kept.directory"](
-        os.path.realpath(__salt__["qmail_base_process.mutex"](home, queue)), make
-    )
+    return __salt__["qmail_file.store"](os.path.realpath(__salt__["qmail_base_process.mutex"](home, queue)), make)
 
 
 def _changed(home, control):

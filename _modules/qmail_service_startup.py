@@ -40,23 +40,14 @@ def unreadable(home="/var/qmail", control=None, queue=None):
     """
     List what keeps qmail-send from reading its control files when it starts the next time.
 
-    Returns a list of dicts, empty where nothing does: ``path`` (the file, or the directory on the way to it),
-    ``trouble`` (a sentence that names it) and ``remedy`` (a command). ``None`` where nobody can tell, because it is not
-    known which user qmail-send runs as: that of the running one, else the owner of ``queue/info``, else ``qmails``.
-
-    Raises CommandExecutionError where this process itself may not look.
-
-    home
-        The qmail home directory.
-
-    control, queue
-        The directories of the control files and of the queue; ``None`` for those in the home directory.
+    home, control, queue
+        As for ``qmail_service.unreadable``, which documents all of it.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_service_startup.unreadable
+        salt '*' qmail_service.unreadable
     """
     user = _user(home, queue or os.path.join(home, "queue"))
     if user is None:
@@ -79,19 +70,14 @@ def last_words(home="/var/qmail", queue=None, provider="auto", name="auto", log=
     """
     Return what qmail-send's log ends with: a list of up to three lines, none twice; empty where that cannot be told.
 
-    What supervises qmail-send knows its log; where it keeps none, a log file that is named is looked into.
-
-    home, queue, provider, name
-        What runs qmail-send: see ``qmail_service_supervisor.find``.
-
-    log
-        The setting ``qmail:log``.
+    home, queue, provider, name, log
+        As for ``qmail_service.last_words``, which documents all of it.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_service_startup.last_words
+        salt '*' qmail_service.last_words
     """
     said = []
     with contextlib.suppress(CommandExecutionError):

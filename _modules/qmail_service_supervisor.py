@@ -27,31 +27,14 @@ def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
     """
     Return what runs qmail-send here, or would where none runs: a dict with
 
-    - ``provider``: ``daemontools``, ``runit``, ``s6``, ``systemd``, ``sysv`` or ``qmailctl``;
-    - ``name``: the service directory, unit, init script, or path of qmailctl;
-    - ``pid``: the process that it runs, qmail-send or a script that waits for it; ``None`` where it does not tell;
-    - ``returns``: whether it starts qmail-send again by itself when that has ended;
-    - ``alone``: whether taking it down ends qmail-send alone, and none of its deliveries;
-    - ``down``: why qmail-send is down, or going there, on purpose; ``None`` where it is not.
-
-    Raises SaltInvocationError for an unknown provider, CommandExecutionError where none is found, or where the one
-    that is named does not run the qmail-send of this queue; it lists what was looked for.
-
-    home, queue
-        The qmail home directory, and the queue; ``None`` for ``queue`` in the home directory.
-
-    provider
-        ``daemontools``, ``runit``, ``s6``, ``service`` (systemd and init scripts), ``qmailctl``, or ``auto``.
-
-    name
-        The service directory (its path, or its name in one of the usual places), unit or init script, or the path of
-        qmailctl; ``auto`` for the one that runs qmail-send, and where none runs for those of the field.
+    home, queue, provider, name
+        As for ``qmail_service.find``, which documents all of it.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' qmail_service_supervisor.find
+        salt '*' qmail_service.find
     """
     __salt__["qmail_base_check.arguments"](home=home, queue=queue, provider=provider, name=name)
     if provider not in ("auto", *PROVIDERS):

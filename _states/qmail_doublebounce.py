@@ -47,8 +47,10 @@ def configured(
         return {**failed, "comment": " ".join(["Pillar is not right.", *problems])}
     asked = {"home": home, "queue": queue, "provider": supervisor, "name": service}
     try:
-        lacks = __salt__["qmail_service_ready.lacks"](**asked, address=address)
-        if lacks and undo and __salt__["qmail_service_ready.idle"](**asked):
+        # Where Plesk runs this server without any qmail, the state of the mailbox says that better.
+        elsewhere = address is not None and __salt__["qmail_mailbox.is_without_qmail"](address, home)
+        lacks = None if elsewhere else __salt__["qmail_service.missing"](**asked)
+        if lacks and undo and __salt__["qmail_service.idle"](**asked):
             return {**ret, "comment": f"No qmail-send is restarted, as none runs here. {lacks}"}
     except (CommandExecutionError, SaltInvocationError) as err:
         lacks = str(err)

@@ -72,7 +72,7 @@ def running(
     arguments = {"home": home, "control": control, "queue": queue}
     ret = {"name": name, "result": True, "comment": "", "changes": {}}
     try:
-        if undo and __salt__["qmail_service_ready.idle"](home, queue, supervisor, service):
+        if undo and __salt__["qmail_service.idle"](home, queue, supervisor, service):
             return {**ret, "comment": IDLE, "skip_watch": True}
         found = __salt__["qmail_service.status"](**arguments)
         if found["running"] is None:
@@ -114,7 +114,7 @@ def mod_watch(
         return {**ret, "result": False, "comment": f"qmail_service.{sfun} cannot watch; qmail_service.running can."}
     arguments = {"home": home, "control": control, "queue": queue}
     try:
-        if undo and __salt__["qmail_service_ready.idle"](home, queue, supervisor, service):
+        if undo and __salt__["qmail_service.idle"](home, queue, supervisor, service):
             return {**ret, "comment": IDLE, "skip_watch": True}
         found = __salt__["qmail_service.status"](**arguments)
         if found["running"] is None:

@@ -29,16 +29,23 @@ ODD = (
 # What people call. Those that act on a queue or a process find none here, or only look.
 FACES = {
     "qmail_control": ("get", "value", "lines", "show", "put", "restore", "discards", "path"),
-    "qmail_doublebounce": ("settings", "split", "status", "probe", "report"),
-    "qmail_file": ("read", "replace", "restore", "kept", "changed"),
-    "qmail_log": ("about", "count", "counts", "summary"),
-    "qmail_mailbox": ("check", "predict", "meaning", "make", "write", "restore", "history", "purge"),
-    "qmail_queue": ("summary", "double_bounces", "expire", "remove"),
+    "qmail_doublebounce": ("settings", "status", "probe", "report"),
+    "qmail_file": ("read", "replace", "restore", "kept", "version", "changed", "written", "is_ours", "store"),
+    "qmail_log": ("about", "count", "counts", "summary", "position"),
+    "qmail_mailbox": (
+        *("check", "predict", "meaning", "make", "write", "restore", "history", "purge"),
+        *("split", "contents", "is_without_qmail", "former", "take_out"),
+    ),
+    "qmail_queue": ("summary", "unprocessed", "double_bounces", "expire", "remove"),
     "qmail_route": ("resolve", "deliver", "catches_all"),
-    "qmail_service": ("status", "left_down", "restart", "start", "stop"),
+    "qmail_service": (
+        *("status", "find", "left_down", "restart", "start", "stop"),
+        *("check", "missing", "idle", "unreadable", "last_words", "told", "directory"),
+    ),
 }
 
-FOR_MODULES = {"each_double_bounce", "ends"}
+# What takes what another function returned, or returns what no command line shows.
+FOR_MODULES = {"each_double_bounce", "ends", "places", "give_up", "lines_since"}
 MODULES = pathlib.Path(__file__).parent.parent.parent / "_modules"
 
 
@@ -65,6 +72,7 @@ def usual(home, tmp_path):
         "name": "doublebounceto",
         "value": "dummy",
         "pillar": {"address": ADDRESS, "qmail": {"home": place, "log": str(log)}},
+        "token": "doublebounce-probe-0123456789abcdef",
         "test": True,
         "timeout": 0.1,
         "settle": 0,

@@ -144,7 +144,7 @@ def test_a_setting_given_by_hand_wins_over_pillar_and_is_checked(modules, home):
 
 
 def test_split_gives_the_two_halves(modules):
-    assert modules.qmail_doublebounce.split("Dummy@Example.com") == {"local": "Dummy", "host": "Example.com"}
+    assert modules.qmail_mailbox.split("Dummy@Example.com") == {"local": "Dummy", "host": "Example.com"}
 
 
 @pytest.mark.parametrize("log", ("maillog", "var/log/qmail", "./x", "journalctl", 5, ""))

@@ -170,7 +170,7 @@ def test_what_restarted_it_is_not_looked_for_again_and_anything_else_is(modules,
     modules.qmail_service.restart(home, settle=0)
     (running.path / "bin/qmailctl").rename(running.path / "bin/hidden")
     try:
-        assert modules.qmail_service_ready.lacks(home) is None
-        assert "Nothing was found" in modules.qmail_service_ready.lacks(home, provider="qmailctl")
+        assert modules.qmail_service.missing(home) is None
+        assert "Nothing was found" in modules.qmail_service.missing(home, provider="qmailctl")
     finally:
         (running.path / "bin/hidden").rename(running.path / "bin/qmailctl")

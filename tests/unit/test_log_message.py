@@ -6,9 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from _modules import qmail_log_message
+from _modules import qmail_log_message, qmail_log_words
+from tests.support.wired import wired
 
 ENDED = b"info msg 5: bytes 9 from <#@[]> qp 1 uid 2"
+
+
+@pytest.fixture(scope="module")
+def configure_loader_modules():
+    return wired()
 
 
 def follow(*lines):
@@ -65,7 +71,7 @@ def test_the_fate_of_a_double_bounce(channel, report, fate):
     ],
 )
 def test_forks_say_the_same(said, stock):
-    assert qmail_log_message._as_stock(said) == stock
+    assert qmail_log_words.stock(said) == stock
 
 
 def test_the_first_failure_of_the_original_message_is_the_cause():

@@ -1,0 +1,171 @@
+"""
+The grammar of qmail-send's log: what its words say of messages and deliveries.
+
+The words are those of qmail-log(5), and of the forks: indimail puts the name of its queue behind each line, eQmail
+leaves blanks in addresses and reports. This is the one place that knows them; ``qmail_log_message`` has the common ones
+once more, in the loop that must be fast.
+"""
+
+import re
+
+LONGEST_FIELD = 256
+
+QUEUE = re.compile(rb"[A-Za-z][\w.-]*")
+# name: what forks say; what qmail-send says; and which numbers count anew in each of indimail's queues. Blanks in
+# addresses come as _ in the log, so nobody can put such words into one.
+EVENTS = (
+    ("new", rb"new msg (?P<msg>\d+)", b"new msg %s", ("msg",)),
+    (
+        "info",
+        rb"info:? msg (?P<msg>\d+): bytes (?P<size>\d+) from <(?P<sender>.*)> qp (?P<qp>\d+) uid (?P<uid>\d+)",
+        b"info msg %s: bytes %s from <%s> qp %s uid %s",
+        ("msg",),
+    ),
+    (
+        "start",
+        rb"starting delivery (?P<delivery>\d+)(?:\.[\w.-]+)?: msg (?P<msg>\d+) to (?P<channel>local|remote) (?P<to>.*)",
+        b"starting delivery %s: msg %s to %s %s",
+        ("delivery", "msg"),
+    ),
+    (
+        "report",
+        rb"delivery (?P<delivery>\d+)(?:\.[\w.-]+)?: (?P<outcome>success|failure|deferral): ?(?P<report>.*)",
+        b"delivery %s: %s: %s",
+        ("delivery",),
+    ),
+    (
+        "mangled",
+        rb"delivery (?P<delivery>\d+)(?:\.[\w.-]+)?: report mangled, will defer:?",
+        b"delivery %s: report mangled, will defer",
+        ("delivery",),
+    ),
+    ("bounce", rb"bounce msg (?P<msg>\d+) qp (?P<qp>\d+)", b"bounce msg %s qp %s", ("msg",)),
+    ("end", rb"end msg (?P<msg>\d+)(?: [\w.-]+:)?", b"end msg %s", ("msg",)),
+    (
+        "drop",
+        rb"(?P<kind>double|triple) bounce: discarding bounce/(?P<msg>\d+)",
+        b"%s bounce: discarding bounce/%s",
+        ("msg",),
+    ),
+)
+EVENTS = tuple((name, re.compile(form), words, own) for name, form, words, own in EVENTS)
+NUMBERS = ("msg", "size", "qp", "uid")
+
+# What is counted: the words, and what qmail-send says before them in the same line. Words that are long, and end in a
+# letter that is rare, are found sooner.
+MARKS = {
+    "double_bounces": (b" from <#@[]> qp", rb"info msg \d+: bytes \d+"),
+    "discarded": (b"double bounce: discarding ", rb""),
+    "triple_bounces": (b"triple bounce: discarding ", rb""),
+}
+
+DID = re.compile(rb"did.(\d{1,9})\+(\d{1,9})\+(\d{1,9})[/ ]?$")
+
+
+def event(words):
+    """
+    Return what a line of qmail-send's says happened; ``None`` where it is about no message.
+
+    Returns a dict with ``event`` and what belongs to it, numbers of messages and processes as numbers, all else as
+    text:
+
+    - ``new``: ``msg``;
+    - ``info``: ``msg``, ``size``, ``sender``, ``qp``, ``uid``;
+    - ``start``: ``delivery``, ``msg``, ``channel`` (``local`` or ``remote``), ``to``;
+    - ``report``: ``delivery``, ``outcome`` (``success``, ``failure`` or ``deferral``), ``report``, and ``did``, what
+      the function of that name returns for it;
+    - ``bounce``: ``msg``, ``qp``;
+    - ``drop``: ``kind`` (``double`` or ``triple``), ``msg``;
+    - ``end``: ``msg``.
+
+    words
+        qmail-send's words in the line, as bytes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_words.event 'end msg 1234'
+    """
+    name, match, _ = _parsed(words)
+    if match is None:
+        return None
+    found = {key: int(value) if key in NUMBERS else _text(value) for key, value in match.groupdict().items()}
+    if name == "report":
+        found["did"] = did(match["report"])
+    if name == "mangled":
+        name, mangled = "report", {"outcome": "deferral", "report": "report mangled, will defer", "did": None}
+        found.update(mangled)
+    return {"event": name, **found}
+
+
+def stock(words):
+    """
+    Say what a fork says in qmail-send's own words; ``None`` where it is about no message.
+
+    A number that counts anew in each of a fork's queues has the name of its queue behind it then.
+
+    words
+        The fork's words, as bytes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_words.stock 'end msg 1234 queue1'
+    """
+    name, match, mark = _parsed(words)
+    if match is None:
+        return None
+    form, own = next((words, own) for known, _, words, own in EVENTS if known == name)
+    fields = {key: value[-LONGEST_FIELD:].replace(b" ", b"_") for key, value in match.groupdict().items()}
+    return form % tuple(value + mark if key in own else value for key, value in fields.items())
+
+
+def did(report):
+    """
+    Return what qmail-local says it did: how many ``files``, ``forwards`` and ``programs``; ``None`` where it does not.
+
+    It says so behind whatever the programs said: ``did_FILES+FORWARDS+PROGRAMS/``.
+
+    report
+        The report of a delivery, as bytes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_words.did 'did_0+0+1/'
+    """
+    found = DID.search(report)
+    return found and tuple(map(int, found.groups()))
+
+
+def marks():
+    """
+    Return what is counted without following messages: for each name its words, and a regular expression for what
+    qmail-send says before them in the same line, both as bytes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log_words.marks
+    """
+    return MARKS
+
+
+def _parsed(words):
+    """Return the name of an event, the match that tells it, and the mark of the fork's queue that it is of."""
+    rest, _, queue = words.rpartition(b" ")
+    tries = [(rest, b"." + queue)] if QUEUE.fullmatch(queue) else []
+    for text, mark in (*tries, (words, b"")):
+        for name, form, _, _ in EVENTS:
+            match = form.fullmatch(text)
+            if match:
+                return name, match, mark
+    return None, None, b""
+
+
+def _text(value):
+    return value.decode("utf-8", "backslashreplace")

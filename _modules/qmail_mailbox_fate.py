@@ -1,0 +1,72 @@
+"""
+What becomes of mail that takes a route, and what instructions in its own dot-qmail file would ask for.
+"""
+
+
+def ends(route, forbidden="002"):
+    """
+    Tell what would happen to a message that takes a route, and why.
+
+    route, forbidden
+        As for ``qmail_mailbox.ends``, which documents all of it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox.ends doublebounce@example.com
+    """
+    found = {key: route.get(key) for key in ("recipient", "dotqmail", "exact", "home")}
+    nothing = {"files": [], "forwards": [], "programs": []}
+    outcomes = {"bounce": "bounced", "dropped": "swallowed", "remote": "remote", "deferred": "deferred"}
+    if route["outcome"] in outcomes:
+        return {**found, "fate": outcomes[route["outcome"]], "reason": route["reason"], **nothing}
+    return {**found, **predict(route, route["dotqmail"] or route["exact"], forbidden=forbidden)}
+
+
+def meaning(address, instruction, home, control):
+    """
+    Tell what these instructions ask for, in an address's own dot-qmail file.
+
+    address, instruction, home, control
+        As for ``qmail_mailbox.meaning``, which documents all of it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox.meaning doublebounce@example.com
+    """
+    contents = __salt__["qmail_mailbox_sink.contents"](instruction)
+    route = __salt__["qmail_route.resolve"](address, home, control=control)
+    if route["outcome"] in ("remote", "dropped", "deferred") or not route["home"].startswith("/"):
+        return {"fate": None, "reason": route["reason"], "exact": None, "files": [], "forwards": [], "programs": []}
+    asked = __salt__["qmail_mailbox_dotqmail.asks"](contents, route["exact"], route["home"], route["uid"], route["gid"])
+    return {**asked, "exact": route["exact"]}
+
+
+def predict(route, dotqmail, wanted=None, forbidden="002"):
+    """
+    Tell what becomes of mail that takes a route, with one dot-qmail file at its end: as ``qmail_mailbox.predict`` does.
+
+    route
+        What ``qmail_route.resolve`` or ``qmail_route.deliver`` returns.
+
+    dotqmail
+        The path of the file.
+
+    wanted
+        What it shall hold, as bytes; ``None`` for what it holds.
+
+    forbidden
+        As for ``ends``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox.check doublebounce@example.com
+    """
+    return __salt__["qmail_mailbox_dotqmail.predict"](
+        dotqmail, route["home"], route["uid"], route["dash"], forbidden, gid=route["gid"], contents=wanted
+    )

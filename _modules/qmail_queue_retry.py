@@ -1,0 +1,30 @@
+"""
+Have qmail-send try everything in its queue at once.
+"""
+
+import contextlib
+import os
+import signal
+
+
+def alarm(home="/var/qmail", queue=None):
+    """
+    Send ALRM to the qmail-send of a queue, if one runs. One that has ended tries everything when it is started.
+
+    It is looked for anew: the work before may have taken long, and its process id may be somebody else's by now.
+
+    Raises what ``qmail_base_process.find`` raises.
+
+    home, queue
+        The qmail home directory, and the queue; ``None`` for ``queue`` in the home directory.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_queue_retry.alarm
+    """
+    pid = __salt__["qmail_base_process.find"](home, queue)
+    if pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGALRM)

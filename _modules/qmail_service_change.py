@@ -1,0 +1,283 @@
+"""
+A restart of qmail-send, step by step: it is told to end, its deliveries are waited for, and another one must stay up.
+
+What supervises it is told as little as can be: only qmail-send itself gets a signal, so that no delivery is cut.
+"""
+
+import contextlib
+import fcntl
+import math
+import os
+import signal
+import time
+
+from salt.exceptions import CommandExecutionError
+
+RETURNS_WITHIN = 3  # seconds: supervisors start a service again after one
+PAUSE = 0.02  # seconds between two looks
+AGAIN = 0.5  # seconds until one that is just being started is asked for again
+QUICK = 0.001  # seconds; systemd takes longer to start a qmail-send again
+
+
+def restart(home, control, queue, provider, name, timeout, settle):
+    """
+    Restart qmail-send, or start it where it does not run, and return its process ids.
+
+    home, control, queue, provider, name, timeout, settle
+        As for ``qmail_service.restart``, which documents all of it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service.restart
+    """
+    service = _service(home, control, queue, provider, name, timeout, settle)
+    seen = _pid(service)
+    with _turn(service):
+        old = _pid(service)
+        if old not in (None, seen) and __salt__["qmail_service_loaded.current"](old, home, control, queue):
+            return {"old": seen, "new": old}
+        if old:
+            __salt__["qmail_service_startup.check"](home, control, queue)
+        return {"old": old, "new": _renew(service, old)}
+
+
+def start(home, control, queue, provider, name, timeout, settle):
+    """
+    Start qmail-send where it does not run, and return its process ids.
+
+    home, control, queue, provider, name, timeout, settle
+        As for ``qmail_service.start``, which documents all of it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service.start
+    """
+    service = _service(home, control, queue, provider, name, timeout, settle)
+    with _turn(service):
+        old = _pid(service)
+        if old and not service["found"]["down"] and not _told_to_end(service, old):
+            return {}
+        if old and service["found"]["down"] and service["found"]["alone"]:
+            _tell(service, "start")  # from here on it comes back by itself, however long the old one takes to end
+            service["found"]["returns"] = True
+        return {"old": old, "new": _renew(service, old)}
+
+
+def stop(home, control, queue, provider, name, timeout, settle):
+    """
+    Stop qmail-send, and return its process ids.
+
+    home, control, queue, provider, name, timeout, settle
+        As for ``qmail_service.stop``, which documents all of it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service.stop
+    """
+    service = _service(home, control, queue, provider, name, timeout, settle)
+    found = service["found"]
+    with _turn(service):
+        old = _pid(service)
+        if old:
+            _remember(service, old, None)  # so that start waits for it, where we do not wait long enough
+        if found["alone"]:
+            _tell(service, "stop")
+        if old or found["provider"] == "systemd":
+            with _locked_out(service, old):
+                if not found["alone"]:
+                    _tell(service, "stop")  # nothing is left that this could end halfway, and nothing can begin
+        _wait_for_silence(service)
+        _remember(service, None, None)
+    return {"old": old, "new": None} if old else {}
+
+
+def _service(home, control, queue, provider, name, timeout, settle):
+    """Return what the steps of a restart share. All arguments are checked here, before the first step."""
+    asked = {"provider": provider, "name": name, "timeout": timeout, "settle": settle}
+    __salt__["qmail_base_check.arguments"](home=home, control=control, queue=queue, **asked)
+    found = __salt__["qmail_service_supervisor.find"](home, queue, provider, name)
+    shown = __salt__["qmail_base_process.shown"]()
+    if not shown and found["provider"] in ("sysv", "qmailctl"):
+        raise CommandExecutionError(
+            f"Cannot tell which qmail-send runs: this system has no /proc/locks, and {found['name']} does not say it. "
+            "Restart qmail-send by hand, or have a supervisor run it."
+        )
+    return {
+        "queue": {"home": home, "queue": queue},
+        "files": {"home": home, "control": control},
+        "asked": {"provider": provider, "name": name},
+        "found": found,
+        "shown": shown,
+        "deadline": time.monotonic() + timeout,
+        "settle": settle,
+    }
+
+
+def _pid(service):
+    if service["shown"]:
+        return __salt__["qmail_base_process.find"](**service["queue"])
+    return __salt__["qmail_service_supervisor.find"](**service["queue"], **service["asked"])["pid"]
+
+
+@contextlib.contextmanager
+def _turn(service):
+    """Two runs at once take turns."""
+    where = __salt__["qmail_service_loaded.directory"](**service["queue"], make=True)
+    handle = os.open(where, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        while not _locked(handle):
+            if time.monotonic() >= service["deadline"]:
+                raise CommandExecutionError("Another run has been restarting qmail-send all the time. Run this again.")
+            time.sleep(PAUSE)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _locked(handle):
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _renew(service, old):
+    """Have another qmail-send in the place of the old one, if there is one, and return its process id."""
+    values = __salt__["qmail_service_loaded.values"](**service["files"])
+    returns = service["found"]["returns"]
+    if old:
+        if not returns:
+            _remember(service, old, None)  # we have to bring it back, if not in this run then in the next
+        _end(old)
+        then = f"{service['found']['provider']} starts it again by itself" if returns else "run this again"
+        _wait_for_the_end(service, old, f"When it has ended, {then}.")
+    new = _wait_for_another(service, RETURNS_WITHIN if old and returns else 0)
+    # Only what the files said before and say after is certain to have been read in between.
+    sure = __salt__["qmail_service_loaded.values"](**service["files"]) == values
+    _remember(service, new if sure else None, values)
+    return new
+
+
+def _end(pid):
+    """Tell qmail-send alone to end: its children are the deliveries in flight."""
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it has ended by itself
+    except PermissionError as err:
+        raise CommandExecutionError(f"Cannot end qmail-send {pid}: {__salt__['qmail_base_refusal.told'](err)}") from err
+
+
+def _remember(service, pid, values):
+    process = pid and __salt__["qmail_base_process.identity"](pid)
+    by = [service["asked"]["provider"], service["asked"]["name"]]
+    __salt__["qmail_service_loaded.remember"](process, values, **service["queue"], by=by)
+
+
+def _told_to_end(service, pid):
+    record = __salt__["qmail_service_loaded.recall"](**service["queue"])
+    ours = bool(record) and record["process"] == __salt__["qmail_base_process.identity"](pid)
+    return ours and record["values"] is None
+
+
+def _tell(service, verb):
+    found = service["found"]
+    left = max(service["deadline"] - time.monotonic(), RETURNS_WITHIN)
+    return __salt__[f"qmail_service_supervisor.{verb}"](found["provider"], found["name"], left)
+
+
+def _wait_for_the_end(service, old, then):
+    """Wait until a qmail-send has ended; its lock goes a little earlier, and scripts may look for the process."""
+    while _pid(service) == old or __salt__["qmail_base_process.ended"](old) is False:
+        if time.monotonic() >= service["deadline"]:
+            raise CommandExecutionError(_drains(service, old, then))
+        time.sleep(PAUSE)
+
+
+@contextlib.contextmanager
+def _locked_out(service, old):
+    """
+    End qmail-send, and hold its lock from that moment on: one that is started meanwhile ends before it has begun.
+
+    A supervisor may be quicker, and start another one first: then that has to end, too.
+    """
+    found = service["found"]
+    told = old if found["alone"] and found["pid"] == old else None  # by what runs it
+    stays = found["alone"] or not found["returns"]
+    then = "it stays down" if stays else f"{found['provider']} starts it again by itself"
+    lock = __salt__["qmail_base_lock.opened"](**service["queue"])
+    try:
+        looked, pid = -math.inf, old
+        while not __salt__["qmail_base_lock.take"](lock):
+            if time.monotonic() - looked > PAUSE:
+                looked, pid = time.monotonic(), _pid(service)
+            if pid and pid != told:
+                _end(pid)
+                told = pid
+            if time.monotonic() >= service["deadline"]:
+                raise CommandExecutionError(_drains(service, pid or old, f"When it has ended, {then}."))
+            time.sleep(QUICK)
+        # The lock goes a little earlier than the process, and scripts may look for that.
+        while told and __salt__["qmail_base_process.ended"](told) is False and time.monotonic() < service["deadline"]:
+            time.sleep(QUICK)
+        yield
+    finally:
+        __salt__["qmail_base_lock.close"](lock)
+
+
+def _wait_for_another(service, patience):
+    """Wait for a qmail-send that stays up, and start it where nobody else does for so many seconds."""
+    begun = time.monotonic()
+    # However late the old one has ended, the new one gets the time that it needs.
+    limit = max(service["deadline"], begun + RETURNS_WITHIN + service["settle"])
+    candidate, seen, started = None, begun, False
+    while True:
+        pid, now = _pid(service), time.monotonic()
+        if pid != candidate:
+            candidate, seen = pid, now
+        if pid and now - seen >= service["settle"]:
+            return pid
+        if not pid and not started and now - begun >= patience:
+            started = _tell(service, "start")
+            begun, patience = now, AGAIN
+        if now >= limit + (service["settle"] if pid else 0):
+            raise CommandExecutionError(_does_not_come_up(service))
+        time.sleep(PAUSE)
+
+
+def _wait_for_silence(service):
+    """Wait until there has been no qmail-send for a while."""
+    quiet = time.monotonic()
+    while time.monotonic() - quiet < service["settle"]:
+        pid = _pid(service)
+        if pid:
+            quiet = time.monotonic()
+        if pid and quiet >= service["deadline"]:
+            raise CommandExecutionError(
+                f"qmail-send was started again, and {pid} runs, though it was told to stay down."
+            )
+        time.sleep(PAUSE)
+
+
+def _drains(service, pid, then):
+    count = f" ({__salt__['qmail_base_process.in_flight'](pid)})" if service["shown"] else ""
+    return (
+        f"qmail-send {pid} still runs: it waits for its deliveries in flight{count} and starts nothing new. Leave it. "
+        f"{then} service:timeout is how long to wait."
+    )
+
+
+def _does_not_come_up(service):
+    obstacles = __salt__["qmail_service_startup.obstacles"](**service["files"], queue=service["queue"]["queue"])
+    if obstacles:
+        return f"qmail-send does not stay up after its start: no mail is delivered. {obstacles}"
+    told = __salt__["qmail_service_startup.last_words"](**service["queue"], **service["asked"])
+    said = f"Its log ends: {' / '.join(told)}" if told else "Its log tells why"
+    return f"qmail-send does not stay up after its start: no mail is delivered. {said}. Mend that, and run this again."
