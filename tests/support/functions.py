@@ -5,40 +5,56 @@ Print docs/functions.md, from the docstrings of the modules and states:
 """
 
 import ast
-import pathlib
 
-REPOSITORY = pathlib.Path(__file__).parent.parent.parent
+from tests.support.house import House
+
 HEAD = """\
 # Functions
 
-Each with the first sentence of its documentation; `salt-call sys.doc qmail_route` prints all of it, with arguments,
-what comes back, errors and an example; `salt-call sys.state_doc qmail_mailbox` does for states.
+Two words in the name of a module, such as `qmail_queue`: it is for people. Three, such as `qmail_queue_delete`: it is a
+room, for the modules of its family alone.
+
+An ACL such as `qmail_.*` gives away the rooms, too, and with them the machine: `qmail_service_tool.run` runs any
+command as root. [Who may call what](operate.md#who-may-call) shows the ACL that gives no room.
+
+Below is the first sentence of what each is documented with. On a server, `salt-call sys.doc qmail_route` prints all of
+it, with arguments, what comes back, errors and an example; `salt-call sys.state_doc qmail_mailbox` does for states.
 """
-KINDS = {"_states": "States", "_modules": "Execution modules"}
+PEOPLE = "## What people call\n"
+ROOMS = """\
+## Rooms
+
+Internal: any of these may change or go in any version. What each is for is at the end of its documentation.
+"""
+TITLES = {"state": "States", "module": "Functions", "runner": "Runners, on the master"}
 
 
 def page():
     """Return the text of docs/functions.md."""
-    parts = [HEAD]
-    for kind, title in KINDS.items():
-        parts.append(f"## {title}\n")
-        for path in sorted((REPOSITORY / kind).glob("*.py")):
-            tree = ast.parse(path.read_text())
-            rows = [
-                f"| `{path.stem}.{node.name}({arguments(node)})` | {first(ast.get_docstring(node))} |"
-                for node in tree.body
-                if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
-            ]
-            table = ["| function | |", "|---|---|", *rows]
-            parts.append(f"### {path.stem}\n\n{first(ast.get_docstring(tree))}\n\n" + "\n".join(table) + "\n")
-    return "\n".join(parts)
+    modules = House().modules
+    parts = [HEAD, PEOPLE]
+    for kind, title in TITLES.items():
+        shown = [module for module in modules if module.kind == kind and not module.is_room]
+        if shown:
+            parts += [f"### {title}\n", *(_table(module, "####") for module in shown)]
+    return "\n".join([*parts, ROOMS, *(_table(module, "###") for module in modules if module.is_room)])
 
 
-def arguments(node):
+def _table(module, level):
+    rows = [
+        f"| `{module.name}.{name}({_arguments(node)})` | {_first(ast.get_docstring(node))} |"
+        for name, node in module.functions.items()
+        if name != "mod_watch"  # Salt's own, for requisites
+    ]
+    table = "\n".join(["| function | |", "|---|---|", *rows])
+    return f"{level} {module.name}\n\n{_first(ast.get_docstring(module.tree))}\n\n{table}\n"
+
+
+def _arguments(node):
     return ast.unparse(node.args).replace("|", "\\|")
 
 
-def first(docstring):
+def _first(docstring):
     """Return the first sentence (or paragraph) of a docstring in one line of Markdown."""
     paragraph = " ".join(docstring.split("\n\n")[0].split()).replace("``", "`").replace("|", "\\|")
     sentence, dot, _ = paragraph.partition(". ")
