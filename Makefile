@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PIP_CACHE_DIR := $(CURDIR)/.venv/cache
 export VIRTUALENV_OVERRIDE_APP_DATA := $(CURDIR)/.venv/virtualenv
 
-.PHONY: demo test qmail-test bench lint matrix mutants clean
+.PHONY: demo test qmail-test bench lint map matrix mutants clean
 
 demo: .venv/salt
 	$(BIN)/python -m demo
@@ -33,6 +33,11 @@ lint: .venv/lint
 	$(BIN)/ruff format --check .
 	$(BIN)/yamllint --strict .
 	$(BIN)/salt-lint --severity qmail-doublebounce/*.sls
+
+# What is read from the code: the map in CONTRIBUTING.md, and docs/functions.md.
+map:
+	$(PYTHON) -m tests.support.house_map
+	$(PYTHON) -m tests.support.functions > docs/functions.md
 
 matrix: .venv/matrix
 	$(BIN)/tox run $(ARGS)

@@ -47,11 +47,10 @@ def test_one_that_was_told_to_stay_down_meanwhile_stays_down(supervisor, modules
 def test_one_that_was_told_to_run_meanwhile_runs(supervisor, modules, direct):
     supervisor.boot()
     supervisor.down_on_purpose()
-    start = {"daemontools": ["svc", "-u"], "runit": ["sv", "up"], "s6": ["s6-svc", "-u"]}[supervisor.kind]
 
     def work(lock):
         taken(modules, lock)
-        subprocess.run([*start, supervisor.name], check=True)
+        subprocess.run([*supervisor.take_up, supervisor.name], check=True)
         wait_until(lambda: modules.qmail_service_directory.told(supervisor.kind, supervisor.name)["up"])
 
     during(modules, direct, work)

@@ -255,8 +255,7 @@ def test_a_missing_tool_is_named_and_nothing_is_touched(supervisor, converge, mo
     monkeypatch.setenv("PATH", str(tmp_path))
     ret = converge("sink")
     assert ret.result is False
-    tool = {"daemontools": "svstat", "runit": "sv", "s6": "s6-svstat"}.get(supervisor.kind, "systemctl")
-    assert f"{tool} was not found" in ret.comment
+    assert f"{supervisor.ask[0]} was not found" in ret.comment
     assert supervisor.holder() == old and starts(supervisor.home) == [str(old)]
 
 

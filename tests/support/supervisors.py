@@ -147,7 +147,7 @@ class Daemontools(Tree):
     kind = "daemontools"
     tools = ("svscan", "supervise", "svc", "svstat", "multilog")
     scanner = ("svscan",)
-    take_down = ("svc", "-d")
+    ask, take_up, take_down = ("svstat",), ("svc", "-u"), ("svc", "-d")
 
     @property
     def logger(self):
@@ -158,7 +158,7 @@ class Runit(Tree):
     kind = "runit"
     tools = ("runsvdir", "runsv", "svlogd", "sv")
     scanner = ("runsvdir",)
-    take_down = ("sv", "down")
+    ask, take_up, take_down = ("sv", "status"), ("sv", "up"), ("sv", "down")
     logger = "sh -c 'mkdir -p main && exec svlogd -tt ./main'"
 
 
@@ -166,7 +166,7 @@ class S6(Tree):
     kind = "s6"
     tools = ("s6-svscan", "s6-supervise", "s6-svc", "s6-svstat", "s6-log")
     scanner = ("s6-svscan",)
-    take_down = ("s6-svc", "-d")
+    ask, take_up, take_down = ("s6-svstat",), ("s6-svc", "-u"), ("s6-svc", "-d")
     logger = "s6-log t ./main"
 
 
@@ -174,6 +174,7 @@ class Systemd(Supervisor):
     """A unit under a systemctl that notes its calls."""
 
     kind = "systemd"
+    ask = ("systemctl", "show")
 
     def __init__(self, home, place):
         super().__init__(home, place)
