@@ -65,3 +65,9 @@ def test_the_acl_of_the_pages_for_those_who_look_gives_what_it_names(allowed, ex
 @pytest.mark.parametrize("pattern", ["qmail_.*", "qmail_service.*", "qmail_service"])
 def test_the_acl_that_the_pages_warn_of_gives_away_what_runs_commands(allowed, pattern):
     assert "qmail_service_tool.run" in allowed([pattern])
+
+
+def test_every_target_of_make_is_explained():
+    targets = re.search(r"^\.PHONY: (.+)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)[1].split()
+    rows = re.findall(r"^\| `(\w[\w-]*)` \| \S", (REPOSITORY / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(targets)

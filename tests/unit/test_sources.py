@@ -2,11 +2,15 @@
 
 import ast
 import pathlib
+import re
 
 import pytest
+import yaml
 
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
 SOURCES = sorted(path for kind in ("_modules", "_states") for path in (REPOSITORY / kind).glob("*.py"))
+STATES = [path for path in SOURCES if path.parent.name == "_states"]
+FACES = [path for path in SOURCES if path not in STATES and path.stem.count("_") == 1]
 
 
 def functions(path):
@@ -38,16 +42,29 @@ def test_it_needs_nothing_but_salt_and_the_standard_library(path):
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_every_public_function_tells_its_arguments_and_an_example(path):
+def test_every_public_function_tells_its_arguments(path):
     for function in functions(path):
         told = ast.get_docstring(function) or ""
         assert told, f"{function.name} has no docstring"
-        if path.parent.name == "_modules":
-            assert "salt '*' qmail_" in told, f"{function.name}: no CLI example"
         lines = [line.strip() for line in told.splitlines()]
         named = {name.strip() for line in lines for name in line.split(",")}
         arguments = {argument.arg for argument in (*function.args.args, *function.args.kwonlyargs)}
         assert arguments <= named, f"{path.name}: {function.name} does not tell {arguments - named}"
+
+
+@pytest.mark.parametrize("path", FACES, ids=lambda path: path.name)
+def test_every_function_of_a_face_shows_how_it_is_called(path):
+    """Those of rooms tell whom they are for: see test_house.py."""
+    for function in functions(path):
+        assert f"\n    salt '*' {path.stem}.{function.name}" in ast.get_docstring(function), function.name
+
+
+@pytest.mark.parametrize("path", STATES, ids=lambda path: path.name)
+def test_every_file_of_states_shows_one_in_an_sls(path):
+    shown = re.search(r"\.\. code-block:: yaml\n\n((?:    .*\n?|\n)+)", ast.get_docstring(ast.parse(path.read_text())))
+    (state,) = yaml.safe_load(shown[1]).values()
+    (called,) = state
+    assert called in [f"{path.stem}.{function.name}" for function in functions(path)]
 
 
 def test_there_are_sources():
