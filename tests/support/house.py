@@ -35,7 +35,7 @@ class Module:
     def __init__(self, path):
         self.path, self.name, self.kind = path, path.stem, KINDS[path.parent.name]
         self.tree = ast.parse(path.read_text(), filename=str(path))
-        self.tops = {name: node for node in self.tree.body for name in _names(node)}
+        self.tops = {name: node for node in self.tree.body for name in _names(node) or [f"line {node.lineno}"]}
 
     def __repr__(self):
         return self.name if self.kind == "module" else f"the {self.kind} {self.name}"
@@ -61,6 +61,7 @@ class Module:
 
     def calls(self):
         """Yield from where each call goes, and the set of names that it may go to, such as qmail_log.count."""
+        self._refuse_strays()
         for within, node in self.tops.items():
             for found in ast.walk(node):
                 asked = self._asked(found)
@@ -76,6 +77,18 @@ class Module:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _is_salt(node.func.value):
             return node.args[0]  # __salt__.get(…)
         return None
+
+    def _refuse_strays(self):
+        """Whoever is handed ``__salt__`` itself may call anything; to look whether something is in it is no call."""
+        known = []
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Subscript) or (isinstance(node, ast.Attribute) and node.attr == "get"):
+                known.append(node.value)
+            elif isinstance(node, ast.Compare):
+                known += node.comparators
+        for node in ast.walk(self.tree):
+            if _is_salt(node) and not any(node is one for one in known):
+                raise Unreadable(f"{self.path}, line {node.lineno}: what is this __salt__ for?")
 
     def _values(self, node, top):
         """Return what a text may be, as a set."""

@@ -104,9 +104,7 @@ def test_what_a_room_shows_is_called():
 
 
 def test_a_function_that_nobody_calls_is_seen(built):
-    found = built(
-        {"modules/qmail_a": ["qmail_a_one.go"], "modules/qmail_a_one": [], "modules/qmail_a_two": []}
-    ).unused()
+    found = built({"modules/qmail_a": ["qmail_a_one.go"], "modules/qmail_a_one": [], "modules/qmail_a_two": []})
     assert found.unused() == ["qmail_a_two.go is called by no other module."]
 
 
@@ -127,6 +125,7 @@ def test_the_formula_knows_no_room():
             'def go():\n    _do("x")\n    _do(verb="y")\n\ndef _do(verb):\n    return __salt__[f"qmail_a.{verb}"]()',
             {"qmail_a.x", "qmail_a.y"},
         ),
+        ('if "qmail_a.x" in __salt__:\n    __salt__["qmail_a.x"]()', {"qmail_a.x"}),
         (
             'NAME = "x"\n\ndef go(a):\n    to = "a" if a else "b"\n    return __salt__[f"qmail_{to}.{NAME}"]()',
             {"qmail_a.x", "qmail_b.x"},
@@ -141,7 +140,15 @@ def test_what_a_runner_has_minions_do_is_read(tmp_path):
     assert read(tmp_path, "runners", 'def go():\n    _ask("mx*", "qmail_a.x")') == {"qmail_a.x"}
 
 
-@pytest.mark.parametrize("source", ["def go(name):\n    __salt__[name]()", "def go():\n    __salt__[_name()]()"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def go(name):\n    __salt__[name]()",
+        "def go():\n    __salt__[_name()]()",
+        "def go():\n    _do(__salt__)",
+        "def go():\n    for call in __salt__.values():\n        call()",
+    ],
+)
 def test_a_call_that_may_go_anywhere_is_an_error(tmp_path, source):
     with pytest.raises(Unreadable, match="line 2"):
         read(tmp_path, "modules", source)
