@@ -10,8 +10,6 @@ import re
 import time
 from datetime import datetime, timedelta, timezone
 
-# No head is longer.
-HEAD_BYTES = 512
 DAY = 86400
 TAI = 2**62 + 10
 MONTHS = {name: number for number, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
@@ -56,7 +54,7 @@ HEAD = re.compile(
 
 def reader():
     """
-    Return two functions: one that matches the head of a line, and ``seconds``, which tells the time of such a match.
+    Return two functions: one that matches the head of a line, and one that tells the time of such a match.
 
     A call from module to module for every line would take longer than all the rest. The first one matches any line,
     were it with nothing; the words begin behind it. Its groups are ``priority``; the time: ``tai``, ``date`` with
@@ -64,34 +62,17 @@ def reader():
     ``name`` as syslog has it, or svlogd's ``prefix``; and ``said``, what splogger (``stamp``, ``join``) and eQmail
     (``eqmail``) put before the words. It is for the first 512 bytes of a line.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_form.seconds "Nov 24 02:11:15 mx qmail: new msg 5" 1795486275
+    For ``qmail_log_line`` and ``qmail_log_time``.
     """
-    return HEAD.match, seconds
+    return HEAD.match, _seconds
 
 
-def seconds(head, newest):
+def _seconds(head, newest):
     """
     Return the time that a head tells, in seconds since the epoch; ``None`` where it tells none, or one that isn't.
 
-    head
-        A match of a head, or a line.
-
-    newest
-        No line is newer than this (seconds since the epoch, give or take a day). It tells the year where the log
-        doesn't.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_form.seconds "Nov 24 02:11:15 mx qmail: new msg 5" 1795486275
+    No line is newer than ``newest``, give or take a day: it tells the year where the log doesn't.
     """
-    if isinstance(head, str):
-        head = HEAD.match(head.encode()[:HEAD_BYTES])
     try:
         if head["tai"]:
             return int(head["tai"][:16], 16) - TAI

@@ -25,11 +25,7 @@ def contents(instruction):
     instruction
         As for ``qmail_mailbox.contents``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox.contents
+    For ``qmail_mailbox``, ``qmail_mailbox_fate``, ``qmail_mailbox_write`` and the state ``qmail_mailbox``.
     """
     lines = [instruction] if isinstance(instruction, str) else instruction
     if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
@@ -55,11 +51,7 @@ def lines(raw):
     raw
         Its contents, as bytes.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox_sink.lines '|exit 0'
+    For ``qmail_mailbox_write``.
     """
     return raw.decode(errors="backslashreplace").splitlines()
 
@@ -71,11 +63,7 @@ def told(changes):
     changes
         What ``qmail_file.replace`` or ``restore`` returned.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox_sink.told '{}'
+    For ``qmail_mailbox_former`` and ``qmail_mailbox_write``.
     """
     others = {field: change for field, change in changes.items() if field != "contents"}
     if "contents" not in changes:
@@ -91,11 +79,7 @@ def split(address):
     address
         As for ``qmail_mailbox.split``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox.split
+    For ``qmail_mailbox`` and ``qmail_mailbox_write``.
     """
     problem = _address_problem(address)
     if problem:
@@ -120,11 +104,7 @@ def problem(address, route, home="/var/qmail", mailbox="auto"):
     mailbox
         The setting ``mailbox``: see ``qmail_mailbox.write``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox_sink.problem d@example.com '{outcome: remote, domain: remote, reason: "It is not ours."}'
+    For ``qmail_mailbox_write``.
     """
     if route["outcome"] == "remote":
         return (
@@ -148,7 +128,7 @@ def problem(address, route, home="/var/qmail", mailbox="auto"):
             f"{address} would be read from {route['exact']}, which receives other addresses too. "
             "Set qmail_doublebounce:address to another one."
         )
-    if mailbox == "auto" and not has_own(route) and route["dotqmail"] and not _is_vpopmail(route):
+    if mailbox == "auto" and not _has_own(route) and route["dotqmail"] and not _is_vpopmail(route):
         return (
             f"{address} ends at a catch-all, {route['dotqmail']}: it has no mailbox of its own. Mend "
             "qmail_doublebounce:address, or set qmail_doublebounce:mailbox to dotqmail to make it one by writing "
@@ -167,11 +147,7 @@ def outlook(address, route, fate, home="/var/qmail"):
     fate
         What becomes of its mail now: see ``qmail_mailbox.check``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox.check doublebounce@example.com
+    For ``qmail_mailbox``.
     """
     trouble = _address_problem(address)
     if trouble:
@@ -199,19 +175,8 @@ def outlook(address, route, fate, home="/var/qmail"):
     return f"It can be one if it is nobody's: its mail {now} now, and would vanish. Its file is {route['exact']}."
 
 
-def has_own(route):
-    """
-    Tell whether an address has a mailbox or a dot-qmail file of its own, by its route.
-
-    route
-        What ``qmail_route.resolve`` returns for it.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox_sink.has_own '{outcome: dotqmail, dash: "-", exact: /a/.qmail-b, dotqmail: /a/.qmail-b}'
-    """
+def _has_own(route):
+    """Tell whether an address has a mailbox or a dot-qmail file of its own, by its route."""
     if route["outcome"] not in ("dotqmail", "defaultdelivery"):
         return False
     return route["dotqmail"] == route["exact"] or not route["dash"]
@@ -227,13 +192,9 @@ def is_plesks(address, route, home="/var/qmail", mailbox="auto"):
     address, route, home, mailbox
         As for ``problem``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox_sink.is_plesks d@example.com '{outcome: bounce, domain: locals, recipient: d@e.com}'
+    For ``qmail_mailbox_write``.
     """
-    if mailbox == "dotqmail" or route["outcome"] == "remote" or has_own(route):
+    if mailbox == "dotqmail" or route["outcome"] == "remote" or _has_own(route):
         return False
     is_numbered = route["domain"] == "virtualdomains" and route["recipient"].partition("-")[0].isdecimal()
     return mailbox == "plesk" or (is_numbered and __salt__["qmail_mailbox_plesk.runs"](_domain(address), home))
@@ -246,11 +207,7 @@ def is_without_qmail(address, home="/var/qmail"):
     address, home
         As for ``qmail_mailbox.is_without_qmail``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox.is_without_qmail
+    For ``qmail_mailbox`` and ``qmail_mailbox_write``.
     """
     installed = os.path.exists(os.path.join(home, "bin/qmail-send"))
     return not installed and __salt__["qmail_mailbox_plesk.runs"](_domain(address), home)

@@ -23,17 +23,13 @@ def clear(token, since, age, known=(), home="/var/qmail", queue=None, grace=0, t
     token, since, age, known, home, queue, grace, timeout
         As for ``qmail_queue.give_up``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue.give_up
+    For ``qmail_queue``.
     """
     began = time.monotonic()
     given_up, alarms, empty = [], 0, 0
     while True:
         now = time.monotonic()
-        waiting = waits(token, since, age + now - began, (*known, *given_up), home, queue)
+        waiting = _waits(token, since, age + now - began, (*known, *given_up), home, queue)
         # A bounce is queued before its message goes, maybe where we had looked already: only two looks are sure.
         empty = 0 if waiting else empty + 1
         if empty == 2 or (waiting and now - began >= timeout):
@@ -47,35 +43,12 @@ def clear(token, since, age, known=(), home="/var/qmail", queue=None, grace=0, t
         time.sleep(max(POLL, time.monotonic() - now))  # a look at a large queue takes its time, too
 
 
-def waits(token, since, age, known=(), home="/var/qmail", queue=None):
+def _waits(token, since, age, known, home, queue):
     """
     List the queued messages that hold a token: a list of dicts with ``queue`` (its path) and ``msg`` (the number).
 
-    Looked at are those that are ``known``, and those that came since the probe was sent; also where the clock was set
+    Looked at are those that are known, and those that came since the probe was sent; also where the clock was set
     meanwhile.
-
-    Raises CommandExecutionError where the queue cannot be read.
-
-    token
-        What the message must hold.
-
-    since
-        When the probe was sent, in seconds since the epoch, by the clock of that time.
-
-    age
-        How many seconds ago that was.
-
-    known
-        Numbers of messages to look at whatever time they have.
-
-    home, queue
-        The qmail home directory, and the queue; ``None`` for ``queue`` in the home directory.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue_leftover.waits doublebounce-probe-0123456789abcdef 1795486275 30
     """
     since = min(since, time.time() - age) - SLACK
     found = []

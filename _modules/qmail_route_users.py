@@ -35,38 +35,12 @@ def find(local, home="/var/qmail", root=None):
     root
         A directory that stands for ``/``; every path, and passwd, is taken from below it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_route_users.find joe-list
+    For ``qmail_route``.
     """
     raw = os.fsencode(local)
     if b"\0" in raw:
         raise SaltInvocationError(f"{local!r} holds a NUL byte, which no recipient can.")
     return _assigned(raw, home, root) or _getpw(raw, root)
-
-
-def cdb_get(path, key):
-    """
-    Return what a constant database holds under a key (bytes), or ``None``.
-
-    Raises CommandExecutionError where the file is none, or cut short. The format is D. J. Bernstein's cdb.
-
-    path
-        The database, for example ``/var/qmail/users/cdb``.
-
-    key
-        Bytes or text. The keys of users/cdb are ``!``, a local part in lower case, and a NUL byte if it is a whole one.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_route_users.cdb_get /var/qmail/users/cdb '!joe-'
-    """
-    with _opened(path) as handle:
-        return _cdb_get(handle, path, os.fsencode(key))
 
 
 @contextlib.contextmanager

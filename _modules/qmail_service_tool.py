@@ -25,21 +25,8 @@ SHARED_MEMORY = "/dev/shm"  # noqa: S108 - nothing has a name there
 PAUSE = 0.05  # seconds between two looks, at the most
 
 
-def which(name):
-    """
-    Return the path of a tool, from PATH or from where such tools usually are.
-
-    Raises CommandExecutionError where it is missing.
-
-    name
-        The tool, for example ``svstat``; a path stands for itself.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_tool.which svstat
-    """
+def _which(name):
+    """Return the path of a tool, from PATH or from where such tools usually are; a path stands for itself."""
     places = os.environ.get("PATH", os.defpath).split(os.pathsep)
     found = shutil.which(name, path=os.pathsep.join([*places, *PLACES]))
     if found is None:
@@ -68,13 +55,9 @@ def run(command, timeout=10, leaves=False):
     leaves
         Whether it leaves something running, as a script does that starts qmail: that keeps the command's output.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_tool.run '[svstat, /service/qmail-send]'
+    For ``qmail_service_directory`` and ``qmail_service_systemd``.
     """
-    command = [which(command[0]), *command[1:]]
+    command = [_which(command[0]), *command[1:]]
     deadline = time.monotonic() + timeout
     exit_status, said = (_into_a_file if leaves else _through_a_pipe)(command, deadline)
     return {"exit": exit_status, "output": said.decode(errors="backslashreplace").strip()}
@@ -89,11 +72,7 @@ def must(command, timeout=10, leaves=False):
     command, timeout, leaves
         As for ``run``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_tool.must '[svc, -u, /service/qmail-send]'
+    For ``qmail_service_directory``, ``qmail_service_script`` and ``qmail_service_systemd``.
     """
     done = run(command, timeout, leaves)
     if done["exit"]:

@@ -11,7 +11,8 @@ NEW_YEAR = time.mktime((2027, 1, 1, 0, 0, 0, 0, 0, -1))
 
 
 def told(date, newest):
-    return time.localtime(qmail_log_form.seconds(f"{date} mx qmail: new msg 5", newest))[:6]
+    match, seconds = qmail_log_form.reader()
+    return time.localtime(seconds(match(f"{date} mx qmail: new msg 5".encode()), newest))[:6]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,11 @@ def path(tmp_path_factory):
     return tmp_path_factory.mktemp("cdb") / "cdb"
 
 
+def get(path, key):
+    with qmail_route_users._opened(str(path)) as handle:
+        return qmail_route_users._cdb_get(handle, str(path), key)
+
+
 pairs = st.dictionaries(st.binary(max_size=12), st.binary(max_size=40), max_size=40)
 
 
@@ -23,22 +28,22 @@ pairs = st.dictionaries(st.binary(max_size=12), st.binary(max_size=40), max_size
 def test_every_key_gives_what_was_put_in_and_no_other_gives_anything(path, records, missing):
     path.write_bytes(cdb.database(list(records.items())))
     for key, data in records.items():
-        assert qmail_route_users.cdb_get(str(path), key) == data
-    assert qmail_route_users.cdb_get(str(path), missing) == records.get(missing)
+        assert get(path, key) == data
+    assert get(path, missing) == records.get(missing)
 
 
 @given(records=pairs, cut=st.integers(0, 3000), key=st.binary(max_size=12))
 def test_a_database_cut_short_is_either_right_or_an_error(path, records, cut, key):
     path.write_bytes(cdb.database(list(records.items()))[:cut])
     try:
-        assert qmail_route_users.cdb_get(str(path), key) == records.get(key)
+        assert get(path, key) == records.get(key)
     except CommandExecutionError as err:
         assert "qmail-newu" in str(err)
 
 
 def test_a_missing_database_is_named(path, tmp_path):
     with pytest.raises(CommandExecutionError, match="No such file"):
-        qmail_route_users.cdb_get(str(tmp_path / "none"), b"")
+        get(tmp_path / "none", b"")
 
 
 LONG = "abcdefghijklmnopqrstuvwxyz01234"  # as long as a name of a user may be for qmail-getpw
