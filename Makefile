@@ -34,8 +34,9 @@ lint: .venv/lint
 	$(BIN)/yamllint --strict .
 	$(BIN)/salt-lint --severity qmail-doublebounce/*.sls
 
-# What is read from the code: the map in CONTRIBUTING.md, and docs/functions.md.
+# What is read from the code: whom each room is for, the map in CONTRIBUTING.md, and docs/functions.md.
 map:
+	$(PYTHON) -m tests.support.rooms
 	$(PYTHON) -m tests.support.house_map
 	$(PYTHON) -m tests.support.functions > docs/functions.md
 

@@ -49,11 +49,7 @@ def identity(user, gid=None):
     gid
         The group id, where it is not the one in passwd: ``users/assign`` names its own.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_base_access.identity popuser
+    For all.
     """
     uid, own_gid = _passwd(user)
     gid = own_gid if gid is None else _number(gid)
@@ -90,11 +86,7 @@ def lookup(path, uid, gid, want="read", cwd="/"):
     cwd
         The directory that a relative path starts at; free of links.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_base_access.lookup /var/qmail/mailnames/example.com/sink/.qmail 110 31
+    For all.
     """
     if want not in _VERBS:
         raise SaltInvocationError(f"want must be one of {', '.join(_VERBS)}, not {want!r}")

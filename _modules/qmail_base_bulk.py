@@ -40,11 +40,7 @@ def progress(what):
     what
         The function that works, for example ``qmail_queue.summary``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue.summary
+    For all.
     """
     began = last = time.monotonic()
     send = __salt__.get("event.send")
@@ -72,11 +68,7 @@ def cutoff(older_than):
     older_than
         Seconds; ``None`` for a message of any age, also one from the future.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_base_bulk.cutoff 3600
+    For all.
     """
     __salt__["qmail_base_check.arguments"](older_than=older_than)
     return math.inf if older_than is None else time.time() - older_than
@@ -87,11 +79,7 @@ def reader():
     Return a function ``opened(name, directory)`` that opens a file in a directory, given by its descriptor, and
     returns the descriptor and the first 512 bytes; ``(None, b"")`` where the file has vanished, or is none.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue.summary
+    For all.
     """
     return _opened
 
@@ -114,11 +102,7 @@ def halves(work, what, again=None):
         A function of what the child told last, before it came to nothing: its result is one more in the list, for
         work that is not there to be done, and counted, a second time.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue.summary
+    For all.
     """
     __salt__["qmail_base_process.settle"]()
     told = progress(what)

@@ -24,11 +24,7 @@ def arguments(**given):
     given
         The arguments, by the names above.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_base_check.arguments timeout=60 settle=1
+    For all.
     """
     # Salt itself adds what begins so to a call.
     given = {name: value for name, value in given.items() if not name.startswith("__pub_")}

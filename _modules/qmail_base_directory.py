@@ -29,11 +29,7 @@ def enter(path, wanted=None):
     wanted
         What the error names, where that is more than the directory: the path of a file in it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_base_directory.enter /var/qmail/control
+    For all.
     """
     todo = [part for part in path.split("/") if part]
     links = 0

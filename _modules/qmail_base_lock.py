@@ -33,11 +33,7 @@ def opened(home="/var/qmail", queue=None):
     home, queue
         The qmail home directory, and the queue; ``None`` for ``queue`` in the home directory.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue.remove
+    For all.
     """
     path = __salt__["qmail_base_process.mutex"](home, queue)
     try:
@@ -53,11 +49,7 @@ def take(fd):
     fd
         What ``opened`` returned.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue.remove
+    For all.
     """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -77,11 +69,7 @@ def close(fd):
     fd
         What ``opened`` returned.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue.remove
+    For all.
     """
     try:
         fcntl.flock(fd, fcntl.LOCK_UN)
@@ -101,11 +89,7 @@ def watch(home="/var/qmail", queue=None):
     home, queue
         As for ``opened``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue.remove
+    For all.
     """
     try:
         libc = ctypes.CDLL(None)

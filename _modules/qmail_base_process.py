@@ -18,11 +18,7 @@ def shown():
     """
     Tell whether this system shows which process holds a lock; some have no ``/proc``, or not all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_base_process.shown
+    For all.
     """
     return os.access(f"{PROC}/locks", os.R_OK)
 
@@ -43,11 +39,7 @@ def find(home="/var/qmail", queue=None, expected=None):
     expected
         A process id that is looked at first: the kernel takes some milliseconds to list all locks.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_base_process.find
+    For all.
     """
     try:
         found = os.stat(mutex(home, queue))
@@ -74,11 +66,7 @@ def mutex(home="/var/qmail", queue=None):
     home, queue
         As for ``find``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_base_process.mutex
+    For all.
     """
     __salt__["qmail_base_check.arguments"](home=home, queue=queue)
     return os.path.join(queue or os.path.join(home, "queue"), "lock/sendmutex")
@@ -94,11 +82,7 @@ def since(pid):
     pid
         The process id.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_base_process.since 1234
+    For all.
     """
     fields = _stat(pid)
     # The two clocks are read one after the other: of several readings the largest was held up least.
@@ -113,11 +97,7 @@ def identity(pid):
     pid
         The process id.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_base_process.identity 1234
+    For all.
     """
     fields = _stat(pid)
     return f"{_text('sys/kernel/random/boot_id').strip()} {pid} {fields[19]}" if fields else None
@@ -130,11 +110,7 @@ def ended(pid):
     pid
         The process id.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_base_process.ended 1234
+    For all.
     """
     fields = _stat(pid)
     return (not fields or fields[0] in "ZX") if shown() else None
@@ -144,11 +120,7 @@ def tick():
     """
     Return the length of a clock tick in seconds: the start of a process is known no better.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_base_process.tick
+    For all.
     """
     return 1 / os.sysconf("SC_CLK_TCK")
 
@@ -163,11 +135,7 @@ def above(pid):
     pid
         The process id.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_base_process.above 1234
+    For all.
     """
     line = []
     fields = _stat(pid)
@@ -185,11 +153,7 @@ def unit(pid):
     pid
         The process id.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_base_process.unit 1234
+    For all.
     """
     names = {os.path.basename(line) for line in _text(f"{pid}/cgroup").split("\n")}
     return next((name for name in sorted(names) if name.endswith(".service")), None)
@@ -202,11 +166,7 @@ def in_flight(pid):
     pid
         The process id of qmail-send.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_base_process.in_flight 1234
+    For all.
     """
     parents = {}
     for name in os.listdir(PROC):
@@ -224,11 +184,7 @@ def settle():
     A process may have been started without them. The next files that it opens get their numbers, and what is said to
     the standard output goes there.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_base_process.settle
+    For all.
     """
     descriptor = os.open(os.devnull, os.O_RDWR)
     while descriptor <= 2:

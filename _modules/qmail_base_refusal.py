@@ -21,11 +21,7 @@ def told(err):
     err
         The error: an OSError.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_base_refusal.told None
+    For all.
     """
     said = f"{getattr(err, 'strerror', None) or err}."
     if not isinstance(err, PermissionError):

@@ -43,11 +43,7 @@ def run(settings, timeout=None):
         Seconds to wait for the end, or ``auto``: 30, or one for every five messages that qmail-send has not looked at
         yet where that is more, and an hour at most. ``None`` for the setting ``verify_timeout``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_doublebounce_probe.run '{qmail: {home: /var/qmail, control: null, queue: null, log: auto}}'
+    For ``qmail_doublebounce`` and the state ``qmail_doublebounce``.
     """
     timeout = settings.get("verify_timeout") if timeout is None else timeout
     is_auto = timeout in (None, "auto")

@@ -22,11 +22,7 @@ def wanted(settings):
     settings
         What ``qmail_doublebounce.settings`` returns.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_doublebounce_proof.wanted '{mode: discard}'
+    For ``qmail_doublebounce_status``.
     """
     if settings["mode"] == "discard":
         return {"end": "discarded", "reason": ""}
@@ -47,11 +43,7 @@ def expected(settings):
     settings
         What ``qmail_doublebounce.settings`` returns.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_doublebounce_proof.expected '{mode: discard}'
+    For the state ``qmail_doublebounce``.
     """
     asked = wanted(settings)
     if asked["end"] is None:
@@ -76,11 +68,7 @@ def lacks(settings, expected, probe):
     probe
         What ``qmail_doublebounce_probe.run`` returned.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_doublebounce_proof.lacks '{mode: discard}' '{ends: [discarded], recipient: null}' '{end: stored}'
+    For the state ``qmail_doublebounce``.
     """
     if probe["end"] not in expected["ends"]:
         return f"It should have been {' or '.join(expected['ends'])}."

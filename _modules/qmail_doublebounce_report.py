@@ -19,11 +19,7 @@ def make(log=None, now=None, home="/var/qmail", queue=None):
     now
         Seconds since the epoch at which the table ends; ``None`` for now.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_doublebounce_report.make /var/log/maillog
+    For ``qmail_doublebounce``.
     """
     end = datetime.now(timezone.utc) if now is None else datetime.fromtimestamp(now, timezone.utc)
     hours, today = _hours(end), end.astimezone().date()

@@ -46,11 +46,7 @@ def get(pillar=None, given=None, keys=None):
         All keys that pillar has at its top. Where they are given, a pillar that says nothing is a problem, and the
         nearest of them is told.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_doublebounce_settings.get given='{"qmail:home": /var/qmail}'
+    For ``qmail_doublebounce``.
     """
     told = said(pillar)
     problems = []
@@ -85,11 +81,7 @@ def said(pillar=None):
     pillar
         As for ``get``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_doublebounce_settings.said
+    For ``qmail_doublebounce``.
     """
     if pillar is None:
         return __pillar__.get(PILLAR)

@@ -34,11 +34,7 @@ def look(settings, is_asked=True):
     is_asked
         Whether somebody asked for these settings; else they are only the defaults.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_doublebounce.status
+    For ``qmail_doublebounce``.
     """
     qmail = settings["qmail"]
     home, control = qmail["home"], qmail["control"]

@@ -29,11 +29,7 @@ def begin(token, sender):
     sender
         Its envelope sender: empty for a bounce, ``#@[]`` for a double bounce.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_doublebounce_trace.begin doublebounce-probe-0123456789abcdef ''
+    For ``qmail_doublebounce_probe``.
     """
     now = time.monotonic()
     return {
@@ -65,11 +61,7 @@ def follow(trace, where, timeout=30):
     timeout
         Seconds since ``begin``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_doublebounce_trace.begin doublebounce-probe-0123456789abcdef ''
+    For ``qmail_doublebounce_probe``.
     """
     deadline = trace["began"] + timeout
     while trace["end"] is None:

@@ -19,11 +19,7 @@ def replace(path, contents, uid, gid, mode, note, home, refused, test):
     path, contents, uid, gid, mode, note, home, refused, test
         As for ``qmail_file.replace``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file.replace /var/qmail/control/doublebounceto "$(printf 'dummy\\n')" test=True
+    For ``qmail_file``.
     """
     test = __salt__["qmail_base_check.arguments"](test=test)["test"]
     contents = contents.encode() if isinstance(contents, str) else contents
@@ -63,11 +59,7 @@ def restore(path, version, test):
     path, version, test
         As for ``qmail_file.restore``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file.restore /var/qmail/control/doublebounceto test=True
+    For ``qmail_file``.
     """
     test = __salt__["qmail_base_check.arguments"](test=test)["test"]
     with __salt__["qmail_file_entry.at"]("restore", path) as (directory, name):

@@ -26,11 +26,7 @@ def at(verb, path):
     path
         Absolute path of the file.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file.read /var/qmail/control/doublebounceto
+    For ``qmail_file`` and ``qmail_file_change``.
     """
     parent, name = os.path.split(path)
     with contextlib.ExitStack() as stack:
@@ -60,11 +56,7 @@ def read(directory, name, path):
     path
         Its path, for errors.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file_entry.read 3 doublebounceto /var/qmail/control/doublebounceto
+    For ``qmail_file`` and ``qmail_file_change``.
     """
     file = _open(directory, name, path)
     if file is None:
@@ -93,11 +85,7 @@ def put(directory, name, new, old, path):
     old
         What ``read`` returned.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file_entry.put 3 doublebounceto None None /var/qmail/control/doublebounceto
+    For ``qmail_file_change``.
     """
     with contextlib.ExitStack() as stack:
         held = _open(directory, name, path)

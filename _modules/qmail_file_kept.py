@@ -30,11 +30,7 @@ def versions(path):
     path
         Absolute path of the file.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file_kept.versions /var/qmail/control/doublebounceto
+    For ``qmail_file`` and ``qmail_file_change``.
     """
     with _explained(path):
         return [_summary(path, name) for name in _names(path)]
@@ -47,11 +43,7 @@ def version(path, name=None):
     path, name
         As for ``qmail_file.version``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file.version
+    For ``qmail_file`` and ``qmail_file_change``.
     """
     with _explained(path):
         return _file(_record(path, name))
@@ -68,11 +60,7 @@ def lock(path):
     path
         Absolute path of the file.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file_kept.lock /var/qmail/control/doublebounceto
+    For ``qmail_file_change``.
     """
     with _explained(path):
         handle = os.open(directory(path, make=True), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -96,11 +84,7 @@ def keep(path, found):
     found
         What ``qmail_file.read`` returned: a dict, or ``None`` where there is no file.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file_kept.keep /var/qmail/control/doublebounceto None
+    For ``qmail_file_change`` and ``qmail_file_entry``.
     """
     with _explained(path):
         names = _names(path)
@@ -124,11 +108,7 @@ def load(path, name):
     name
         The name.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file_kept.load /var/qmail/control/doublebounceto ledger
+    For ``qmail_file_ledger``.
     """
     with _explained(path):
         try:
@@ -147,11 +127,7 @@ def save(path, name, value):
     value
         What JSON can hold.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file_kept.save /var/qmail/control/doublebounceto note '{}'
+    For ``qmail_file_ledger``.
     """
     with _explained(path):
         _write(os.path.join(_home(path), name), value)
@@ -164,11 +140,7 @@ def paths(name):
     name
         The name.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file_kept.paths ledger
+    For ``qmail_file_ledger``.
     """
     with _explained("what was written"):
         found = os.walk(_root(), onerror=_unless_missing)
@@ -182,11 +154,7 @@ def directory(path, make=False):
     path, make
         As for ``qmail_file.store``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file.store
+    For ``qmail_file``.
     """
     if make:
         with _explained(path):

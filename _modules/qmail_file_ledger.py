@@ -19,11 +19,7 @@ def files():
 
     See ``qmail_file.written``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file.written
+    For ``qmail_file``.
     """
     ledgers = {path: _ledger(path) for path in __salt__["qmail_file_kept.paths"](LEDGER)}
     return [
@@ -39,11 +35,7 @@ def written(path):
     path
         Absolute path of the file.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file_ledger.written /var/qmail/control/doublebounceto
+    For ``qmail_file_change``.
     """
     return bool(_ledger(path)["written"])
 
@@ -58,11 +50,7 @@ def ours(path, contents):
     contents
         Bytes.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file_ledger.ours /var/qmail/control/doublebounceto dummy
+    For ``qmail_file``, ``qmail_file_change`` and ``qmail_file_entry``.
     """
     return _digest(contents) in _ledger(path)["written"]
 
@@ -74,11 +62,7 @@ def ended(path):
     path
         Absolute path of the file.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file_ledger.ended /var/qmail/control/doublebounceto
+    For ``qmail_file``.
     """
     return _ledger(path)["ended"]
 
@@ -103,11 +87,7 @@ def claim(path, found, contents, note=None, home=None):
     note, home
         What ``files`` tells: the address that the file is for, and the qmail home. ``None`` leaves what is there.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file_ledger.claim /var/qmail/control/doublebounceto None dummy
+    For ``qmail_file_change``.
     """
     ledger = _ledger(path)
     now = {_digest(found["contents"])} if found else set()
@@ -127,11 +107,7 @@ def settle(path, contents):
     contents
         Bytes; ``None``: nothing that is there is this project's.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file_ledger.settle /var/qmail/control/doublebounceto dummy
+    For ``qmail_file_change``.
     """
     _change(path, written=[] if contents is None else [_digest(contents)])
 
@@ -145,11 +121,7 @@ def end(path):
     path
         Absolute path of the file.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_file_ledger.end /var/qmail/control/doublebounceto
+    For ``qmail_file_change``.
     """
     _change(path, written=[], ended=time.time())
 

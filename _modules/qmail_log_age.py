@@ -27,11 +27,7 @@ def newest(found):
     found
         The log, as ``qmail_log_file.find`` tells it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_age.newest '{kind: file, path: /var/log/maillog, files: [/var/log/maillog]}'
+    For ``qmail_log``.
     """
     told, quote = last(found)
     if told is None and quote is not None:
@@ -52,11 +48,7 @@ def last(found, limit=None):
     limit
         Look no further back than some so many bytes, and into no more than two files.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_age.last '{kind: file, path: /var/log/maillog, files: [/var/log/maillog]}'
+    For ``qmail_log_file``.
     """
     quote, done = None, 0
     files = found["files"] if limit is None else found["files"][-2:]

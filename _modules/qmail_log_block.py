@@ -163,11 +163,7 @@ def is_plain(file):
     file
         What ``qmail_log_part.opened`` returned.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_part.named /var/log/maillog
+    For ``qmail_log_age``.
     """
     if not isinstance(file, io.FileIO):
         return False
@@ -233,11 +229,7 @@ def blocks(found, since=None, until=None, context=0, most=None):
     most
         No more than so many lines, the last ones, of the journal.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_file.find /var/log/qmail/send
+    For ``qmail_log`` and ``qmail_log_age``.
     """
     if found["kind"] == "journald":
         return _journal_blocks(found["path"], since, until, context, most)

@@ -49,12 +49,7 @@ def find(path=None, home="/var/qmail", queue=None):
     home, queue
         The qmail home directory, and its queue (``None``: ``queue`` in the home): whose running qmail-send is asked.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_file.find
-        salt '*' qmail_log_file.find home=/var/qmail2
+    For ``qmail_log`` and ``qmail_log_follow``.
     """
     if path not in (None, "auto"):
         return {**__salt__["qmail_log_part.named"](path), "how": "named"}

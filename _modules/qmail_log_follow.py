@@ -30,11 +30,7 @@ def position(path=None, home="/var/qmail", queue=None):
     path, home, queue
         As for ``qmail_log.position``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log.position
+    For ``qmail_log``.
     """
     found = __salt__["qmail_log_file.find"](path, home, queue)
     if found["kind"] == JOURNALD:
@@ -109,11 +105,7 @@ def lines_since(where, limit=2**20):
     where, limit
         As for ``qmail_log.lines_since``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log.lines_since
+    For ``qmail_log``.
     """
     if not _is_position(where):
         raise SaltInvocationError(f"where={where!r} is no position: give what qmail_log_follow.position returned")

@@ -26,11 +26,7 @@ def command(path=JOURNALD, options=()):
     options
         More options for journalctl.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_journal.command journald:qmail-send.service
+    For ``qmail_log_block`` and ``qmail_log_follow``.
     """
     unit = path.partition(":")[2]
     matches = [f"_SYSTEMD_UNIT={unit}"] if unit else " + ".join(UNITS).split()
@@ -44,11 +40,7 @@ def form(begin):
     begin
         The first bytes of the file, 64 or more.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_journal.form "$(head -c 64 journal.json)"
+    For ``qmail_log_block``.
     """
     begin = begin if isinstance(begin, bytes) else begin.encode()
     if begin.startswith((b'{"', b'{ "')):
@@ -67,11 +59,7 @@ def lines(blocks, form):
     form
         ``json`` or ``export``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_journal.command
+    For ``qmail_log_block``.
     """
     for entries in _json(blocks) if form == "json" else _export(blocks):
         told = b"".join(map(_line, entries))

@@ -123,11 +123,7 @@ def words(data):
     data
         Whole lines, as bytes.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_line.words "$(head -1 /var/log/qmail/send/current)"
+    For ``qmail_log``.
     """
     data = data if isinstance(data, bytes) else data.encode()
     layout = _layout(data)
@@ -145,11 +141,7 @@ def whole(data):
     data
         Whole lines, as bytes.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_line.whole "$(tail -1 /var/log/maillog)"
+    For ``qmail_log``.
     """
     data = data if isinstance(data, bytes) else data.encode()
     end = len(data)
@@ -181,11 +173,7 @@ def without(data, names):
     names
         The names, such as ``qmail2``: those of other qmails.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_line.without "$(tail /var/log/maillog)" '[qmail2]'
+    For ``qmail_log``.
     """
     data = data if isinstance(data, bytes) else data.encode()
     ends = re.compile(
@@ -201,11 +189,7 @@ def last(data):
     data
         Whole lines, as bytes.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_line.last "$(tail /var/log/maillog)"
+    For ``qmail_log_age``.
     """
     data = data if isinstance(data, bytes) else data.encode()
     signs = {sign: data.rfind(sign) for sign in SIGNS}
@@ -236,11 +220,7 @@ def count(data, mark, before):
     before
         A regular expression for all of qmail-send's words that stand before them.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_line.count "$(cat current)" ' from <#@[]> qp ' 'info msg \\d+: bytes \\d+'
+    For ``qmail_log``.
     """
     data, mark, before = (part if isinstance(part, bytes) else part.encode() for part in (data, mark, before))
     at = data.find(mark)

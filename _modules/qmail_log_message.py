@@ -293,11 +293,7 @@ def follow(parts):
         An iterable of triples, in the order of time: a slot, or ``None`` for what is to be followed but not counted;
         qmail-send's lines, as bytes; how many bytes to skip in each.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log.summary
+    For ``qmail_log``.
     """
     tracker = _Tracker()
     for slot, lines, skip in parts:

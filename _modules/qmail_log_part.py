@@ -118,11 +118,7 @@ def named(path):
     path
         A file, a multilog directory, ``journald``, or ``journald:UNIT``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_part.named /var/log/maillog
+    For ``qmail_log_file`` and ``qmail_log_follow``.
     """
     if not isinstance(path, str) or not path or "\0" in path:
         raise SaltInvocationError(f"path={path!r} is no name: give a file, a multilog directory, or {JOURNALD}")
@@ -152,11 +148,7 @@ def opened(name):
     name
         The file, one of those that ``named`` tells.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_file.find
+    For ``qmail_log_age``, ``qmail_log_block`` and ``qmail_log_follow``.
     """
     try:
         handle = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -55,11 +55,7 @@ def first_time(data, newest):
         No line is newer than this (seconds since the epoch, give or take a day). It tells the year where the log
         doesn't.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_time.first_time "$(head -1 /var/log/qmail/send/current)" 1795486275
+    For ``qmail_log_age`` and ``qmail_log_block``.
     """
     data = data if isinstance(data, bytes) else data.encode()
     return _near(data, 0, len(data), newest, 1)
@@ -121,11 +117,7 @@ def segments(data, newest, since=None, until=None, by="hour"):
     by
         ``hour`` or ``day``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_time.segments "$(head -1 /var/log/qmail/send/current)" 1795486275
+    For ``qmail_log``.
     """
 
     slots = {}

@@ -30,11 +30,7 @@ def follow(pid):
     pid
         The process id of qmail-send.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_trail.follow 1234
+    For ``qmail_log_file``.
     """
     readers = None
     for number in (0, 1, 2):

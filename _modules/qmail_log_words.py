@@ -81,11 +81,7 @@ def event(words):
     words
         qmail-send's words in the line, as bytes.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_words.event 'end msg 1234'
+    For ``qmail_log``.
     """
     name, match, _ = _parsed(words)
     if match is None:
@@ -108,11 +104,7 @@ def stock(words):
     words
         The fork's words, as bytes.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_words.stock 'end msg 1234 queue1'
+    For ``qmail_log_message``.
     """
     name, match, mark = _parsed(words)
     if match is None:
@@ -131,11 +123,7 @@ def did(report):
     report
         The report of a delivery, as bytes.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_words.did 'did_0+0+1/'
+    For ``qmail_log_message``.
     """
     found = DID.search(report)
     return found and tuple(map(int, found.groups()))
@@ -146,11 +134,7 @@ def marks():
     Return what is counted without following messages: for each name its words, and a regular expression for what
     qmail-send says before them in the same line, both as bytes.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_log_words.marks
+    For ``qmail_log``.
     """
     return MARKS
 

@@ -43,11 +43,7 @@ def exit_status(command, home, uid, gid):
     gid
         The group id that it runs as.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox_command.exit_status 'exit 0' /home/popuser 110 31
+    For ``qmail_mailbox_dotqmail``.
     """
     command = command.strip(" \t")
     if command.startswith(_OPERATORS):

@@ -68,11 +68,7 @@ def predict(dotqmail, home, user, dash="", forbidden="002", default="./Maildir/"
     contents
         Bytes to judge as if the file held them already, and the user could read it; ``None`` for the file as it is.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox_dotqmail.predict /home/sink/.qmail /home/sink sink
+    For ``qmail_mailbox``, ``qmail_mailbox_fate`` and ``qmail_mailbox_sink``.
     """
     bits = _bits(forbidden)
     if not isinstance(default, str) or "\0" in default:
@@ -117,11 +113,7 @@ def asks(contents, dotqmail, home, user, gid=None):
     dotqmail, home, user, gid
         As for ``predict``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox.meaning doublebounce@example.com '|exit 0'
+    For ``qmail_mailbox_fate``.
     """
     job = {**__salt__["qmail_base_access.identity"](user, gid), "home": home, "source": dotqmail, "preface": ""}
     return _follow(contents, "", {**job, "in_order": True})
@@ -139,11 +131,7 @@ def parse(contents):
     contents
         The contents of the file, bytes or text.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox_dotqmail.parse '|exit 0'
+    For ``qmail_mailbox_maildir``.
     """
     if isinstance(contents, str):
         contents = contents.encode("utf-8", "surrogateescape")

@@ -10,11 +10,7 @@ def ends(route, forbidden="002"):
     route, forbidden
         As for ``qmail_mailbox.ends``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox.ends doublebounce@example.com
+    For ``qmail_mailbox`` and ``qmail_mailbox_write``.
     """
     found = {key: route.get(key) for key in ("recipient", "dotqmail", "exact", "home")}
     nothing = {"files": [], "forwards": [], "programs": []}
@@ -31,11 +27,7 @@ def meaning(address, instruction, home, control):
     address, instruction, home, control
         As for ``qmail_mailbox.meaning``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox.meaning doublebounce@example.com
+    For ``qmail_mailbox``.
     """
     contents = __salt__["qmail_mailbox_sink.contents"](instruction)
     route = __salt__["qmail_route.resolve"](address, home, control=control)
@@ -61,11 +53,7 @@ def predict(route, dotqmail, wanted=None, forbidden="002"):
     forbidden
         As for ``ends``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox.check doublebounce@example.com
+    For ``qmail_mailbox_write``.
     """
     return __salt__["qmail_mailbox_dotqmail.predict"](
         dotqmail, route["home"], route["uid"], route["dash"], forbidden, gid=route["gid"], contents=wanted

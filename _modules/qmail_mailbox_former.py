@@ -24,11 +24,7 @@ def sinks(address=None, home=None, ever=False):
     ever
         Also those that were sinks and are not any more.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox_former.sinks
+    For ``qmail_mailbox``.
     """
     found = [{**entry, "address": entry["note"]} for entry in __salt__["qmail_file.written"]() if entry["note"]]
     return [
@@ -53,11 +49,7 @@ def others(but=None, home="/var/qmail", control=None):
     home, control
         As for ``qmail_mailbox.check``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox_former.others doublebounce@example.com
+    For the state ``qmail_mailbox``.
     """
     wanted = but and _exact(but, home, control)
     return [
@@ -77,11 +69,7 @@ def restore(paths, version=None, test=False):
     paths, version, test
         As for ``qmail_file.restore``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox_former.restore '[/var/qmail/mailnames/example.com/dummy/.qmail]' test=True
+    For ``qmail_mailbox`` and the state ``qmail_mailbox``.
     """
     done = {path: __salt__["qmail_file.restore"](path, version, test=test) for path in paths}
     return {path: __salt__["qmail_mailbox_sink.told"](changes) for path, changes in done.items() if changes}
@@ -103,11 +91,7 @@ def unready(home="/var/qmail", control=None, queue=None, provider="auto", name="
     test
         Tell what would be so after a run of the formula.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox_former.unready
+    For the state ``qmail_mailbox``.
     """
     found = __salt__["qmail_service.status"](home, control, queue)
     if found["running"] is None:
@@ -127,11 +111,7 @@ def problems(but=None, home="/var/qmail", control=None):
     but, home, control
         As for ``qmail_mailbox.former``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox.former
+    For ``qmail_mailbox``.
     """
     try:
         if but is not None and _exact(but, home, control) is None:

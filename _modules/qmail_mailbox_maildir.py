@@ -40,11 +40,7 @@ def purge(maildir, older_than=None, test=False):
     test
         Touch nothing; the counts tell what would be deleted.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox_maildir.purge /home/sink/Maildir test=True
+    For ``qmail_mailbox``.
     """
     began = time.monotonic()
     before = __salt__["qmail_base_bulk.cutoff"](older_than)
@@ -69,11 +65,7 @@ def take_out(token, maildir):
     token, maildir
         As for ``qmail_mailbox.take_out``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox.take_out
+    For ``qmail_mailbox``.
     """
     try:
         with _opened(maildir) as directories:
@@ -98,11 +90,7 @@ def of(address, home="/var/qmail", control=None):
     control
         The directory of the control files; ``None`` for ``control`` in the home directory.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox_maildir.of doublebounce@example.com
+    For ``qmail_mailbox``.
     """
     route = __salt__["qmail_route.resolve"](address, home, control=control)
     if not route.get("exact"):
@@ -128,11 +116,7 @@ def named(route):
     route
         As for ``qmail_mailbox.places``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox.places
+    For ``qmail_mailbox``.
     """
     home = route.get("home")
     if not home or not home.startswith("/"):

@@ -31,11 +31,7 @@ def runs(domain, home="/var/qmail"):
     home
         The qmail home directory; the tree is ``mailnames`` in it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox_plesk.runs example.com
+    For ``qmail_mailbox_sink`` and the state ``qmail_mailbox``.
     """
     return os.path.isdir(os.path.join(home, "mailnames", domain)) and _command() is not None
 
@@ -53,11 +49,7 @@ def info(address, timeout=120):
     timeout
         Seconds after which Plesk's command is given up: it is stopped then.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox_plesk.info doublebounce@example.com
+    For ``qmail_mailbox_write``.
     """
     status, said = _run(["--info", address], timeout)
     told = dict(re.findall(r"^([A-Za-z][\w ]*?):[ \t]+(\S.*?)[ \t]*$", said, re.MULTILINE))
@@ -80,11 +72,7 @@ def create(address, timeout=120):
     timeout
         Seconds after which Plesk's command is given up: it is stopped then.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox_plesk.create doublebounce@example.com
+    For ``qmail_mailbox_write``.
     """
     password = secrets.token_urlsafe(24) + "aA1!"  # of every kind of character that Plesk's rules may ask for
     status, said = _run(["--create", address, "-mailbox", "true", "-passwd", ""], timeout, password)

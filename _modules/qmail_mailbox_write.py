@@ -14,11 +14,7 @@ def make(address, home, control, mailbox, test):
     address, home, control, mailbox, test
         As for ``qmail_mailbox.make``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox.make doublebounce@example.com
+    For ``qmail_mailbox``.
     """
     __salt__["qmail_base_check.arguments"](home=home, control=control, test=test)
     __salt__["qmail_mailbox_sink.split"](address)
@@ -46,11 +42,7 @@ def write(address, instruction, home, control, mailbox, test):
     address, instruction, home, control, mailbox, test
         As for ``qmail_mailbox.write``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_mailbox.write doublebounce@example.com
+    For ``qmail_mailbox``.
     """
     __salt__["qmail_base_check.arguments"](home=home, control=control, test=test)
     wanted = __salt__["qmail_mailbox_sink.contents"](instruction)

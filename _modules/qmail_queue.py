@@ -99,16 +99,12 @@ def double_bounces(queue=None, home="/var/qmail", older_than=None, limit=None):
 
 def each_double_bounce(queue=None, home="/var/qmail", older_than=None):
     """
-    Like :py:func:`double_bounces`, one at a time and without a list: an iterator, which the command line can't show.
+    Like :py:func:`double_bounces`, one at a time and without a list: an iterator.
 
     queue, home, older_than
         As for :py:func:`double_bounces`.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue.double_bounces
+    For modules of your own: a command line cannot show it.
     """
     bounces = _bounces(queue, home, _before(home, older_than=older_than))
     recipient = __salt__["qmail_queue_envelope.recipient"]

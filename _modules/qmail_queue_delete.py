@@ -38,11 +38,7 @@ def bounces(queue, before=None, single=False, test=False, lock=None):
     lock
         What ``qmail_base_lock.opened`` returned, which is the caller's to close; ``None`` to open it here.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue_delete.bounces /var/qmail/queue test=True
+    For ``qmail_queue``.
     """
     before = math.inf if before is None else before
     with contextlib.ExitStack() as stack:

@@ -49,11 +49,7 @@ def queues(queue=None, home="/var/qmail"):
     home
         The qmail home directory.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue_envelope.queues
+    For ``qmail_queue`` and ``qmail_queue_leftover``.
     """
     __salt__["qmail_base_check.arguments"](home=home)
     if queue is None:
@@ -75,11 +71,7 @@ def parts(queue):
     queue
         The queue directory.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue_envelope.parts /var/qmail/queue
+    For ``qmail_queue``, ``qmail_queue_delete`` and ``qmail_queue_leftover``.
     """
     with contextlib.ExitStack() as stack:
         top = _below(stack, None, queue)
@@ -101,11 +93,7 @@ def part(queue, number):
     number
         The message number.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue_envelope.part /var/qmail/queue 1234
+    For ``qmail_queue_leftover``.
     """
     found = parts(queue)
     return found[number % len(found)]
@@ -121,11 +109,7 @@ def opened(part):
     part
         One of :py:func:`parts`.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue.summary
+    For ``qmail_queue``, ``qmail_queue_delete`` and ``qmail_queue_leftover``.
     """
     number = str(part.number)
     with contextlib.ExitStack() as stack:
@@ -145,11 +129,7 @@ def count(part, fds):
     part, fds
         One of :py:func:`parts`, and what :py:func:`opened` makes of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue.summary
+    For ``qmail_queue``.
     """
     names = set()
     messages = double = single = size = 0
@@ -186,11 +166,7 @@ def bounces(part, fds, single=False, before=math.inf):
     before
         Only those that came before that time, in seconds since the epoch.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue.double_bounces
+    For ``qmail_queue`` and ``qmail_queue_delete``.
     """
     wanted = (DOUBLE, SINGLE) if single else (DOUBLE,)
     names = {name for name in os.listdir(fds["mess"]) if name not in part.waiting and _belongs(name, part)}
@@ -215,11 +191,7 @@ def recipient(part, fds, name):
     name
         The message number, as text.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue.double_bounces
+    For ``qmail_queue``.
     """
     for channel in filter(fds.get, part.channels):
         fd, contents = __salt__["qmail_base_bulk.reader"]()(name, fds[channel])
@@ -238,11 +210,7 @@ def age(fd):
     fd
         A descriptor of its sender file.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue.expire
+    For ``qmail_queue`` and ``qmail_queue_leftover``.
     """
     os.utime(fd, (AGED, AGED))
 
@@ -257,11 +225,7 @@ def is_aged(name, info):
     info
         The descriptor of its directory in ``info``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue.expire
+    For ``qmail_queue``.
     """
     status = _status(name, info)
     return status is not None and status.st_mtime == AGED

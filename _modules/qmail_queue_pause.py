@@ -45,11 +45,7 @@ def during(work, home="/var/qmail", queue=None, service=None):
     service
         More arguments for ``qmail_service.stop`` and ``qmail_service.start``, as a dict.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue.remove
+    For ``qmail_queue``.
     """
     if not callable(work):
         raise SaltInvocationError("qmail_queue_pause.during is for other modules: work must be a function.")
@@ -73,11 +69,7 @@ def check(home="/var/qmail", queue=None, service=None):
     home, queue, service
         As for ``during``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue_pause.check
+    For ``qmail_queue``.
     """
     if not __salt__["qmail_service.status"](home, queue=queue)["running"]:
         return False
@@ -96,11 +88,7 @@ def recover(home="/var/qmail", queue=None, service=None):
     home, queue, service
         As for ``during``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue_pause.recover
+    For ``qmail_queue``.
     """
     where = {"home": home, "queue": queue}
     if not os.path.exists(_path(where)):

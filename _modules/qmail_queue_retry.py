@@ -18,11 +18,7 @@ def alarm(home="/var/qmail", queue=None):
     home, queue
         The qmail home directory, and the queue; ``None`` for ``queue`` in the home directory.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_queue_retry.alarm
+    For ``qmail_queue`` and ``qmail_queue_leftover``.
     """
     pid = __salt__["qmail_base_process.find"](home, queue)
     if pid:

@@ -26,11 +26,7 @@ def restart(home, control, queue, provider, name, timeout, settle):
     home, control, queue, provider, name, timeout, settle
         As for ``qmail_service.restart``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service.restart
+    For ``qmail_service``.
     """
     service = _service(home, control, queue, provider, name, timeout, settle)
     seen = _pid(service)
@@ -50,11 +46,7 @@ def start(home, control, queue, provider, name, timeout, settle):
     home, control, queue, provider, name, timeout, settle
         As for ``qmail_service.start``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service.start
+    For ``qmail_service``.
     """
     service = _service(home, control, queue, provider, name, timeout, settle)
     with _turn(service):
@@ -74,11 +66,7 @@ def stop(home, control, queue, provider, name, timeout, settle):
     home, control, queue, provider, name, timeout, settle
         As for ``qmail_service.stop``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service.stop
+    For ``qmail_service``.
     """
     service = _service(home, control, queue, provider, name, timeout, settle)
     found = service["found"]

@@ -38,11 +38,7 @@ def runs(pid):
     pid
         The process id; what supervises it may be its parent or further up.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_directory.runs 1234
+    For ``qmail_service_supervisor``.
     """
     kinds = {program: kind for kind, (program, *_) in KINDS.items()}
     for distance, process in enumerate(__salt__["qmail_base_process.above"](pid)):
@@ -60,11 +56,7 @@ def directories(home="/var/qmail"):
     home
         The qmail home directory.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_directory.directories
+    For ``qmail_service_supervisor``.
     """
     found = []
     for pattern in patterns(home):
@@ -82,11 +74,7 @@ def patterns(home="/var/qmail"):
     home
         The qmail home directory.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_directory.patterns
+    For ``qmail_service_supervisor``.
     """
     places = (*PLACES, os.path.join(glob.escape(home), "supervise"))
     return [os.path.join(place, name) for place in places for name in NAMES]
@@ -99,11 +87,7 @@ def named(name):
     name
         The name, for example ``qmail-send``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_directory.named qmail-send
+    For ``qmail_service_supervisor``.
     """
     return [os.path.join(place, name) for place in PLACES]
 
@@ -115,11 +99,7 @@ def kind(directory):
     directory
         The service directory.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_directory.kind /service/qmail-send
+    For ``qmail_service_supervisor``.
     """
     if not os.path.exists(os.path.join(directory, "supervise/status")):
         return None
@@ -146,11 +126,7 @@ def status(kind, directory):
     directory
         The service directory.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_directory.status daemontools /service/qmail-send
+    For ``qmail_service_supervisor``.
     """
     words, state = _asked(kind, directory)
     pid = int(state[1]) if state[1] else None
@@ -176,11 +152,7 @@ def told(kind, directory):
     kind, directory
         As for ``status``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_directory.told daemontools /service/qmail-send
+    For ``qmail_service_supervisor``.
     """
     words, state = _asked(kind, directory)
     try:
@@ -203,11 +175,7 @@ def up(kind, directory, timeout=10):
     timeout
         Seconds to wait for the tool; it does not wait for the service.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_directory.up daemontools /service/qmail-send
+    For ``qmail_service_supervisor``.
     """
     _tell(kind, KINDS[kind][2], directory, timeout)
 
@@ -221,11 +189,7 @@ def down(kind, directory, timeout=10):
     kind, directory, timeout
         As for ``up``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_directory.down daemontools /service/qmail-send
+    For ``qmail_service_supervisor``.
     """
     _tell(kind, KINDS[kind][3], directory, timeout)
 
@@ -241,11 +205,7 @@ def log(kind, directory, lines=3):
     lines
         How many.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_directory.log daemontools /service/qmail-send
+    For ``qmail_service_supervisor``.
     """
     for place in (*_named(directory), *LOGS):
         try:

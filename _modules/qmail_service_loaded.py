@@ -31,11 +31,7 @@ def current(pid, home="/var/qmail", control=None, queue=None):
     control, queue
         The directories of the control files and of the queue; ``None`` for those in the home directory.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_loaded.current 1234
+    For ``qmail_service`` and ``qmail_service_change``.
     """
     record = recall(home, queue)
     if record and record["process"] == __salt__["qmail_base_process.identity"](pid):
@@ -51,11 +47,7 @@ def values(home="/var/qmail", control=None):
     home, control
         As for ``current``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_loaded.values
+    For ``qmail_service_change``.
     """
     return {name: __salt__["qmail_control.value"](name, home, control)["value"] for name in READ}
 
@@ -71,11 +63,7 @@ def recall(home="/var/qmail", queue=None):
     home, queue
         As for ``qmail_base_process.find``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_loaded.recall
+    For ``qmail_service`` and ``qmail_service_change``.
     """
     try:
         with open(os.path.join(directory(home, queue), "loaded"), encoding="utf-8") as file:
@@ -93,11 +81,7 @@ def expected(home="/var/qmail", queue=None):
     home, queue
         As for ``qmail_base_process.find``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_loaded.expected
+    For ``qmail_service``.
     """
     process = str(recall(home, queue).get("process"))
     pid = process.split()[1] if process.count(" ") == 2 else ""
@@ -123,11 +107,7 @@ def remember(process, values, home="/var/qmail", queue=None, by=None):
     by
         A list of the provider and the name by which it was restarted: these are right, as long as it runs.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_loaded.remember None None
+    For ``qmail_service_change``.
     """
     where = os.path.join(directory(home, queue, make=True), "loaded")
     try:
@@ -150,11 +130,7 @@ def directory(home="/var/qmail", queue=None, make=False):
     home, queue, make
         As for ``qmail_service.directory``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service.directory
+    For ``qmail_service`` and ``qmail_service_change``.
     """
     return __salt__["qmail_file.store"](os.path.realpath(__salt__["qmail_base_process.mutex"](home, queue)), make)
 

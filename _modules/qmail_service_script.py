@@ -32,11 +32,7 @@ def status(kind, name):
     name
         The name of the init script, or the path of qmailctl.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_script.status sysv qmail
+    For ``qmail_service_supervisor``.
     """
     if kind == "qmailctl":
         if not (os.path.isfile(name) and os.access(name, os.X_OK)):
@@ -61,11 +57,7 @@ def up(kind, name, timeout=60):
     timeout
         Seconds to wait for the script. It is left to finish by itself after that.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_script.up sysv qmail
+    For ``qmail_service_supervisor``.
     """
     _do("start", kind, name, timeout)
 
@@ -79,11 +71,7 @@ def down(kind, name, timeout=60):
     kind, name, timeout
         As for ``up``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_script.down sysv qmail
+    For ``qmail_service_supervisor``.
     """
     _do("stop", kind, name, timeout)
 

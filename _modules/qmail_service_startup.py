@@ -43,11 +43,7 @@ def unreadable(home="/var/qmail", control=None, queue=None):
     home, control, queue
         As for ``qmail_service.unreadable``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service.unreadable
+    For ``qmail_service``.
     """
     user = _user(home, queue or os.path.join(home, "queue"))
     if user is None:
@@ -73,11 +69,7 @@ def last_words(home="/var/qmail", queue=None, provider="auto", name="auto", log=
     home, queue, provider, name, log
         As for ``qmail_service.last_words``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service.last_words
+    For ``qmail_service`` and ``qmail_service_change``.
     """
     said = []
     with contextlib.suppress(CommandExecutionError):
@@ -98,11 +90,7 @@ def check(home="/var/qmail", control=None, queue=None):
     home, control, queue
         As for ``unreadable``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_startup.check
+    For ``qmail_service``, ``qmail_service_change`` and the state ``qmail_service``.
     """
     told = obstacles(home, control, queue)
     if told:
@@ -118,11 +106,7 @@ def obstacles(home="/var/qmail", control=None, queue=None):
     home, control, queue
         As for ``unreadable``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_startup.obstacles
+    For ``qmail_service_change``.
     """
     found = unreadable(home, control, queue) or ()
     return " ".join(f"{one['trouble']} Mend it: {one['remedy']}" for one in found)

@@ -30,11 +30,7 @@ def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
     home, queue, provider, name
         As for ``qmail_service.find``, which documents all of it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service.find
+    For ``qmail_service``, ``qmail_service_change``, ``qmail_service_startup`` and the state ``qmail_service``.
     """
     __salt__["qmail_base_check.arguments"](home=home, queue=queue, provider=provider, name=name)
     if provider not in ("auto", *PROVIDERS):
@@ -77,11 +73,7 @@ def start(provider, name, timeout=60):
     timeout
         Seconds to wait for the command. It is left to finish by itself after that.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_supervisor.start daemontools /service/qmail-send
+    For ``qmail_service_change``.
     """
     return _call("up", provider, name, timeout) is not False
 
@@ -95,11 +87,7 @@ def stop(provider, name, timeout=60):
     provider, name, timeout
         As for ``start``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_supervisor.stop daemontools /service/qmail-send
+    For ``qmail_service_change``.
     """
     _call("down", provider, name, timeout)
 
@@ -114,11 +102,7 @@ def told(provider, name):
     provider, name
         As ``find`` returns them.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_supervisor.told daemontools /service/qmail-send
+    For ``qmail_service``.
     """
     return __salt__["qmail_service_directory.told"](provider, name) if provider in TREES else None
 
@@ -133,11 +117,7 @@ def log(provider, name, lines=3):
     lines
         How many.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_supervisor.log daemontools /service/qmail-send
+    For ``qmail_service_startup``.
     """
     return [] if provider in ("sysv", "qmailctl") else _call("log", provider, name, lines)
 

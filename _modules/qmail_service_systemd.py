@@ -20,11 +20,7 @@ def booted():
     """
     Tell whether systemd runs this system; it may also be merely installed.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_systemd.booted
+    For ``qmail_service_supervisor``.
     """
     return os.path.isdir(BOOTED)
 
@@ -33,11 +29,7 @@ def units():
     """
     List the names that units of qmail-send have in the field.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_systemd.units
+    For ``qmail_service_supervisor``.
     """
     return list(UNITS)
 
@@ -52,11 +44,7 @@ def holds(name, pid):
     pid
         The process id.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_systemd.holds qmail-send 1234
+    For ``qmail_service_supervisor``.
     """
     return __salt__["qmail_base_process.unit"](pid) == full(name)
 
@@ -76,11 +64,7 @@ def status(name):
     name
         The unit; without a suffix it is a service.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_systemd.status qmail-send
+    For ``qmail_service_supervisor``.
     """
     unit = _shown(name)
     if unit.get("LoadState") not in ("loaded", "masked"):
@@ -111,11 +95,7 @@ def up(name, timeout=10):
     timeout
         Seconds to wait for systemctl. It is left to finish by itself after that.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_systemd.up qmail-send
+    For ``qmail_service_supervisor``.
     """
     unit = _shown(name)
     active = unit.get("ActiveState") in ("active", "reloading")
@@ -139,11 +119,7 @@ def down(name, timeout=10):
     name, timeout
         As for ``up``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_systemd.down qmail-send
+    For ``qmail_service_supervisor``.
     """
     __salt__["qmail_service_tool.must"](["systemctl", "stop", full(name)], timeout)
 
@@ -158,11 +134,7 @@ def log(name, lines=3):
     lines
         How many.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_systemd.log qmail-send
+    For ``qmail_service_supervisor``.
     """
     command = ["journalctl", "--unit", full(name), "--lines", str(lines), "--output", "cat", "--no-pager", "--quiet"]
     try:
@@ -178,11 +150,7 @@ def full(name):
     name
         The unit.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_systemd.full qmail-send
+    For nobody.
     """
     return name if "." in name else f"{name}.service"
 

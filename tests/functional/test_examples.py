@@ -15,7 +15,6 @@ from tests.support.queue_on_disk import Queue
 from tests.support.supervisors import booted
 
 ADDRESS = "doublebounce@example.com"
-MAILLOG = "/var/log/maillog"
 EXAMPLE = re.compile(r"salt '\*' (?P<function>\S+)(?P<words>.*)")
 OF_SALT = re.compile(r" --out[ =]\S+")  # for the command, not for the function
 
@@ -73,7 +72,13 @@ def test_an_example_runs(modules, server, home, log, function, called, line):
     server(called)
     sink = home.mailbox("doublebounce")
     # The user sink has no name here; a number does, too.
-    mine = {"/home/sink sink": f"{sink} {home.uid}", "/home/sink": sink, "/var/qmail": home.path, MAILLOG: log}
+    mine = {
+        "/home/sink sink": f"{sink} {home.uid}",
+        "/home/sink": sink,
+        "/home/joe/Maildir": sink / "Maildir",
+        "/var/qmail": home.path,
+        "/var/log/maillog": log,
+    }
     for place, path in mine.items():
         line = line.replace(place, str(path))
     given, named = words(line)

@@ -9,8 +9,8 @@ import re
 
 import pytest
 
-from tests.support import house_map
-from tests.support.house import GROUND, House, Unreadable, told
+from tests.support import house_map, rooms
+from tests.support.house import House, Unreadable
 
 HOUSE = House()
 ROOMS = [
@@ -165,9 +165,30 @@ def read(place, kind, source):
 def test_the_documentation_of_a_room_tells_whom_it_is_for(module, name):
     """Its last paragraph does. An example for a command line would be one for what nobody should call there."""
     documentation = ast.get_docstring(module.functions[name])
-    whom = "For all." if module.family == GROUND else told(HOUSE.callers(module, name))
-    assert " ".join(documentation.split("\n\n")[-1].split()) == whom
+    said = " ".join(documentation.split("\n\n")[-1].split())
+    assert said == rooms.whom(HOUSE, module, name), "run: make map"
     assert "CLI Example" not in documentation
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        '"""Do it."""',
+        '"""\n    Do it.\n    """',
+        '"""\n    Do it.\n\n    For nobody.\n    """',
+        '"""\n    Do it.\n\n    For ``qmail_b`` and the\n    state ``qmail_c``.\n    """',
+        '"""\n    Do it.\n\n    CLI Example:\n\n    .. code-block:: bash\n\n        salt \'*\' qmail_a.go\n    """',
+    ],
+)
+def test_whom_a_room_is_for_is_written_at_the_end_of_its_documentation(built, before):
+    house = built(
+        {"modules/qmail_a": ["qmail_a_one.go"], "modules/qmail_a_one": [], "states/qmail_a": ["qmail_a_one.go"]}
+    )
+    room = house.called["qmail_a_one"].path
+    room.write_text(f"def go():\n    {before}\n    return None\n")
+    rooms.write(House(house.root))
+    whom = "For ``qmail_a`` and the state ``qmail_a``."
+    assert room.read_text() == f'def go():\n    """\n    Do it.\n\n    {whom}\n    """\n    return None\n'
 
 
 def test_the_map_is_that_of_the_calls():
