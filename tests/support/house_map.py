@@ -9,7 +9,7 @@ from tests.support.house import FORMULA, GROUND, REPOSITORY, House
 
 PAGE = REPOSITORY / "CONTRIBUTING.md"
 BEGIN, END = "<!-- map: make map draws it -->\n", "<!-- end of map -->\n"
-WIDTH = 24  # characters in a line of a box
+WIDTH = 20  # characters in a line of a box
 
 
 def drawn(text, house):

@@ -15,7 +15,7 @@ REPOSITORY = pathlib.Path(__file__).parent.parent.parent
 
 def test_the_page_of_functions_is_that_of_the_docstrings():
     told = (REPOSITORY / "docs/functions.md").read_text()
-    assert told == page(), "run: python -m tests.support.functions > docs/functions.md"
+    assert told == page(), "run: make map"
 
 
 def test_the_formula_file_tells_the_version_of_the_package():
