@@ -1,8 +1,8 @@
 """
 Show the formula at work on a small qmail home, without root and without qmail, and check what it promises.
 
-Everything lies in .demo/ and is made anew each time. The qmail-send in it is a stand-in that reads its control files
-as the real one does: when it starts.
+Everything is in .demo/, and is made anew each time. The qmail-send in it is a stand-in that reads its control files as
+the real one does: when it starts.
 """
 
 import json
@@ -25,8 +25,8 @@ def main():
     closed = [parent for parent in PLACE.parents if not parent.stat().st_mode & 0o001]
     if os.geteuid() == 0 and closed:
         sys.exit(
-            f"Run by root, the mailbox shown here belongs to another user, as on a server, and {closed[-1]} is closed "
-            "to others. Put this repository elsewhere, say in /srv, or run this as another user."
+            f"As root, the demo gives its mailbox to another user, as on a server, and {closed[-1]} is closed to that "
+            "user. Put this repository elsewhere, for example in /srv, or run the demo as another user."
         )
     for pid_file in PLACE.glob("qmail/qmail-send.pid"):
         Home.stop_pid(pid_file)  # one that an interrupted demo left behind
@@ -65,10 +65,10 @@ def show(home):
     title("state.apply qmail-doublebounce")
     applied = apply("qmail-doublebounce")
     check(
-        all(state["changes"] for state in applied[2:6]), "each state changed something, after the settings were checked"
+        all(state["changes"] for state in applied[2:6]), "after the settings were checked, each state changed something"
     )
 
-    title("After: one look tells where double bounces go, and what becomes of them there")
+    title("After: where do double bounces go, and what happens to them there?")
     salt_call("qmail_doublebounce.status")
     wait_for(home, Home.ADDRESS)
 
@@ -84,29 +84,29 @@ def show(home):
     after = home.snapshot()
     check(after == before, f"every byte, owner and mode of {len(before)} files and directories is as it was before")
 
-    title("The end: what does a look say now?")
+    title("The end: what is the status now?")
     salt_call("qmail_doublebounce.status")
     return 0
 
 
 def apply(sls):
     """Apply an SLS, print what a user would see, and return the results of its states."""
-    told = json.loads(salt_call("state.apply", sls, "--out=json", quiet=True))["local"]
-    if not isinstance(told, dict):
-        sys.exit("\n".join(told))
-    print(displayed(told))
-    check(all(state["result"] is True for state in told.values()), f"all {len(told)} states succeeded")
-    return list(told.values())
+    results = json.loads(salt_call("state.apply", sls, "--out=json", quiet=True))["local"]
+    if not isinstance(results, dict):
+        sys.exit("\n".join(results))
+    print(displayed(results))
+    check(all(state["result"] is True for state in results.values()), f"all {len(results)} states succeeded")
+    return list(results.values())
 
 
-def displayed(told):
+def displayed(results):
     """Show results as salt-call shows them; asking Salt's own outputter spares a second run of the states."""
     import salt.config
     import salt.output
 
     opts = salt.config.minion_config(str(MINION / "etc/minion"))
     opts["color"] = sys.stdout.isatty()
-    return short(salt.output.out_format({"local": told}, "highstate", opts))
+    return short(salt.output.out_format({"local": results}, "highstate", opts))
 
 
 def salt_call(*words, quiet=False):
@@ -124,7 +124,7 @@ def salt_call(*words, quiet=False):
 
 
 def wait_for(home, address):
-    """The running qmail-send says itself what it has read."""
+    """Wait until the running qmail-send itself says that it sends double bounces to an address."""
     check(home.wait_until_loaded(address), f"the running qmail-send sends double bounces to {address}")
 
 
@@ -133,7 +133,7 @@ def title(text):
 
 
 def check(holds, promise):
-    print(f"{'[ok]' if holds else '[NOT SO]'} {promise}", flush=True)
+    print(f"{'[ok]' if holds else '[FAILED]'} {promise}", flush=True)
     if not holds:
         sys.exit(1)
 
