@@ -1,5 +1,6 @@
 """The pages say what is there."""
 
+import ast
 import pathlib
 import re
 
@@ -7,10 +8,70 @@ import pytest
 import salt.utils.minions
 import yaml
 
+from _modules.qmail_doublebounce_settings import DEFAULTS
 from tests.support.functions import page
 from tests.support.house import House
 
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
+CHANGELOG = REPOSITORY / "CHANGELOG.md"
+PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), REPOSITORY / "benchmarks/README.md"])
+SOURCES = sorted(path for kind in ("_modules", "_states") for path in (REPOSITORY / kind).glob("*.py"))
+FUNCTION = re.compile(r"\b(qmail_[a-z_]+)\.([a-z_]+)\b")
+NOT_FUNCTIONS = {"qmail_file.kept_directory"}  # an option of the minion
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+SPAN = re.compile(r"`(.+?)`")
+
+
+def name_of(path):
+    return str(path.relative_to(REPOSITORY))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_every_link_leads_somewhere(path):
+    for link in LINK.findall(prose(path)):
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = path.parent / name if name else path
+        assert target.exists(), f"{link}: there is no {target}"
+        assert not anchor or anchor in anchors(target), f"{link}: {target} has only {sorted(anchors(target))}"
+
+
+def test_links_are_found():
+    assert len(LINK.findall(prose(REPOSITORY / "README.md"))) > 5
+
+
+# The changelog also names what was there once.
+@pytest.mark.parametrize("path", [path for path in PAGES if path != CHANGELOG], ids=name_of)
+def test_every_function_that_is_named_exists(path):
+    known = {f"{source.stem}.{name}" for source in SOURCES for name in functions(source)}
+    named = {".".join(match) for match in FUNCTION.findall(path.read_text())} - NOT_FUNCTIONS
+    assert named <= known, named - known
+
+
+def test_the_front_page_is_short():
+    assert len((REPOSITORY / "README.md").read_text().splitlines()) < 150
+
+
+def test_the_front_page_has_every_setting_with_its_default():
+    rows = re.findall(r"^\| `([a-z_:]+)` \| `(.+?)` \|", (REPOSITORY / "README.md").read_text(), re.MULTILINE)
+    shown = {place: yaml.safe_load(value.replace("\\|", "|")) for place, value in rows}
+    wanted = {}
+    for key, value in DEFAULTS.items():
+        wanted.update(
+            {f"{key}:{name}": one for name, one in value.items()} if isinstance(value, dict) else {key: value}
+        )
+    assert shown == wanted
+
+
+def test_the_messages_that_are_explained_are_those_of_the_code():
+    texts = [text for source in SOURCES for text in texts_of(source)]
+    explained = messages()
+    assert len(explained) > 10
+    for message in explained:
+        # A message may end in what another function says: then its own part comes first.
+        pattern = re.compile(".*".join(map(re.escape, message.rstrip("… ").split("…"))))
+        assert any(pattern.search(text) for text in texts), f"nothing says: {message}"
 
 
 def test_the_page_of_functions_is_that_of_the_docstrings():
@@ -18,7 +79,7 @@ def test_the_page_of_functions_is_that_of_the_docstrings():
     assert told == page(), "run: make map"
 
 
-def test_the_formula_file_tells_the_version_of_the_package():
+def test_the_formula_file_has_the_version_of_the_package():
     formula = yaml.safe_load((REPOSITORY / "FORMULA").read_text())
     assert f"version = {formula['version']}\n" in (REPOSITORY / "setup.cfg").read_text()
     assert (REPOSITORY / formula["top_level_dir"] / "init.sls").exists()
@@ -71,3 +132,39 @@ def test_every_target_of_make_is_explained():
     targets = re.search(r"^\.PHONY: (.+)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)[1].split()
     rows = re.findall(r"^\| `(\w[\w-]*)` \| \S", (REPOSITORY / "CONTRIBUTING.md").read_text(), re.MULTILINE)
     assert sorted(rows) == sorted(targets)
+
+
+def prose(path):
+    """Return a page without its blocks of code."""
+    return re.sub(r"^ *```.*?^ *```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(path):
+    """Return what a link to a page can name: its headings, as the forges make anchors of them, and its own anchors."""
+    headings = re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE)
+    found = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return found | set(re.findall(r'<a name="([^"]+)"></a>', path.read_text()))
+
+
+def functions(path):
+    nodes = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+    return [node.name for node in nodes if not node.name.startswith("_")]
+
+
+def messages():
+    """Return the messages that docs/restart.md explains: code in the headings and first column of that part."""
+    part = (REPOSITORY / "docs/restart.md").read_text().split("\n## ")[1]
+    headings = re.findall(r"^### (`.+`)$", part, re.MULTILINE)
+    rows = re.findall(r"^\| (`.+?`) \|", part, re.MULTILINE)
+    return [SPAN.fullmatch(text)[1] for text in (*headings, *rows)]
+
+
+def texts_of(path):
+    """Return the texts in a source, with an ellipsis for each value that is put into them."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.JoinedStr):
+            found.append("".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.append(node.value)
+    return found
