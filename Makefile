@@ -33,6 +33,7 @@ lint: .venv/lint
 	$(BIN)/ruff format --check .
 	$(BIN)/yamllint --strict .
 	$(BIN)/salt-lint --severity qmail-doublebounce/*.sls
+	$(BIN)/codespell
 
 # What is read from the code: whom each room is for, the map in CONTRIBUTING.md, and docs/functions.md.
 map:

@@ -31,5 +31,5 @@ def test_all_are_told_at_once(modules):
 
 
 def test_a_name_without_a_rule_is_a_mistake_of_ours(modules):
-    with pytest.raises(SaltInvocationError, match="no rule for tiemout"):
-        modules.qmail_base_check.arguments(tiemout=1)
+    with pytest.raises(SaltInvocationError, match="no rule for tmeout"):
+        modules.qmail_base_check.arguments(tmeout=1)

@@ -117,9 +117,9 @@ def test_an_hour_that_begins_at_half_past_elsewhere(report, clock):
 
 def test_a_log_by_name_needs_no_right_pillar(modules, report):
     found = report([(0, queued(1))])
-    wrong = {"adress": "x", "qmail": {"home": "/nonexistent"}}
+    wrong = {"addr": "x", "qmail": {"home": "/nonexistent"}}
     assert modules.qmail_doublebounce.report(wrong, log=found["log"])["log"] == found["log"]
-    with pytest.raises(SaltInvocationError, match="adress"):
+    with pytest.raises(SaltInvocationError, match="qmail_doublebounce:addr "):
         modules.qmail_doublebounce.report(wrong)
 
 

@@ -58,7 +58,7 @@ def test_mode_discard_needs_no_address(settings):
 
 
 def test_an_unknown_setting_is_told_with_the_nearest(settings):
-    assert "qmail_doublebounce:adress is no setting. The nearest is address." in problem(settings, adress="a@b")
+    assert "qmail_doublebounce:addr is no setting. The nearest is address." in problem(settings, addr="a@b")
     told = problem(settings, address="a@example.com", service={"timeuot": 5})
     assert "qmail_doublebounce:service:timeuot is no setting. The nearest is timeout." in told
 
@@ -121,9 +121,9 @@ def test_a_pillar_of_the_wrong_type_is_told(modules):
 
 
 def test_jinja_gets_the_problems_and_the_defaults_instead_of_an_error(modules, home):
-    wrong = {"adress": "dummy@example.com", "qmail": {"home": str(home.path)}}
+    wrong = {"addr": "dummy@example.com", "qmail": {"home": str(home.path)}}
     found = modules.qmail_doublebounce.settings({"qmail_doublebounce": wrong}, strict=False)
-    assert found["problems"][0] == "qmail_doublebounce:adress is no setting. The nearest is address."
+    assert found["problems"][0] == "qmail_doublebounce:addr is no setting. The nearest is address."
     assert (found["address"], found["mailbox"], found["qmail"]["home"]) == (None, "auto", str(home.path))
     wrong["qmail"]["home"] = "qmail"
     found = modules.qmail_doublebounce.settings({"qmail_doublebounce": wrong}, strict=False)
@@ -131,8 +131,8 @@ def test_jinja_gets_the_problems_and_the_defaults_instead_of_an_error(modules, h
 
 
 def test_an_unknown_setting_hides_no_other_problem(settings):
-    told = problem(settings, adress="dummy@example.com", mode="sinks", service={"timeout": 0})
-    for place in ("adress", "mode", "service:timeout"):
+    told = problem(settings, addr="dummy@example.com", mode="sinks", service={"timeout": 0})
+    for place in ("addr", "mode", "service:timeout"):
         assert f"qmail_doublebounce:{place}" in told
 
 

@@ -79,7 +79,7 @@ def test_a_wrong_mode_alone_is_mended_and_put_back(file, path):
 
 @root_only
 def test_owner_and_mode_come_back_with_the_contents(file, path):
-    path.write_bytes(b"caf\xe9\0\n")
+    path.write_bytes(b"pat\xe9\0\n")
     os.chown(path, 4242, 4243)
     path.chmod(0o440)
     before = about(path)

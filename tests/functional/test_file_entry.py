@@ -387,7 +387,7 @@ def test_where_nothing_is_kept_that_is_told(modules, path):
 def test_a_kept_version_tells_when_and_what_it_was(modules, path, monkeypatch):
     os.close(modules.qmail_file_kept.lock(str(path)))
     monkeypatch.setattr(time, "gmtime", lambda: time.struct_time((2026, 11, 24, 2, 11, 15, 1, 328, 0)))
-    modules.qmail_file_kept.keep(str(path), {"contents": b"caf\xe9\n", "uid": 7, "gid": 8, "mode": "0640"})
+    modules.qmail_file_kept.keep(str(path), {"contents": b"pat\xe9\n", "uid": 7, "gid": 8, "mode": "0640"})
     modules.qmail_file_kept.keep(str(path), None)
     at = "2026-11-24T02:11:15Z"
     assert modules.qmail_file_kept.versions(str(path)) == [
@@ -395,7 +395,7 @@ def test_a_kept_version_tells_when_and_what_it_was(modules, path, monkeypatch):
         {"version": "v1", "time": at, "exists": True, "uid": 7, "gid": 8, "mode": "0640", "size": 5},
     ]
     assert modules.qmail_file_kept.version(str(path)) is None
-    found = {"contents": b"caf\xe9\n", "uid": 7, "gid": 8, "mode": "0640"}
+    found = {"contents": b"pat\xe9\n", "uid": 7, "gid": 8, "mode": "0640"}
     assert modules.qmail_file_kept.version(str(path), "v1") == found
 
 

@@ -108,7 +108,7 @@ def test_a_sink_that_defers_is_told_and_the_probe_is_given_up(server, look):
 
 @pytest.fixture
 def alarms(modules, monkeypatch):
-    """Count the ALRMs that are sent."""
+    """Count how often ALRM is sent."""
     sent, kill = [], os.kill
 
     def counted(pid, number):
