@@ -9,7 +9,7 @@ import pytest
 import salt._logging
 from saltfactories.utils.functional import Loaders
 
-from tests.support import minion
+from tests.support import inside, minion
 from tests.support.home import Home
 
 # Salt keeps its early log lines for a handler that nobody sets up here, and would write them to a closed stream.
@@ -18,6 +18,7 @@ salt._logging.shutdown_temp_handler()
 
 def pytest_configure(config):
     """Leave nothing behind, unless a directory for it is named: pytest itself keeps the last three runs."""
+    config.pluginmanager.register(inside.plugin())
     if config.option.basetemp is None:
         config.option.basetemp = tempfile.mkdtemp(prefix="qmail-tests-")
         config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
