@@ -3,6 +3,7 @@ The systemd unit of qmail-send.
 """
 
 import os
+import re
 import time
 
 from salt.exceptions import CommandExecutionError
@@ -12,6 +13,9 @@ UNITS = ("qmail-send", "notqmail", "qmail")
 # qmail-send ends with exit 0 when it is told to. So Restart=on-failure and the like do not bring it back.
 RETURNS = ("always", "on-success")
 OFF = ("disabled", "masked", "masked-runtime")
+# Nov 24 02:11:15 host qmail-start[1234]: status: local 0/10 remote 0/20
+HEAD = re.compile(r"\w+ +\d+ [\d:]+ \S+ (?P<by>.+?): (?P<line>.*)")
+RECENT = 25  # lines: of a unit that fails at each start, systemd itself writes five for each
 YOUNG = 3  # seconds: a qmail-send that comes up at all has come up by then
 PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "MainPID", "Restart", "FragmentPath", "SourcePath")
 
@@ -126,7 +130,9 @@ def down(name, timeout=10):
 
 def log(name, lines=3):
     """
-    Return the last lines of a unit in the journal; empty where it has none.
+    Return the last lines that a unit has in the journal; empty where it has none.
+
+    They are those of its own processes. Only where these are silent it is what systemd says of it.
 
     name
         The unit.
@@ -136,11 +142,14 @@ def log(name, lines=3):
 
     For ``qmail_service_supervisor``.
     """
-    command = ["journalctl", "--unit", full(name), "--lines", str(lines), "--output", "cat", "--no-pager", "--quiet"]
+    options = ["--lines", str(RECENT), "--reverse", "--output", "short", "--no-pager", "--quiet"]
     try:
-        return __salt__["qmail_service_tool.must"](command).splitlines()[-lines:]
+        said = __salt__["qmail_service_tool.must"](["journalctl", "--unit", full(name), *options])
     except CommandExecutionError:
         return []  # asked for to explain another failure, which must not be lost for this
+    told = [HEAD.match(line) for line in said.splitlines()]  # the newest first
+    own = [found for found in told if found and found["by"] != "systemd[1]"]
+    return [found["line"] for found in (own or list(filter(None, told)))[:lines]][::-1]
 
 
 def full(name):
