@@ -76,9 +76,7 @@ def seen(machine):
             about.st_ctime_ns,
         )
     groups = sorted(str(path) for path in machine.at("/sys/fs/cgroup").glob("*/"))
-    told = (
-        "hostname; cat /proc/mounts /proc/sys/vm/overcommit_memory /proc/sys/fs/file-max; ip address; ls /proc | wc -w"
-    )
+    told = "hostname; cat /proc/mounts /proc/sys/vm/overcommit_memory /proc/sys/fs/file-max /proc/net/dev"
     processes = sorted(path.name for path in machine.at("/proc").glob("[0-9]*"))
     return {
         **found,

@@ -1,7 +1,6 @@
 """Run the stand-in qmail-send of a home under each of the supervisors of the field, for tests."""
 
 import contextlib
-import json
 import os
 import pathlib
 import shutil
@@ -14,7 +13,9 @@ import pytest
 
 from tests.support import mounts
 from tests.support.home import BIN
+from tests.support.systemd import OWN
 
+UNITS = pathlib.Path(OWN)
 PYTHON = f"{sys.executable} -IS"  # starts faster than env python3
 
 
@@ -171,71 +172,85 @@ class S6(Tree):
 
 
 class Systemd(Supervisor):
-    """A unit under a systemctl that notes its calls."""
+    """A unit of the systemd in whose machine the test runs: see inside.py. Settings go into the section ``Service``."""
 
     kind = "systemd"
     ask = ("systemctl", "show")
+    restart = "always"
 
-    def __init__(self, home, place):
+    def __init__(self, home, place, name="qmail-send"):
         super().__init__(home, place)
-        self.name = "qmail-send"
-        self.here = place / "systemd"
-        self.bin = place / "systemd-bin"
-        self.bin.mkdir()
-        self.here.mkdir()
-        for name in ("systemctl", "journalctl"):
-            text = (BIN / "systemctl").read_text().replace("/usr/bin/env python3", PYTHON, 1)
-            (self.bin / name).write_text(text)
-            (self.bin / name).chmod(0o755)
-        self.environment = {"SYSTEMD": str(self.here), "PATH": f"{self.bin}:{os.environ['PATH']}"}
-        self.properties = {
-            "Name": "qmail-send.service",
-            "Restart": "always" if self.returns else "no",
-            "UnitFileState": "enabled",
-            "Command": self.command.split(),
-        }
+        self.name = name
+        self.unit = name if name.endswith(".service") else f"{name}.service"
+        self.path = UNITS / self.unit
+        self.settings = {"ExecStart": self.command, "Restart": self.restart}
+        self.files, self.since = [], time.time()
+        self.systemctl = shutil.which("systemctl")
         self.write()
 
-    def write(self, **properties):
-        self.properties.update(properties)
-        (self.here / "unit.json").write_text(json.dumps(self.properties))
+    def write(self, limit="", **settings):
+        """Have the unit say something else, too; ``limit`` goes into the section ``Unit``."""
+        self.settings.update(settings)
+        lines = "".join(f"{key}={value}\n" for key, value in self.settings.items())
+        self.lay(self.path, f"[Unit]\n{limit}\n[Service]\n{lines}\n[Install]\nWantedBy=multi-user.target\n")
 
-    def systemctl(self, verb):
-        subprocess.run(
-            [self.bin / "systemctl", verb, "qmail-send.service"], env={**os.environ, **self.environment}, check=True
-        )
+    def lay(self, path, text):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        self.files.append(path)
+        self.run("daemon-reload")
 
-    def calls(self):
-        """Return what systemctl was told, but for what was only asked."""
-        told = (self.here / "calls").read_text().splitlines()
-        return [line for line in told if not line.startswith("show ")]
+    def run(self, verb, *words):
+        """Tell systemctl something; of the unit, where the verb is about one."""
+        about = [] if verb == "daemon-reload" else [self.unit]
+        told = [self.systemctl, verb, *words, *about]
+        return subprocess.run(told, check=True, timeout=100, capture_output=True, text=True).stdout
+
+    def shown(self, *names):
+        """Return what systemd says of the unit under these names."""
+        said = self.run("show", *(f"--property={name}" for name in names))
+        found = dict(line.partition("=")[::2] for line in said.splitlines())
+        return [found[name] for name in names]
+
+    def journal(self):
+        """Return what the journal has of this unit since it is there, by its own processes and by systemd."""
+        about = ["--unit", self.unit, "--since", f"@{self.since}"]
+        command = ["journalctl", "--no-pager", "--quiet", "--output", "cat", *about]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def boot(self, up=True):
         if not up:
-            self.disable()
             return None
-        self.systemctl("start")
+        self.run("enable")
+        self.run("start")
         return self.wait()
 
     def disable(self):
-        self.write(UnitFileState="disabled")
+        self.run("disable")
 
     def down_on_purpose(self):
         self.disable()
-        self.systemctl("stop")
+        self.run("stop")
         wait_until(lambda: not self.holder())
 
     def close(self):
-        path = self.here / "state.json"
-        state = json.loads(path.read_text()) if path.exists() else {}
-        if state.get("Manager") and lives(state["Manager"]):
-            end(below(state["Manager"]))
+        self.run("stop", "--no-block")
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self.run("kill", "--signal=KILL")  # it may wait for a delivery that never ends
+        wait_until(lambda: self.shown("ActiveState")[0] in ("inactive", "failed"))
+        self.run("disable", "--quiet")
+        for path in self.files:
+            path.unlink(missing_ok=True)
+        self.run("daemon-reload")
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self.run("reset-failed")
 
 
 class SystemdOnce(Systemd):
     """A unit that systemd does not start again."""
 
     returns = False
+    restart = "no"
 
 
 class Script(Supervisor):
@@ -315,9 +330,15 @@ ALL = {
 TREES = [kind for kind, made in ALL.items() if issubclass(made, Tree)]
 
 
+def params(kinds):
+    """Have what needs a systemd run where there is one."""
+    needs = {kind: [pytest.mark.under_systemd] if issubclass(ALL[kind], Systemd) else [] for kind in kinds}
+    return [pytest.param(kind, marks=marks) for kind, marks in needs.items()]
+
+
 def on(*kinds):
     """Run a test on these supervisors only."""
-    return pytest.mark.parametrize("supervisor", kinds, indirect=True)
+    return pytest.mark.parametrize("supervisor", params(kinds), indirect=True)
 
 
 def booted(monkeypatch, whether):
