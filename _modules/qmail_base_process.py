@@ -155,8 +155,10 @@ def unit(pid):
 
     For all.
     """
-    names = {os.path.basename(line) for line in _text(f"{pid}/cgroup").split("\n")}
-    return next((name for name in sorted(names) if name.endswith(".service")), None)
+    # A unit may have groups of its own below its group.
+    lines = sorted(_text(f"{pid}/cgroup").split("\n"))
+    found = ([name for name in line.split("/") if name.endswith(".service")] for line in lines)
+    return next((names[-1] for names in found if names), None)
 
 
 def in_flight(pid):

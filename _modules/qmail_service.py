@@ -56,8 +56,9 @@ def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
     - ``alone``: whether taking it down ends qmail-send alone, and none of its deliveries;
     - ``down``: why qmail-send is down, or going there, on purpose; ``None`` where it is not.
 
-    Raises SaltInvocationError for an unknown provider, CommandExecutionError where none is found, or where the one
-    that is named does not run the qmail-send of this queue; it lists what was looked for.
+    Raises SaltInvocationError for an unknown provider, CommandExecutionError where none is found, where the one that is
+    named does not run the qmail-send of this queue (it lists what was looked for), and where it would not start it
+    again.
 
     home, queue
         The qmail home directory, and the queue; ``None`` for ``queue`` in the home directory.

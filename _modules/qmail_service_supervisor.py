@@ -37,13 +37,17 @@ def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
         raise SaltInvocationError(f"{PILLAR}:provider {provider!r} is none of auto, {', '.join(PROVIDERS)}.")
     pid = __salt__["qmail_base_process.find"](home, queue) if __salt__["qmail_base_process.shown"]() else None
     looked = []
-    for kind, candidate in _usual(provider, home, pid) if name == "auto" else _named(provider, name):
+    ended = _ended(home, queue) if provider in ("auto", "service") and name == "auto" and not pid else None
+    named = [("systemd", ended)] if ended else _named(provider, name) if name != "auto" else None
+    for kind, candidate in named or _usual(provider, home, pid):
         try:
             found = _status(kind, candidate, pid)
-            _check(kind, candidate, found, pid, home, named=name != "auto")
+            _check(kind, candidate, found, pid, home, named)
         except CommandExecutionError as err:
             looked.append(f"{kind} {candidate}: {str(err).rstrip('.')}")
             continue
+        if pid and found.get("barred"):
+            raise CommandExecutionError(f"qmail-send is left running: {found['barred']}")
         if pid and not found["pid"]:
             found["down"] = None  # what runs is not down, however it was started
         if pid and kind not in TREES and __salt__["qmail_service_directory.runs"](pid):
@@ -167,6 +171,9 @@ def _usual(provider, home, pid):
     tree = __salt__["qmail_service_directory.runs"](pid) if pid else None
     if tree and provider in ("auto", *TREES):
         return [(tree["kind"], tree["directory"])] if provider in ("auto", tree["kind"]) else []
+    unit = _unit(home, pid) if pid and provider in ("auto", "service") else None
+    if unit:
+        return [("systemd", unit)]
     trees = [] if pid else __salt__["qmail_service_directory.directories"](home)
     found = [(entry["kind"], entry["directory"]) for entry in trees if provider in ("auto", entry["kind"])]
     # A qmailctl comes before init scripts: one of these named qmail is often a link to it.
@@ -177,6 +184,28 @@ def _usual(provider, home, pid):
     if provider in ("auto", "service") and not __salt__["qmail_service_systemd.booted"]():
         found += [("sysv", script) for script in SCRIPTS]
     return found
+
+
+def _unit(home, pid):
+    """Return the unit whose control group a qmail-send is in; that of whoever started it by hand is not its own."""
+    name = __salt__["qmail_base_process.unit"](pid) if __salt__["qmail_service_systemd.booted"]() else None
+    for usual in __salt__["qmail_service_systemd.units"]():
+        if name == __salt__["qmail_service_systemd.full"](usual):
+            return usual
+    try:
+        is_its_own = name and (
+            "qmail" in name or _tells_of(home, __salt__["qmail_service_systemd.status"](name)["file"])
+        )
+    except CommandExecutionError:
+        return None  # one of another systemd, which runs what a user has started
+    return name if is_its_own else None
+
+
+def _ended(home, queue):
+    """Return the unit of a qmail-send that an earlier restart ended, and that nobody else brings back."""
+    record = __salt__["qmail_service_loaded.recall"](home, queue)
+    by = record["by"] if record and record["values"] is None else None
+    return by[3] if by and by[2:3] == ["systemd"] and __salt__["qmail_service_systemd.booted"]() else None
 
 
 def _named(provider, name):

@@ -15,9 +15,13 @@ RETURNS = ("always", "on-success")
 OFF = ("disabled", "masked", "masked-runtime")
 # Nov 24 02:11:15 host qmail-start[1234]: status: local 0/10 remote 0/20
 HEAD = re.compile(r"\w+ +\d+ [\d:]+ \S+ (?P<by>.+?): (?P<line>.*)")
+SYSTEMD = "systemd[1]"
 RECENT = 25  # lines: of a unit that fails at each start, systemd itself writes five for each
 YOUNG = 3  # seconds: a qmail-send that comes up at all has come up by then
-PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "MainPID", "Restart", "FragmentPath", "SourcePath")
+PROPERTIES = (
+    *("LoadState", "ActiveState", "UnitFileState", "CanStart", "MainPID", "Restart"),
+    *("FragmentPath", "SourcePath"),
+)
 
 
 def booted():
@@ -61,12 +65,13 @@ def status(name):
     - ``returns``: whether systemd starts it again by itself when qmail-send has ended;
     - ``alone``: ``False``, to take it down also ends what qmail-send has in flight, unless the unit says otherwise;
     - ``down``: why it is down, or going there, on purpose; ``None`` where it is not;
+    - ``barred``: why nobody could start it again when it has ended; ``None`` where it can be;
     - ``file``: the path of the unit.
 
     Raises CommandExecutionError where there is no such unit, or no systemctl.
 
     name
-        The unit; without a suffix it is a service.
+        The unit, with or without ``.service``.
 
     For ``qmail_service_supervisor``.
     """
@@ -74,11 +79,13 @@ def status(name):
     if unit.get("LoadState") not in ("loaded", "masked"):
         raise CommandExecutionError(f"systemd has no unit {full(name)} ({unit.get('LoadState')}).")
     down = _down(full(name), unit)
+    returns = unit.get("Restart") in RETURNS and down is None
     return {
         "pid": int(unit.get("MainPID") or 0) or None,
-        "returns": unit.get("Restart") in RETURNS and down is None,
+        "returns": returns,
         "alone": False,
         "down": down,
+        "barred": None if returns else _barred(full(name), unit),
         "file": unit.get("SourcePath") or unit.get("FragmentPath") or None,
     }
 
@@ -130,9 +137,9 @@ def down(name, timeout=10):
 
 def log(name, lines=3):
     """
-    Return the last lines that a unit has in the journal; empty where it has none.
+    Return the last lines in the journal of a unit since it was last started; empty where it has none.
 
-    They are those of its own processes. Only where these are silent it is what systemd says of it.
+    They are those of its own processes. Where these are silent, it is what systemd says of it.
 
     name
         The unit.
@@ -147,21 +154,41 @@ def log(name, lines=3):
         said = __salt__["qmail_service_tool.must"](["journalctl", "--unit", full(name), *options])
     except CommandExecutionError:
         return []  # asked for to explain another failure, which must not be lost for this
-    told = [HEAD.match(line) for line in said.splitlines()]  # the newest first
-    own = [found for found in told if found and found["by"] != "systemd[1]"]
-    return [found["line"] for found in (own or list(filter(None, told)))[:lines]][::-1]
+    told = _of_the_last_run([found for found in map(HEAD.match, said.splitlines()) if found])
+    own = [found for found in told if found["by"] != SYSTEMD]
+    return [found["line"] for found in (own or told)[:lines]][::-1]
 
 
 def full(name):
     """
-    Return the whole name of a unit: without a suffix it is a service.
+    Return the whole name of a unit, with ``.service``; that of an instance may have dots: ``qmail@mx.example.com``.
 
     name
         The unit.
 
     For nobody.
     """
-    return name if "." in name else f"{name}.service"
+    return name if name.endswith(".service") else f"{name}.service"
+
+
+def _of_the_last_run(told):
+    """
+    Return the lines, the newest first, as far back as the last start.
+
+    systemd tells of a start a moment later than what it has started may speak: it is the end before that counts.
+    """
+    lines, begun = [], False
+    for found in told:
+        starts = found["line"].startswith(("Starting ", "Started "))
+        if found["by"] == SYSTEMD and not starts:
+            if begun and lines:
+                break
+            begun = False
+        else:
+            begun = True
+        if found["by"] != SYSTEMD or not starts:
+            lines.append(found)
+    return lines
 
 
 def _shown(name):
@@ -173,6 +200,14 @@ def _shown(name):
 def _is_young(pid):
     since = __salt__["qmail_base_process.since"](pid) if pid else None
     return since is not None and time.time() - since < YOUNG
+
+
+def _barred(name, unit):
+    if unit.get("CanStart") != "no":
+        return None
+    if unit.get("LoadState") == "masked":
+        return f"systemd could not start {name} again, as it is masked. Mend it: systemctl unmask {name}"
+    return f"systemd could not start {name} again, as it has RefuseManualStart. Mend it: systemctl edit --full {name}"
 
 
 def _down(name, unit):
