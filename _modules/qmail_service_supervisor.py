@@ -221,7 +221,8 @@ def _named(provider, name):
 
 def _check(kind, name, found, pid, home, named):
     """Refuse what does not run this qmail-send; what starts another one must not be touched."""
-    if pid and kind not in ("sysv", "qmailctl"):
+    is_script = kind in ("sysv", "qmailctl") or (kind == "systemd" and found["script"])
+    if pid and not is_script:
         above = {process["pid"] for process in __salt__["qmail_base_process.above"](pid)}
         if found["pid"] not in above and not (kind == "systemd" and __salt__["qmail_service_systemd.holds"](name, pid)):
             raise CommandExecutionError(f"it runs process {found['pid']}, and qmail-send is {pid}")

@@ -2,6 +2,7 @@
 The systemd unit of qmail-send.
 """
 
+import glob
 import os
 import re
 import time
@@ -17,6 +18,7 @@ OFF = ("disabled", "masked", "masked-runtime")
 HEAD = re.compile(r"\w+ +\d+ [\d:]+ \S+ (?P<by>.+?): (?P<line>.*)")
 SYSTEMD = "systemd[1]"
 RECENT = 25  # lines: of a unit that fails at each start, systemd itself writes five for each
+SCRIPTS = "/etc/init.d"
 YOUNG = 3  # seconds: a qmail-send that comes up at all has come up by then
 PROPERTIES = (
     *("LoadState", "ActiveState", "UnitFileState", "CanStart", "MainPID", "Restart"),
@@ -66,7 +68,8 @@ def status(name):
     - ``alone``: ``False``, to take it down also ends what qmail-send has in flight, unless the unit says otherwise;
     - ``down``: why it is down, or going there, on purpose; ``None`` where it is not;
     - ``barred``: why nobody could start it again when it has ended; ``None`` where it can be;
-    - ``file``: the path of the unit.
+    - ``file``: the path of the unit, or of the init script that it was made of;
+    - ``script``: whether it is such a one; somebody may have started qmail-send by that itself.
 
     Raises CommandExecutionError where there is no such unit, or no systemctl.
 
@@ -87,6 +90,7 @@ def status(name):
         "down": down,
         "barred": None if returns else _barred(full(name), unit),
         "file": unit.get("SourcePath") or unit.get("FragmentPath") or None,
+        "script": bool(unit.get("SourcePath")),
     }
 
 
@@ -213,6 +217,16 @@ def _barred(name, unit):
 def _down(name, unit):
     if unit.get("ActiveState") == "deactivating":
         return f"systemd is stopping {name}"
-    if unit.get("ActiveState") in ("inactive", "failed") and unit.get("UnitFileState") in OFF:
+    if unit.get("ActiveState") not in ("inactive", "failed"):
+        return None
+    if unit.get("UnitFileState") in OFF:
         return f"the unit {name} is {unit['UnitFileState']}"
+    script = unit.get("SourcePath") or ""
+    if os.path.dirname(script) == SCRIPTS and not _is_linked(os.path.basename(script)):
+        return f"the init script {script} is disabled"
     return None
+
+
+def _is_linked(script):
+    """Tell whether an init script is started at boot; its unit says ``generated``, whether it is or not."""
+    return bool(glob.glob(f"/etc/rc[2-5].d/S[0-9][0-9]{glob.escape(script)}"))

@@ -10,7 +10,7 @@ import time
 import pytest
 from salt.exceptions import CommandExecutionError
 
-from tests.support.supervisors import ALL, TREES, Script, Tree, below, booted, end, lives, on, wait_until
+from tests.support.supervisors import ALL, TREES, Script, SystemdScript, Tree, below, booted, end, lives, on, wait_until
 
 SINK = "sink@mail.example.net"
 
@@ -65,7 +65,7 @@ def test_auto_finds_what_runs_it(supervisor, modules):
     pid = supervisor.boot()
     found = modules.qmail_service_supervisor.find(home=str(supervisor.home.path))
     assert (found["provider"], found["name"]) == (supervisor.kind, supervisor.name)
-    assert found["pid"] == (pid if supervisor.kind != "qmailctl" else None)
+    assert found["pid"] == (pid if supervisor.tells else None)
     assert found["returns"] == supervisor.returns
     assert found["down"] is None
 
@@ -151,7 +151,7 @@ def test_one_that_cannot_start_fails_with_its_log_and_the_next_run_mends_it(supe
     ret = converge("sink", timeout=5)
     assert ret.result is False
     assert "no mail is delivered" in ret.comment
-    if not isinstance(supervisor, Script):
+    if not isinstance(supervisor, (Script, SystemdScript)):
         assert "alert: cannot start: unable to switch to queue directory" in ret.comment
     (supervisor.home.path / "broken").unlink()
     ret = converge("sink")

@@ -9,7 +9,7 @@ import pytest
 from salt.exceptions import CommandExecutionError
 
 from tests.support.home import Home
-from tests.support.supervisors import UNITS, Daemontools, Systemd, lives, wait_until
+from tests.support.supervisors import UNITS, Daemontools, Systemd, SystemdScript, lives, wait_until
 
 pytestmark = pytest.mark.under_systemd
 
@@ -316,3 +316,22 @@ def test_the_unit_of_who_started_it_by_hand_is_not_its_own(modules, running):
     found = modules.qmail_service_supervisor.find(home)
     assert (found["provider"], found["returns"]) == ("qmailctl", False)
     assert modules.qmail_service.restart(home, settle=SETTLE)["new"] == running.pid()
+
+
+def test_an_init_script_that_somebody_has_called_by_hand_is_what_runs_it(modules, home):
+    """Then qmail-send belongs to whoever that was, and systemd knows nothing of it until the restart."""
+    for name in ("starts", "delivered"):
+        (home.path / name).touch()
+    (home.path / "deliver").mkdir()
+    (home.path / "bin/qmailctl").unlink()
+    script = SystemdScript(home, None)
+    try:
+        subprocess.run([script.path, "start"], check=True, timeout=20)
+        script.wait()
+        assert modules.qmail_base_process.unit(script.holder()) == "salt-minion.service"
+        assert modules.qmail_service_supervisor.find(str(home.path))["name"] == "qmail-send"
+        check_a_restart(modules, script)
+        assert modules.qmail_base_process.unit(script.holder()) == "qmail-send.service"
+        check_a_restart(modules, script)
+    finally:
+        script.close()

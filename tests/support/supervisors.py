@@ -16,6 +16,14 @@ from tests.support.home import BIN
 from tests.support.systemd import OWN
 
 UNITS = pathlib.Path(OWN)
+LSB = """### BEGIN INIT INFO
+# Provides: qmail-send
+# Required-Start:
+# Required-Stop:
+# Default-Start: 2 3 4 5
+# Default-Stop: 0 1 6
+### END INIT INFO
+"""
 PYTHON = f"{sys.executable} -IS"  # starts faster than env python3
 
 
@@ -67,6 +75,7 @@ class Supervisor:
 
     tools = ()
     returns = True  # whether qmail-send is started again by itself when it has ended
+    tells = True  # whether it knows the process
 
     def __init__(self, home, place):
         self.home, self.place, self.name = home, place, None
@@ -238,7 +247,7 @@ class Systemd(Supervisor):
         with contextlib.suppress(subprocess.CalledProcessError):
             self.run("kill", "--signal=KILL")  # it may wait for a delivery that never ends
         wait_until(lambda: self.shown("ActiveState")[0] in ("inactive", "failed"))
-        self.run("disable", "--quiet")
+        (UNITS / "multi-user.target.wants" / self.unit).unlink(missing_ok=True)
         for path in self.files:
             path.unlink(missing_ok=True)
         self.run("daemon-reload")
@@ -253,8 +262,48 @@ class SystemdOnce(Systemd):
     restart = "no"
 
 
+class SystemdScript(Systemd):
+    """An init script, of which systemd has made a unit: it is started, and looked after by nobody."""
+
+    returns = tells = False
+    links = tuple(pathlib.Path(f"/etc/rc{level}.d/S20qmail-send") for level in "2345")
+
+    def write(self):
+        self.path = pathlib.Path("/etc/init.d/qmail-send")
+        self.files += [self.path, *self.links]
+        self.path.write_text(script(self).replace("#!/bin/sh\n", f"#!/bin/sh\n{LSB}", 1))
+        self.path.chmod(0o755)
+        self.run("daemon-reload")
+
+    def boot(self, up=True):
+        for link in self.links:
+            link.symlink_to(self.path)
+        self.run("daemon-reload")
+        if not up:
+            return None
+        self.run("start")
+        return self.wait()
+
+    def disable(self):
+        for link in self.links:
+            link.unlink()
+        self.run("daemon-reload")
+
+    def close(self):
+        pid = self.holder()
+        end(below(pid) if pid else [])
+        super().close()
+
+
+def script(supervisor):
+    """Return an init script for the qmail-send of a home."""
+    text = (BIN / "qmailctl").read_text()
+    text = text.replace('home=$(cd "$(dirname "$0")/.." && pwd)', f"home={supervisor.home.path}")
+    return text.replace('"$home/bin/qmail-send" "$home"', supervisor.command)
+
+
 class Script(Supervisor):
-    returns = False
+    returns = tells = False
 
     def boot(self, up=True):
         if up:
@@ -295,9 +344,7 @@ class Sysv(Script):
         self.name = "qmail-test-" + "".join(chr(ord("a") + int(digit)) for digit in str(os.getpid()))
         self.path = pathlib.Path("/etc/init.d") / self.name
         self.link = pathlib.Path("/etc/rc2.d") / f"S20{self.name}"
-        text = (BIN / "qmailctl").read_text()
-        text = text.replace('home=$(cd "$(dirname "$0")/.." && pwd)', f"home={home.path}")
-        self.path.write_text(text.replace('"$home/bin/qmail-send" "$home"', self.command))
+        self.path.write_text(script(self))
         self.path.chmod(0o755)
         self.link.symlink_to(f"../init.d/{self.name}")
 
@@ -322,6 +369,7 @@ ALL = {
     "s6": S6,
     "systemd": Systemd,
     "systemd-once": SystemdOnce,
+    "systemd-sysv": SystemdScript,
     "sysv": Sysv,
     "qmailctl": Qmailctl,
 }
