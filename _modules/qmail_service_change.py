@@ -96,7 +96,7 @@ def _service(home, control, queue, provider, name, timeout, settle):
             f"Cannot tell which qmail-send runs: this system has no /proc/locks, and {found['name']} does not say it. "
             "Restart qmail-send by hand, or have a supervisor run it."
         )
-    return {
+    service = {
         "queue": {"home": home, "queue": queue},
         "files": {"home": home, "control": control},
         "asked": {"provider": provider, "name": name},
@@ -105,6 +105,10 @@ def _service(home, control, queue, provider, name, timeout, settle):
         "deadline": time.monotonic() + timeout,
         "settle": settle,
     }
+    if _pid(service):
+        unit = found["name"] if found["provider"] == "systemd" else None
+        __salt__["qmail_service_unit.remember"](unit, **service["queue"])
+    return service
 
 
 def _pid(service):

@@ -58,8 +58,7 @@ def recall(home="/var/qmail", queue=None):
     was.
 
     ``process`` is as ``qmail_base_process.identity`` tells it, ``values`` what it has read; ``None`` for a process that
-    was told to end, and that nobody else starts again. ``by`` is the provider and the name that it was restarted by, as
-    they were asked for and as they were found.
+    was told to end, and that nobody else starts again. ``by`` is the provider and the name that it was restarted by.
 
     home, queue
         As for ``qmail_base_process.find``.
@@ -106,8 +105,7 @@ def remember(process, values, home="/var/qmail", queue=None, by=None):
         As for ``qmail_base_process.find``.
 
     by
-        A list of the provider and the name by which it was restarted, as they were asked for, which are right as long
-        as it runs, and as they were found.
+        A list of the provider and the name by which it was restarted: these are right, as long as it runs.
 
     For ``qmail_service_change``.
     """

@@ -18,7 +18,6 @@ TREES = ("daemontools", "runit", "s6")
 PROVIDERS = ("service", *TREES, "qmailctl")  # as in pillar; service is systemd or sysv, whichever runs the system
 SCRIPTS = ("qmail-send", "qmail")
 TOLD = ("pid", "returns", "alone", "down")
-LARGEST = 1 << 16  # bytes of a script that are looked through
 LATE = 3  # seconds
 PAUSE = 0.02  # seconds between two looks
 
@@ -37,12 +36,11 @@ def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
         raise SaltInvocationError(f"{PILLAR}:provider {provider!r} is none of auto, {', '.join(PROVIDERS)}.")
     pid = __salt__["qmail_base_process.find"](home, queue) if __salt__["qmail_base_process.shown"]() else None
     looked = []
-    ended = _ended(home, queue) if provider in ("auto", "service") and name == "auto" and not pid else None
-    named = [("systemd", ended)] if ended else _named(provider, name) if name != "auto" else None
-    for kind, candidate in named or _usual(provider, home, pid):
+    for kind, candidate in _usual(provider, home, queue, pid) if name == "auto" else _named(provider, name):
         try:
             found = _status(kind, candidate, pid)
-            _check(kind, candidate, found, pid, home, named)
+            # A unit with its whole name is none that is usual, but one that is known.
+            _check(kind, candidate, found, pid, home, named=name != "auto" or candidate.endswith(".service"))
         except CommandExecutionError as err:
             looked.append(f"{kind} {candidate}: {str(err).rstrip('.')}")
             continue
@@ -166,46 +164,25 @@ def _remedy(home, queue, provider, name):
     return f"Set {PILLAR}:provider and {PILLAR}:name to what starts it here."
 
 
-def _usual(provider, home, pid):
+def _usual(provider, home, queue, pid):
     """List the kind and name of what may run qmail-send here."""
     tree = __salt__["qmail_service_directory.runs"](pid) if pid else None
     if tree and provider in ("auto", *TREES):
         return [(tree["kind"], tree["directory"])] if provider in ("auto", tree["kind"]) else []
-    unit = _unit(home, pid) if pid and provider in ("auto", "service") else None
+    unit = __salt__["qmail_service_unit.of"](pid, home) if pid and provider in ("auto", "service") else None
     if unit:
         return [("systemd", unit)]
     trees = [] if pid else __salt__["qmail_service_directory.directories"](home)
     found = [(entry["kind"], entry["directory"]) for entry in trees if provider in ("auto", entry["kind"])]
     # A qmailctl comes before init scripts: one of these named qmail is often a link to it.
     if provider in ("auto", "service") and __salt__["qmail_service_systemd.booted"]():
-        found += [("systemd", unit) for unit in __salt__["qmail_service_systemd.units"]()]
+        last = None if pid else __salt__["qmail_service_unit.recall"](home, queue)
+        found += [("systemd", unit) for unit in (last, *__salt__["qmail_service_systemd.units"]()) if unit]
     if provider in ("auto", "qmailctl"):
         found += [("qmailctl", f"{home}/bin/qmailctl"), ("qmailctl", shutil.which("qmailctl") or "/usr/bin/qmailctl")]
     if provider in ("auto", "service") and not __salt__["qmail_service_systemd.booted"]():
         found += [("sysv", script) for script in SCRIPTS]
     return found
-
-
-def _unit(home, pid):
-    """Return the unit whose control group a qmail-send is in; that of whoever started it by hand is not its own."""
-    name = __salt__["qmail_base_process.unit"](pid) if __salt__["qmail_service_systemd.booted"]() else None
-    for usual in __salt__["qmail_service_systemd.units"]():
-        if name == __salt__["qmail_service_systemd.full"](usual):
-            return usual
-    try:
-        is_its_own = name and (
-            "qmail" in name or _tells_of(home, __salt__["qmail_service_systemd.status"](name)["file"])
-        )
-    except CommandExecutionError:
-        return None  # one of another systemd, which runs what a user has started
-    return name if is_its_own else None
-
-
-def _ended(home, queue):
-    """Return the unit of a qmail-send that an earlier restart ended, and that nobody else brings back."""
-    record = __salt__["qmail_service_loaded.recall"](home, queue)
-    by = record["by"] if record and record["values"] is None else None
-    return by[3] if by and by[2:3] == ["systemd"] and __salt__["qmail_service_systemd.booted"]() else None
 
 
 def _named(provider, name):
@@ -226,16 +203,5 @@ def _check(kind, name, found, pid, home, named):
         above = {process["pid"] for process in __salt__["qmail_base_process.above"](pid)}
         if found["pid"] not in above and not (kind == "systemd" and __salt__["qmail_service_systemd.holds"](name, pid)):
             raise CommandExecutionError(f"it runs process {found['pid']}, and qmail-send is {pid}")
-    elif not named and home != HOME and not _tells_of(home, found["file"]):
+    elif not named and home != HOME and not __salt__["qmail_service_unit.tells_of"](home, found["file"]):
         raise CommandExecutionError(f"it is not for the qmail in {home}")
-
-
-def _tells_of(home, path):
-    """Tell whether a script or unit belongs to a home: it lies there, or names it."""
-    if not path or path.startswith(f"{home}/"):
-        return bool(path)
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return home in file.read(LARGEST)
-    except OSError:
-        return False

@@ -285,7 +285,7 @@ def test_of_one_that_does_not_say_a_word_it_is_told_what_systemd_says(modules, u
     one.boot()
     one.write(ExecStart=command)
     with pytest.raises(CommandExecutionError) as failure:
-        modules.qmail_service.restart(**given(one, timeout=2))
+        modules.qmail_service.restart(**given(one, name="qmail-send", timeout=2))
     assert told in str(failure.value)
     assert "status: exiting" not in str(failure.value)
 

@@ -1,0 +1,130 @@
+"""
+Which unit of systemd runs qmail-send, also where its name is none of the usual, as ``qmail@mx.service``.
+
+It is known by the control group of the process. When that has ended nothing tells it any more, so it is written down
+beside the record of ``qmail_service_loaded`` before anything is ended.
+"""
+
+import contextlib
+import os
+
+from salt.exceptions import CommandExecutionError
+
+LARGEST = 1 << 16  # bytes of a script or unit that are looked through
+
+
+def of(pid, home="/var/qmail"):
+    """
+    Return the unit that a qmail-send belongs to; ``None`` where it belongs to none, or only to that of whoever started
+    it by hand: salt-minion, cron.
+
+    pid
+        The process id of qmail-send.
+
+    home
+        The qmail home directory.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_unit.of 1234
+    """
+    name = __salt__["qmail_base_process.unit"](pid) if __salt__["qmail_service_systemd.booted"]() else None
+    if name is None:
+        return None
+    for usual in __salt__["qmail_service_systemd.units"]():
+        if name == __salt__["qmail_service_systemd.full"](usual):
+            return usual
+    try:
+        path = __salt__["qmail_service_systemd.status"](name)["file"]
+    except CommandExecutionError:
+        return None  # one of another systemd, which runs what a user has started
+    return name if "qmail" in name or tells_of(home, path) else None
+
+
+def tells_of(home, path):
+    """
+    Tell whether a script or unit belongs to a home: it lies there, or names it.
+
+    home
+        The qmail home directory.
+
+    path
+        The file; ``None`` for none.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_unit.tells_of /var/qmail /etc/systemd/system/mail.service
+    """
+    if not path or path.startswith(f"{home}/"):
+        return bool(path)
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return home in file.read(LARGEST)
+    except OSError:
+        return False
+
+
+def recall(home="/var/qmail", queue=None):
+    """
+    Return the unit of another name that last ran the qmail-send of a queue, as far as that was written down; ``None``
+    where none was, or systemd does not run this system.
+
+    home, queue
+        As for ``qmail_base_process.find``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_unit.recall
+    """
+    if not __salt__["qmail_service_systemd.booted"]():
+        return None
+    try:
+        with open(_path(home, queue), encoding="utf-8") as file:
+            return file.read().strip() or None
+    except (OSError, ValueError):
+        return None
+
+
+def remember(name, home="/var/qmail", queue=None):
+    """
+    Write down the unit of a qmail-send, where its name is none that is looked for anyway.
+
+    Raises CommandExecutionError where that cannot be written: when qmail-send has ended nobody would know it.
+
+    name
+        The unit; ``None`` for something else that runs it.
+
+    home, queue
+        As for ``qmail_base_process.find``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_service_unit.remember qmail@mx.service
+    """
+    other = None if name in __salt__["qmail_service_systemd.units"]() else name
+    if other == recall(home, queue):
+        return
+    path = _path(home, queue, make=True)
+    try:
+        if other is None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            return
+        handle = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(f"{other}\n")
+        os.rename(f"{path}.new", path)
+    except OSError as err:
+        raise CommandExecutionError(f"Cannot write {path}: {__salt__['qmail_base_refusal.told'](err)}") from err
+
+
+def _path(home, queue, make=False):
+    return os.path.join(__salt__["qmail_service_loaded.directory"](home, queue, make), "unit")
