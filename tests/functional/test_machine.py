@@ -1,6 +1,7 @@
 """A machine of the tests' own, and the systemd in it, leave this one as it is, and end with who has started them."""
 
 import contextlib
+import json
 import os
 import pathlib
 import signal
@@ -157,3 +158,38 @@ def test_what_is_marked_runs_in_there():
     with contextlib.suppress(OSError):
         (REPOSITORY / "new").touch()
         raise AssertionError("the repository can be written")
+
+
+@pytest.fixture
+def told(request, tmp_path):
+    """Return the reports that are taken for this test's own, of these that were written down in there."""
+
+    def told(*reports):
+        item, hook = request.node, request.config.hook
+        lines = [hook.pytest_report_to_serializable(config=request.config, report=report) for report in reports]
+        (tmp_path / "reports").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        without = inside.Without()
+        without.runs, without.said = lambda: False, lambda: "its last words"
+        with (tmp_path / "reports").open() as without.reports:
+            return list(without.told(item))
+
+    return told
+
+
+def report(item, when, outcome="passed", why=None):
+    return pytest.TestReport(item.nodeid, item.location, {}, outcome, why, when)
+
+
+def test_what_becomes_of_a_test_in_there_becomes_of_it(request, told, monkeypatch):
+    monkeypatch.setattr(inside, "PATIENCE", 0)
+    one = request.node
+    skipped = told(report(one, "setup", "skipped", ("file", 1, "Skipped: for this")), report(one, "teardown"))
+    assert [(each.outcome, each.longrepr) for each in skipped] == [
+        ("skipped", ("file", 1, "Skipped: for this")),
+        ("passed", None),
+    ]
+    failed = told(report(one, "setup"), report(one, "call", "failed", "for that"), report(one, "teardown"))
+    assert [each.outcome for each in failed] == ["passed", "failed", "passed"]
+    (passed, ended) = told(report(one, "setup"))
+    assert (passed.outcome, ended.outcome) == ("passed", "failed")
+    assert "without a word of this test. It said: its last words" in ended.longrepr

@@ -6,7 +6,6 @@ import pathlib
 import re
 import select
 import signal
-import subprocess
 import time
 
 import pytest
@@ -15,11 +14,11 @@ from hypothesis import strategies as st
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 from tests.support.queue_on_disk import Queue, until
-from tests.support.supervisors import Qmailctl, wait_until
+from tests.support.supervisors import Qmailctl, Systemd, SystemdOnce, SystemdScript, wait_until
 
 
-class Server(Qmailctl):
-    """A qmail home with a queue, whose qmail-send is started and stopped by a qmailctl."""
+class Server:
+    """A qmail home with a queue, and what starts and stops its qmail-send."""
 
     def __init__(self, home, modules):
         super().__init__(home, None)
@@ -35,14 +34,44 @@ class Server(Qmailctl):
         assert ret.pop("seconds") >= 0
         return ret
 
+    def said(self):
+        log = self.home.path / "log"
+        return log.read_text() if log.exists() else self.journal()
+
     def starts(self):
         return len((self.home.path / "starts").read_text().split())
 
 
+class ServerQmailctl(Server, Qmailctl):
+    pass
+
+
+class ServerSystemd(Server, Systemd):
+    pass
+
+
+class ServerSystemdOnce(Server, SystemdOnce):
+    pass
+
+
+class ServerSystemdScript(Server, SystemdScript):
+    pass
+
+
+SERVERS = {
+    "qmailctl": ServerQmailctl,
+    "systemd": ServerSystemd,
+    "systemd-once": ServerSystemdOnce,
+    "systemd-sysv": ServerSystemdScript,
+}
+UNITS = [pytest.param(kind, marks=pytest.mark.under_systemd) for kind in SERVERS if kind != "qmailctl"]
+anywhere = pytest.mark.parametrize("server", ["qmailctl", *UNITS], indirect=True)
+
+
 @pytest.fixture
-def server(home, modules):
+def server(request, home, modules):
     """Ten double bounces, some with a file in bounce/, and others of every kind."""
-    server = Server(home, modules)
+    server = SERVERS[getattr(request, "param", "qmailctl")](home, modules)
     for number in range(100, 110):
         server.queue.put(number, message=b"x" * 10, channel="local" if number % 2 else "remote")
     for number in range(100, 103):
@@ -64,6 +93,7 @@ def others(files):
     return {name: contents for name, contents in files.items() if not re.search(r"/(10\d|1[0-3]\d\d)$", name)}
 
 
+@anywhere
 def test_double_bounces_go_and_nothing_else(server):
     old = server.boot()
     before = server.queue.files()
@@ -73,6 +103,7 @@ def test_double_bounces_go_and_nothing_else(server):
     assert server.starts() == 2
 
 
+@anywhere
 def test_a_second_run_finds_nothing_and_does_not_stop_qmail_send(server):
     server.boot()
     server.remove()
@@ -144,6 +175,7 @@ def delivered(server):
     return (server.home.path / "delivered").read_text().splitlines()
 
 
+@anywhere
 def test_mail_in_flight_is_waited_for(server):
     server.boot()
     deliver(server, "slow", 1)
@@ -151,6 +183,7 @@ def test_mail_in_flight_is_waited_for(server):
     assert delivered(server) == ["begin slow", "end slow"]
 
 
+@anywhere
 def test_a_drain_beyond_the_timeout_deletes_nothing_and_qmail_send_comes_back_by_itself(server):
     old = server.boot()
     before = server.queue.files()
@@ -175,6 +208,7 @@ def _is_free(server):
         return False
 
 
+@anywhere
 def test_a_start_that_fails_is_an_error_and_is_tried_again(server):
     server.boot()
     blocked = server.home.control / "concurrencylocal"
@@ -284,6 +318,7 @@ def test_killed_at_any_file_the_queue_is_sound(server, at):
     assert all(name.startswith("mess/") for name in rest) and len(rest) <= 2
 
 
+@anywhere
 @pytest.mark.parametrize("at", (0, 5, 15))
 def test_killed_while_it_deletes_qmail_send_comes_back(server, at):
     old = server.boot()
@@ -293,6 +328,7 @@ def test_killed_while_it_deletes_qmail_send_comes_back(server, at):
     check_what_a_kill_has_left(server, before)
 
 
+@anywhere
 def test_killed_at_any_moment_qmail_send_comes_back(server):
     server.boot()
     for number in range(1000, 1400):
@@ -333,6 +369,7 @@ def killed(lock):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@anywhere
 def test_after_the_end_of_guardian_and_process_the_next_run_starts_qmail_send(server):
     server.boot()
     without_a_guardian(lambda: server.modules["qmail_queue_pause.during"](killed, home=str(server.home.path)))
@@ -361,6 +398,7 @@ def test_what_an_earlier_boot_has_left_behind_is_not_started(server):
     assert recover(home) is False
 
 
+@anywhere
 def test_what_somebody_has_started_since_is_not_started_again_when_it_is_stopped_later(server):
     server.boot()
     home = str(server.home.path)
@@ -416,6 +454,7 @@ def test_with_nothing_to_remove_the_next_run_starts_qmail_send_too(server):
     assert server.holder()
 
 
+@anywhere
 def test_a_highstate_starts_it_as_well(server, states):
     server.boot()
     without_a_guardian(lambda: server.modules["qmail_queue_pause.during"](killed, home=str(server.home.path)))
@@ -467,14 +506,15 @@ def test_a_new_message_with_the_number_of_a_lost_one_survives(server):
     assert server.queue.file("mess", 600).exists()
 
 
+@anywhere
 def test_nothing_can_start_qmail_send_while_files_go(server):
-    """A qmailctl that is told to start one meanwhile starts one that dies at once, as it cannot have the lock."""
+    """Whoever is told to start one meanwhile starts one that dies at once, as it cannot have the lock."""
     real, told = os.unlink, []
 
     def unlink(*args, **kwargs):
         if "dir_fd" in kwargs and not told:
-            subprocess.run([server.name, "start"], check=True, timeout=20)
-            until(lambda: "qmail-send is already running" in (server.home.path / "log").read_text())
+            server.run("start")
+            until(lambda: "qmail-send is already running" in server.said())
             told.append(True)
         return real(*args, **kwargs)
 

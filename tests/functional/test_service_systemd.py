@@ -335,3 +335,28 @@ def test_an_init_script_that_somebody_has_called_by_hand_is_what_runs_it(modules
         check_a_restart(modules, script)
     finally:
         script.close()
+
+
+def change_and_restart(loaders, one, name, service):
+    """Change a control file, and have a state that watches it restart qmail-send; five deliveries are in flight."""
+    for number in range(5):
+        deliver(one, f"{name}-{number}", 1)
+    path = f"{one.home.control}/doublebounceto"
+    high = {
+        path: {"file": ["managed", {"contents": name}]},
+        "qmail-send": {service: ["running", {"watch": [{"file": path}]}]},
+    }
+    if service == "qmail_service":
+        high["qmail-send"][service] += [{"home": str(one.home.path)}, {"settle": SETTLE}]
+    returned = loaders.modules.state.high(high)
+    assert all(ret.result is True and ret.changes for ret in returned), returned.raw
+    wait_until(lambda: not list((one.home.path / "deliver").iterdir()))
+    assert one.home.wait_until_loaded(f"{name}@mail.example.net")
+    return [sum(line.startswith(f"{word} {name}-") for line in deliveries(one)) for word in ("begin", "end")]
+
+
+def test_on_the_same_unit_the_restart_of_salt_itself_doubles_mail_and_ours_does_not(loaders, unit):
+    one = unit()  # as units are without a word of KillMode
+    one.boot()
+    assert change_and_restart(loaders, one, "salts", "service") == [10, 5]
+    assert change_and_restart(loaders, one, "ours", "qmail_service") == [5, 5]

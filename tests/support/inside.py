@@ -132,6 +132,8 @@ class Without:
             told = json.loads(line)
             report = item.config.hook.pytest_report_from_serializable(config=item.config, data=told)
             assert report.nodeid == item.nodeid
+            if report.skipped and isinstance(report.longrepr, list):
+                report.longrepr = tuple(report.longrepr)  # JSON knows none
             when = report.when
             yield report
 
