@@ -64,8 +64,12 @@ SERVERS = {
     "systemd-once": ServerSystemdOnce,
     "systemd-sysv": ServerSystemdScript,
 }
-UNITS = [pytest.param(kind, marks=pytest.mark.under_systemd) for kind in SERVERS if kind != "qmailctl"]
-anywhere = pytest.mark.parametrize("server", ["qmailctl", *UNITS], indirect=True)
+
+
+def under(*kinds):
+    """Run a test with a qmailctl and with these kinds of units."""
+    units = [pytest.param(kind, marks=pytest.mark.under_systemd) for kind in kinds]
+    return pytest.mark.parametrize("server", ["qmailctl", *units], indirect=True)
 
 
 @pytest.fixture
@@ -93,7 +97,7 @@ def others(files):
     return {name: contents for name, contents in files.items() if not re.search(r"/(10\d|1[0-3]\d\d)$", name)}
 
 
-@anywhere
+@under("systemd", "systemd-once", "systemd-sysv")
 def test_double_bounces_go_and_nothing_else(server):
     old = server.boot()
     before = server.queue.files()
@@ -103,7 +107,7 @@ def test_double_bounces_go_and_nothing_else(server):
     assert server.starts() == 2
 
 
-@anywhere
+@under("systemd")
 def test_a_second_run_finds_nothing_and_does_not_stop_qmail_send(server):
     server.boot()
     server.remove()
@@ -175,7 +179,7 @@ def delivered(server):
     return (server.home.path / "delivered").read_text().splitlines()
 
 
-@anywhere
+@under("systemd")
 def test_mail_in_flight_is_waited_for(server):
     server.boot()
     deliver(server, "slow", 1)
@@ -183,7 +187,7 @@ def test_mail_in_flight_is_waited_for(server):
     assert delivered(server) == ["begin slow", "end slow"]
 
 
-@anywhere
+@under("systemd")
 def test_a_drain_beyond_the_timeout_deletes_nothing_and_qmail_send_comes_back_by_itself(server):
     old = server.boot()
     before = server.queue.files()
@@ -208,7 +212,7 @@ def _is_free(server):
         return False
 
 
-@anywhere
+@under("systemd")
 def test_a_start_that_fails_is_an_error_and_is_tried_again(server):
     server.boot()
     blocked = server.home.control / "concurrencylocal"
@@ -318,7 +322,7 @@ def test_killed_at_any_file_the_queue_is_sound(server, at):
     assert all(name.startswith("mess/") for name in rest) and len(rest) <= 2
 
 
-@anywhere
+@under("systemd", "systemd-once", "systemd-sysv")
 @pytest.mark.parametrize("at", (0, 5, 15))
 def test_killed_while_it_deletes_qmail_send_comes_back(server, at):
     old = server.boot()
@@ -328,7 +332,7 @@ def test_killed_while_it_deletes_qmail_send_comes_back(server, at):
     check_what_a_kill_has_left(server, before)
 
 
-@anywhere
+@under("systemd")
 def test_killed_at_any_moment_qmail_send_comes_back(server):
     server.boot()
     for number in range(1000, 1400):
@@ -369,7 +373,7 @@ def killed(lock):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@anywhere
+@under("systemd", "systemd-once", "systemd-sysv")
 def test_after_the_end_of_guardian_and_process_the_next_run_starts_qmail_send(server):
     server.boot()
     without_a_guardian(lambda: server.modules["qmail_queue_pause.during"](killed, home=str(server.home.path)))
@@ -398,7 +402,7 @@ def test_what_an_earlier_boot_has_left_behind_is_not_started(server):
     assert recover(home) is False
 
 
-@anywhere
+@under("systemd")
 def test_what_somebody_has_started_since_is_not_started_again_when_it_is_stopped_later(server):
     server.boot()
     home = str(server.home.path)
@@ -454,7 +458,7 @@ def test_with_nothing_to_remove_the_next_run_starts_qmail_send_too(server):
     assert server.holder()
 
 
-@anywhere
+@under("systemd")
 def test_a_highstate_starts_it_as_well(server, states):
     server.boot()
     without_a_guardian(lambda: server.modules["qmail_queue_pause.during"](killed, home=str(server.home.path)))
@@ -506,7 +510,7 @@ def test_a_new_message_with_the_number_of_a_lost_one_survives(server):
     assert server.queue.file("mess", 600).exists()
 
 
-@anywhere
+@under("systemd")
 def test_nothing_can_start_qmail_send_while_files_go(server):
     """Whoever is told to start one meanwhile starts one that dies at once, as it cannot have the lock."""
     real, told = os.unlink, []

@@ -163,6 +163,9 @@ class Daemontools(Tree):
     def logger(self):
         return f"multilog t {self.place / 'qmail-log'}"  # a place of its own, as LWQ has it
 
+    def log(self):
+        return "".join(path.read_text() for path in (self.place / "qmail-log").glob("[@c]*"))
+
 
 class Runit(Tree):
     kind = "runit"
@@ -226,6 +229,8 @@ class Systemd(Supervisor):
         about = ["--unit", self.unit, "--since", f"@{self.since}"]
         command = ["journalctl", "--no-pager", "--quiet", "--output", "cat", *about]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    log = journal
 
     def boot(self, up=True):
         if not up:
