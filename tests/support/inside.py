@@ -48,62 +48,98 @@ def plugin():
 
 
 class Within:
-    """What runs there: the tests that are asked for, and no others. Each report of theirs is written down."""
-
-    def pytest_collection_modifyitems(self, config, items):
-        wanted = json.loads((PLACE / "wanted").read_text())
-        found = {item.nodeid: item for item in items}
-        items[:] = [found[nodeid] for nodeid in wanted]
-
-    def pytest_runtest_logreport(self, report):
-        config = self.config
-        told = config.hook.pytest_report_to_serializable(config=config, report=report)
-        with (PLACE / "reports").open("a") as file:
-            file.write(f"{json.dumps(told)}\n")
+    """What runs there: one test after the other, as they are asked for. Each report of theirs is written down."""
 
     def pytest_configure(self, config):
         self.config = config
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session):
+        items = {item.nodeid: item for item in session.items}
+        with (PLACE / "asked").open() as asked:
+            while True:
+                item = items[self.next(asked)]
+                session._setupstate.teardown_exact(item)  # what it does not share with the one before
+                session.config.hook.pytest_runtest_protocol(item=item, nextitem=Another(item))
+
+    @staticmethod
+    def next(asked):
+        line = ""
+        while not line.endswith("\n"):
+            line += asked.readline() or time.sleep(PAUSE) or ""
+        return json.loads(line)
+
+    def pytest_runtest_logreport(self, report):
+        told = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
+        with (PLACE / "reports").open("a") as file:
+            file.write(f"{json.dumps(told)}\n")
+
+
+class Another:
+    """A test that comes next, of which only that much is known: it may share with this one what is made for several."""
+
+    def __init__(self, item):
+        self.shared = item.listchain()[:-1]
+
+    def listchain(self):
+        return self.shared
+
 
 class Without:
-    """What starts that, and takes its reports for the tests' own."""
+    """
+    What starts that, asks for the tests, and takes its reports for the tests' own.
+
+    All are asked for at once, but where other processes share the tests with this one, each in its turn.
+    """
 
     def __init__(self):
-        self.wanted, self.systemd, self.refused, self.reports = [], None, None, None
+        self.items, self.asked, self.systemd, self.refused, self.reports = {}, set(), None, None, None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session):
-        items = [item for item in session.items if item.get_closest_marker(MARKER)]
-        if not items or session.config.option.collectonly:
+        self.items = {item.nodeid: item for item in session.items if item.get_closest_marker(MARKER)}
+        if self.items and not session.config.option.collectonly and not hasattr(session.config, "workerinput"):
+            self.start()
+            self.ask(*self.items)
+
+    def start(self):
+        if self.systemd or self.refused:
             return
-        self.wanted = [item.nodeid for item in items]
-        marks = [mark for item in items for mark in item.iter_markers(MARKER)]
+        marks = [mark for item in self.items.values() for mark in item.iter_markers(MARKER)]
         copies = {path for mark in marks for path in mark.kwargs.get("copies", ()) if os.path.exists(path)}
         try:
             self.systemd = Systemd(copies=sorted(copies))
         except Refused as err:
             self.refused = f"no systemd of the tests' own can be had here: {err}"
             return
-        self.start()
-
-    def start(self):
         place = self.systemd.at(PLACE)
         place.mkdir()
-        (place / "wanted").write_text(json.dumps(self.wanted))
-        (place / "reports").touch()
+        for name in ("asked", "reports"):
+            (place / name).touch()
         environment = [f"{name}={json.dumps(os.environ[name])}\n" for name in HANDED_ON if name in os.environ]
         (place / "environment").write_text("".join(environment))
-        files = " ".join(dict.fromkeys(nodeid.partition("::")[0] for nodeid in self.wanted))
+        files = " ".join(dict.fromkeys(nodeid.partition("::")[0] for nodeid in self.items))
         known = {"python": sys.executable, "files": files, "repository": REPOSITORY, "here": HERE}
         paths = {"said": PLACE / "said", "environment": PLACE / "environment"}
         self.systemd.write({UNIT: SERVICE.format(**known, **paths)})
         self.systemd.systemctl("start", UNIT)
         self.reports = (place / "reports").open()
 
+    def ask(self, *nodeids):
+        new = [nodeid for nodeid in nodeids if nodeid not in self.asked]
+        if new and self.systemd:
+            self.asked.update(new)
+            with self.systemd.at(PLACE / "asked").open("a") as file:
+                file.write("".join(f"{json.dumps(nodeid)}\n" for nodeid in new))
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item, nextitem):
-        if not self.systemd or item.nodeid not in self.wanted:
+        if item.nodeid not in self.items:
             return None
+        self.start()
+        if not self.systemd:
+            return None
+        self.ask(item.nodeid)
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         for report in self.told(item):
             item.ihook.pytest_runtest_logreport(report=report)
@@ -113,7 +149,7 @@ class Without:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item):
-        if self.refused and item.nodeid in self.wanted:
+        if self.refused and item.nodeid in self.items:
             (pytest.fail if os.environ.get("CI") else pytest.skip)(self.refused)
 
     def pytest_unconfigure(self):
