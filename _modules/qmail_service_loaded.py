@@ -130,7 +130,7 @@ def directory(home="/var/qmail", queue=None, make=False):
     home, queue, make
         As for ``qmail_service.directory``, which documents all of it.
 
-    For ``qmail_service`` and ``qmail_service_change``.
+    For ``qmail_service``, ``qmail_service_change`` and ``qmail_service_unit``.
     """
     return __salt__["qmail_file.store"](os.path.realpath(__salt__["qmail_base_process.mutex"](home, queue)), make)
 

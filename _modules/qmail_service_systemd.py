@@ -30,7 +30,7 @@ def booted():
     """
     Tell whether systemd runs this system; it may also be merely installed.
 
-    For ``qmail_service_supervisor``.
+    For ``qmail_service_supervisor`` and ``qmail_service_unit``.
     """
     return os.path.isdir(BOOTED)
 
@@ -39,7 +39,7 @@ def units():
     """
     List the names that units of qmail-send have in the field.
 
-    For ``qmail_service_supervisor``.
+    For ``qmail_service_supervisor`` and ``qmail_service_unit``.
     """
     return list(UNITS)
 
@@ -76,7 +76,7 @@ def status(name):
     name
         The unit, with or without ``.service``.
 
-    For ``qmail_service_supervisor``.
+    For ``qmail_service_supervisor`` and ``qmail_service_unit``.
     """
     unit = _shown(name)
     if unit.get("LoadState") not in ("loaded", "masked"):
@@ -170,7 +170,7 @@ def full(name):
     name
         The unit.
 
-    For nobody.
+    For ``qmail_service_unit``.
     """
     return name if name.endswith(".service") else f"{name}.service"
 

@@ -24,11 +24,7 @@ def of(pid, home="/var/qmail"):
     home
         The qmail home directory.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_unit.of 1234
+    For ``qmail_service_supervisor``.
     """
     name = __salt__["qmail_base_process.unit"](pid) if __salt__["qmail_service_systemd.booted"]() else None
     if name is None:
@@ -53,11 +49,7 @@ def tells_of(home, path):
     path
         The file; ``None`` for none.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_unit.tells_of /var/qmail /etc/systemd/system/mail.service
+    For ``qmail_service_supervisor``.
     """
     if not path or path.startswith(f"{home}/"):
         return bool(path)
@@ -76,11 +68,7 @@ def recall(home="/var/qmail", queue=None):
     home, queue
         As for ``qmail_base_process.find``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_unit.recall
+    For ``qmail_service_supervisor``.
     """
     if not __salt__["qmail_service_systemd.booted"]():
         return None
@@ -103,11 +91,7 @@ def remember(name, home="/var/qmail", queue=None):
     home, queue
         As for ``qmail_base_process.find``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' qmail_service_unit.remember qmail@mx.service
+    For ``qmail_service_change``.
     """
     other = None if name in __salt__["qmail_service_systemd.units"]() else name
     if other == recall(home, queue):
