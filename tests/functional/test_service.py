@@ -265,7 +265,7 @@ def test_two_runs_at_once_make_one_restart(supervisor, modules, direct, monkeypa
     supervisor.home.write_control("doublebounceto", "sink\n")
     context = multiprocessing.get_context("fork")
     results, both = context.Queue(), context.Barrier(2)
-    inside = modules["qmail_service.restart"].func.__globals__
+    inside = modules["qmail_service_change.restart"].func.__globals__
     turn = inside["_turn"]
 
     def together(service):
