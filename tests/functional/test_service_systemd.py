@@ -340,8 +340,10 @@ def test_an_init_script_that_somebody_has_called_by_hand_is_what_runs_it(modules
 
 def change_and_restart(loaders, one, name, service):
     """Change a control file, and have a state that watches it restart qmail-send; five deliveries are in flight."""
+    hold = one.home.path / "hold"
+    hold.touch()
     for number in range(5):
-        deliver(one, f"{name}-{number}", 1)
+        deliver(one, f"{name}-{number}", 0)
     path = f"{one.home.control}/doublebounceto"
     high = {
         path: {"file": ["managed", {"contents": name}]},
@@ -349,8 +351,10 @@ def change_and_restart(loaders, one, name, service):
     }
     if service == "qmail_service":
         high["qmail-send"][service] += [{"home": str(one.home.path)}, {"settle": SETTLE}]
+        subprocess.Popen(["sh", "-c", f"sleep 2; rm {hold}"])  # it waits for that
     returned = loaders.modules.state.high(high)
     assert all(ret.result is True and ret.changes for ret in returned), returned.raw
+    hold.unlink(missing_ok=True)
     wait_until(lambda: not list((one.home.path / "deliver").iterdir()))
     assert one.home.wait_until_loaded(f"{name}@mail.example.net")
     return [sum(line.startswith(f"{word} {name}-") for line in deliveries(one)) for word in ("begin", "end")]
