@@ -18,6 +18,7 @@ OFF = ("disabled", "masked", "masked-runtime")
 HEAD = re.compile(r"\w+ +\d+ [\d:]+ \S+ (?P<by>.+?): (?P<line>.*)")
 SYSTEMD = "systemd[1]"
 RECENT = 25  # lines: of a unit that fails at each start, systemd itself writes five for each
+OWN = "/etc/systemd/system"
 SCRIPTS = "/etc/init.d"
 YOUNG = 3  # seconds: a qmail-send that comes up at all has come up by then
 PROPERTIES = (
@@ -207,11 +208,15 @@ def _is_young(pid):
 
 
 def _barred(name, unit):
+    cannot = f"systemd could not start {name} again"
+    if unit.get("UnitFileState") == "transient" and not os.path.exists(os.path.join(OWN, name)):
+        path = unit.get("FragmentPath")
+        return f"{cannot}: it was made by systemd-run, and is gone when it ends. Mend it: cp {path} {OWN}/"
     if unit.get("CanStart") != "no":
         return None
     if unit.get("LoadState") == "masked":
-        return f"systemd could not start {name} again, as it is masked. Mend it: systemctl unmask {name}"
-    return f"systemd could not start {name} again, as it has RefuseManualStart. Mend it: systemctl edit --full {name}"
+        return f"{cannot}, as it is masked. Mend it: systemctl unmask {name}"
+    return f"{cannot}, as it has RefuseManualStart. Mend it: systemctl edit --full {name}"
 
 
 def _down(name, unit):

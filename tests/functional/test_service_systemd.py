@@ -1,7 +1,10 @@
 """What only a real systemd shows: units of every make, and what becomes of mail in flight under each."""
 
 import multiprocessing
+import os
 import pathlib
+import re
+import signal
 import subprocess
 import tempfile
 
@@ -160,6 +163,45 @@ def test_a_unit_that_nobody_may_start_by_hand_is_not_ended(modules, unit):
         modules.qmail_service.restart(**given(one))
     assert one.holder() == old
     one.write(limit="RefuseManualStart=yes", Restart="always")
+    check_a_restart(modules, one)
+
+
+def test_a_unit_that_is_gone_when_it_ends_is_not_ended(modules, unit):
+    one = unit()
+    one.path.unlink()
+    one.run("daemon-reload")
+    subprocess.run(["systemd-run", "--quiet", f"--unit={one.unit}", *one.command.split()], check=True, timeout=20)
+    old = one.wait()
+    with pytest.raises(CommandExecutionError, match="is gone when it ends") as failure:
+        modules.qmail_service.restart(**given(one))
+    assert one.holder() == old
+    subprocess.run(re.search(r"Mend it: (cp \S+ \S+/)", str(failure.value))[1].split(), check=True)
+    check_a_restart(modules, one)
+
+
+def test_a_unit_whose_file_was_deleted_is_not_ended(modules, unit):
+    one = unit(Restart="no")
+    old = one.boot()
+    one.path.unlink()
+    one.run("daemon-reload")
+    with pytest.raises(CommandExecutionError, match=r"systemd has no unit qmail-send.service \(not-found\)"):
+        modules.qmail_service.restart(**given(one))
+    assert one.holder() == old
+
+
+def test_one_that_systemd_has_started_after_a_crash_is_not_taken_for_the_one_that_we_know(modules, unit):
+    one = unit()
+    one.boot()
+    check_a_restart(modules, one)
+    known, home = one.holder(), str(one.home.path)
+    one.home.write_control("doublebounceto", "other\n")
+    assert modules.qmail_service.status(home)["loaded"] is False
+    os.kill(known, signal.SIGKILL)
+    wait_until(lambda: one.holder() not in (None, known))
+    assert one.home.wait_until_loaded("other@mail.example.net")
+    assert modules.qmail_service.status(home)["loaded"] is True
+    one.home.write_control("doublebounceto", "sink\n")
+    assert modules.qmail_service.status(home)["loaded"] is False
     check_a_restart(modules, one)
 
 
