@@ -3,46 +3,24 @@ The same by salt-ssh, against a loopback sshd: neither minion nor master. Each c
 nothing to do with the way to the server is left to test_fleet.py.
 """
 
-import json
 import os
-import pathlib
 import shutil
-import sys
 
 import pytest
 
-from tests.support import minion, mounts
+from tests.support import sshd as loopback
 from tests.support.fleet import FORMULA, SINKS, Fleet, Server, all_are, each
-
-SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
 @pytest.fixture(scope="module")
-def sshd(place, request):
-    """An sshd on a free port of 127.0.0.1, with keys of its own."""
-    why = mounts.denied() or (None if SSHD else "no sshd")  # root: sshd lets root in only if root runs it
+def sshd(place):
+    why = loopback.missing()
     if why and os.environ.get("CI"):
         pytest.fail(f"{why}: in CI these tests must run")
     if why:
         pytest.skip(why)
-    directory = place / "sshd"
-    directory.mkdir()
-    sshd = request.getfixturevalue("salt_factories").get_sshd_daemon(
-        config_dir=directory,
-        script_name=SSHD,
-        sshd_config_dict={
-            "PermitUserRC": "no",
-            "SetEnv": f"HOME={directory}",  # where no .bashrc is, which bash reads for sshd
-            "StrictModes": "no",  # everybody may write to /tmp, above the keys
-            "Subsystem": "sftp internal-sftp",
-            "UsePAM": "no",
-        },
-    )
-    with mounts.covered("/run"):
-        # sshd insists on this directory, wherever its configuration lies.
-        pathlib.Path("/run/sshd").mkdir(mode=0o755)
-        with sshd.started():
-            yield sshd
+    with loopback.started(place / "sshd") as sshd:
+        yield sshd
 
 
 @pytest.fixture(scope="module")
@@ -59,27 +37,13 @@ def thin(place):
 
 @pytest.fixture(scope="module")
 def fleet(sshd, salt_factories, master_config, place, kept, thin):
-    host_key = (place / "sshd/ssh_host_ed25519_key.pub").read_text()
-    known_hosts = place / "known_hosts"
-    known_hosts.write_text(f"[127.0.0.1]:{sshd.listen_port} {host_key}")
-    roster = {
-        name: {
-            "host": "127.0.0.1",
-            "port": sshd.listen_port,
-            "user": "root",
-            "priv": str(sshd.client_key),
-            "thin_dir": str(thin[name]),
-            # The Python that this environment is made of is sure to be one that its Salt runs on.
-            "set_path": f"{sys.base_prefix}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "minion_opts": {**minion.roots(place / name), "qmail_file.kept_directory": str(kept[name])},
-        }
-        for name in SINKS
-    }
-    roster_file = place / "roster"
-    roster_file.write_text(json.dumps(roster))
+    options = {name: {"qmail_file.kept_directory": str(kept[name])} for name in SINKS}
+    roster = loopback.roster(sshd, place / "roster", thin, options)
     # The configuration of a master that never runs: salt-ssh reads file_roots and pillar_roots there.
-    config = salt_factories.salt_master_daemon("ssh", overrides={**master_config, "known_hosts_file": str(known_hosts)})
-    return Fleet(config.salt_ssh_cli(roster_file=str(roster_file), target_host="*", client_key=str(sshd.client_key)))
+    config = salt_factories.salt_master_daemon(
+        "ssh", overrides={**master_config, "known_hosts_file": str(sshd.known_hosts)}
+    )
+    return Fleet(config.salt_ssh_cli(roster_file=str(roster), target_host="*", client_key=str(sshd.client_key)))
 
 
 def test_salt_ssh_makes_each_server_its_own_sink_and_undoes_it_when_its_own_files_are_gone(fleet, servers, kept, thin):
