@@ -1,8 +1,14 @@
-"""The formula says the same whatever options Jinja has on a machine for newlines, blanks and undefined names."""
+"""
+The formula says the same whatever options Jinja has on a machine for newlines, blanks and undefined names, and asks for
+its settings once: over salt-ssh every function that Jinja calls takes seconds.
+"""
 
 import itertools
 
 import pytest
+import salt.loader
+import salt.state
+import salt.utils.templates
 from saltfactories.utils.functional import Loaders
 
 WAYS = [
@@ -46,3 +52,46 @@ def test_every_way_to_render_says_the_same(rendered, sls, settings, states):
     assert len(first) == states
     for way, other in zip(WAYS[1:], others, strict=True):
         assert other == first, way
+
+
+class Counted:
+    """The execution modules as salt-ssh has them for Jinja: each call would be a connection; here it is noted."""
+
+    def __init__(self, modules):
+        self.modules = modules
+        self.called = []
+
+    def __getitem__(self, name):
+        def call(*given, **named):
+            self.called.append(name)
+            return self.modules[name](*given, **named)
+
+        return call
+
+
+@pytest.fixture
+def counted(loaders):
+    return Counted(loaders.modules)
+
+
+@pytest.mark.parametrize("sls", ["qmail-doublebounce", "qmail-doublebounce.former", "qmail-doublebounce.clean"])
+def test_all_sls_of_a_run_ask_for_the_settings_once(minion_opts, counted, home, sls):
+    pillar = {"qmail_doublebounce": {"address": "dummy@example.com", "qmail": {"home": str(home.path)}, "verify": True}}
+    for runs in (1, 2):
+        with salt.state.HighState({**minion_opts, "pillar": pillar}, pillar_override=pillar) as run:
+            run.state.rend = salt.loader.render(run.state.opts, counted)
+            states, errors = run.render_highstate({"base": [sls]})
+        assert states and not errors, errors
+        assert counted.called == ["qmail_doublebounce.settings"] * runs
+
+
+def test_another_pillar_gets_its_own_settings_wherever_options_outlive_a_run(minion_opts, counted, home):
+    """As in a minion that renders a template, with ``multiprocessing: false``."""
+    opts = dict(minion_opts)
+    template = '{% from "qmail-doublebounce/map.jinja" import settings with context %}{{ settings.local }}'
+    for local in ("dummy", "other", "dummy"):
+        pillar = {"qmail_doublebounce": {"address": f"{local}@example.com", "qmail": {"home": str(home.path)}}}
+        given = {"salt": counted, "opts": opts, "pillar": pillar, "grains": {}, "saltenv": "base", "sls": ""}
+        rendered = salt.utils.templates.JINJA(template, from_str=True, to_str=True, **given)
+        assert rendered == {"result": True, "data": local}
+    assert len(counted.called) == 2

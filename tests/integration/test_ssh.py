@@ -4,12 +4,13 @@ nothing to do with the way to the server is left to test_fleet.py.
 """
 
 import os
+import re
 import shutil
 
 import pytest
 
 from tests.support import sshd as loopback
-from tests.support.fleet import FORMULA, SINKS, Fleet, Server, all_are, each
+from tests.support.fleet import FORMULA, SECONDS, SINKS, Fleet, Server, all_are, each
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,13 @@ def fleet(sshd, salt_factories, master_config, place, kept, thin):
     return Fleet(config.salt_ssh_cli(roster_file=str(roster), target_host="*", client_key=str(sshd.client_key)))
 
 
+def apply_and_count(fleet, *words, to):
+    """Apply states to one server, and return their results, and what salt-ssh called there: a Python start each."""
+    done = fleet.cli.run("state.apply", *words, "--log-level=debug", minion_tgt=to, _timeout=SECONDS)
+    called = re.findall(r"shimmed, blocking command as follows:\n(\S+)", done.stderr)
+    return {to: {state["__id__"]: state for state in done.data.values()}}, called
+
+
 def test_salt_ssh_makes_each_server_its_own_sink_and_undoes_it_when_its_own_files_are_gone(fleet, servers, kept, thin):
     before = each(servers, Server.snapshot)
 
@@ -54,10 +62,11 @@ def test_salt_ssh_makes_each_server_its_own_sink_and_undoes_it_when_its_own_file
     assert each(servers, Server.where) == each(servers, Server.expected)
     pids = each(servers, Server.pid)
 
-    second = fleet.apply(FORMULA, to="mail1")
+    second, called = apply_and_count(fleet, FORMULA, to="mail1")
     assert all_are(second, "result", True), second
     assert all_are(second, "changes", {}), second
     assert each(servers, Server.pid) == pids
+    assert called == ["test.opts_pkg", "qmail_doublebounce.settings", "state.pkg"]  # two of them are Salt's own
 
     assert list(kept["mail1"].rglob("v1")), "Nothing is kept where the roster says."
     shutil.rmtree(thin["mail1"])  # as salt-ssh itself does with -W, and what tidies /var/tmp
