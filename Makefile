@@ -22,6 +22,7 @@ qmail-test: .venv/tests
 # Beside what people use today; takes half an hour, and wants a machine that does nothing else. See benchmarks/README.md.
 bench: .venv/tests
 	$(BIN)/python benchmarks/bench_formula.py
+	$(BIN)/python benchmarks/bench_ssh.py
 	$(BIN)/python benchmarks/bench_log.py
 	$(BIN)/python benchmarks/bench_maildir.py
 	$(BIN)/python benchmarks/bench_queue.py

@@ -8,9 +8,9 @@ not run: the service is an init script of the stand-in for qmail-send in tests/s
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
-import statistics
 import sys
 import tempfile
 
@@ -44,46 +44,49 @@ def spent(returned):
     return sum(state["duration"] for state in returned.values()) / 1000
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=21)
-    rounds = parser.parse_args().rounds
-    sys.dont_write_bytecode = False  # a minion compiles its modules once
+@contextlib.contextmanager
+def server():
+    """A qmail home, and the init script that runs its qmail-send; ends this where there can be none."""
     if os.geteuid() != 0 or missing("sysv"):
         sys.exit(f"not measured: {missing('sysv') or 'this needs root'}")
     with tempfile.TemporaryDirectory(prefix="qmail-") as directory:
         pathlib.Path(directory).chmod(0o755)
         home = Home(pathlib.Path(directory) / "qmail")
-        server = Sysv(home, pathlib.Path(directory))
+        script = Sysv(home, pathlib.Path(directory))
         try:
-            server.boot()
-            measure(beside.modules(), home, server, rounds)
+            script.boot()
+            yield home, script
         finally:
-            server.close()
+            script.close()
 
 
-def measure(modules, home, server, rounds):
-    pillar = {
-        "qmail_doublebounce": {
-            "address": home.ADDRESS,
-            "qmail": {"home": str(home.path)},
-            "service": {"provider": "service", "name": server.name},
-        }
-    }
+def settings(home, script):
+    """Return the pillar for them."""
+    service = {"provider": "service", "name": script.name}
+    return {"qmail_doublebounce": {"address": home.ADDRESS, "qmail": {"home": str(home.path)}, "service": service}}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=21)
+    rounds = parser.parse_args().rounds
+    sys.dont_write_bytecode = False  # a minion compiles its modules once
+    with server() as (home, script):
+        measure(beside.modules(), home, script, rounds)
+
+
+def measure(modules, home, script, rounds):
+    pillar = settings(home, script)
 
     def ours():
         return modules["state.apply"]("qmail-doublebounce", pillar=pillar)
 
     def theirs():
-        return modules["state.high"](core(home, server.name))
+        return modules["state.high"](core(home, script.name))
 
     for _ in range(2):  # the first run makes the sink, the second one finds everything as it should be
         ours()
-    seconds = {ours: [], theirs: []}
-    for number in range(rounds):
-        for way in (ours, theirs) if number % 2 else (theirs, ours):
-            seconds[way].append(spent(way()))
-    mine, other = (statistics.median(seconds[way]) for way in (ours, theirs))
+    mine, other = beside.medians(rounds, (ours, theirs), lambda way: spent(way()))
     beside.row("a formula run that changes nothing, beside file.managed and service.running", mine, other, 1)
 
 

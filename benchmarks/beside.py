@@ -92,12 +92,18 @@ def beside(title, rounds, ours, others, make):
     ``others`` is by name: the work, and the aim. ``make`` makes the data, and returns the words for all of them.
     """
     ways = [ours, *(work for work, _ in others.values())]
+    mine, *rest = medians(rounds, ways, lambda way: timed(way, make()))
+    for (name, (_, aim)), other in zip(others.items(), rest, strict=True):
+        row(f"{title}, beside {name}", mine, other, aim)
+
+
+def medians(rounds, ways, spent):
+    """Do a job in each way, in turn, and return the medians of the seconds that ``spent`` does and tells."""
     seconds = {way: [] for way in ways}
     for number in range(rounds):
         for way in ways if number % 2 else reversed(ways):
-            seconds[way].append(timed(way, make()))
-    for name, (work, aim) in others.items():
-        row(f"{title}, beside {name}", statistics.median(seconds[ours]), statistics.median(seconds[work]), aim)
+            seconds[way].append(spent(way))
+    return [statistics.median(seconds[way]) for way in ways]
 
 
 def growth(title, rounds, ours, make, sizes=SIZES):
