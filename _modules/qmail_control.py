@@ -163,7 +163,7 @@ def put(name, value, home="/var/qmail", control=None, test=False):
     """
     __salt__["qmail_base_check.arguments"](home=home, control=control, test=test)
     _check(name, value)
-    if name == "doublebounceto" and not value:
+    if (name, value) == ("doublebounceto", ""):
         _refuse_blank(home, control)
     where = path(name, home, control)
     old = __salt__["qmail_file.read"](where)

@@ -94,6 +94,13 @@ def test_a_wrong_argument_is_told_before_anything_is_touched(modules, home, call
     assert home.snapshot() == before
 
 
+@pytest.mark.parametrize("call", ["put", "restore"])
+def test_all_that_is_wrong_with_the_arguments_is_told_at_once(modules, call):
+    words = ("doublebounceto", "sink") if call == "put" else ("doublebounceto",)
+    with pytest.raises(SaltInvocationError, match=r"home is .* control is .* test is "):
+        modules[f"qmail_control.{call}"](*words, home="home", control=5, test="maybe")
+
+
 def test_a_file_that_says_it_already_keeps_its_bytes(control, home):
     home.write_control("doublebounceto", "dummy \n# by hand\n")
     assert control.put("doublebounceto", "dummy") == {}
