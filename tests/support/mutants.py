@@ -158,18 +158,19 @@ class Bench:
         self.machine.close()
 
 
-def work(bench, todo, enough):
-    """Take what is to be done until nothing is left, and note whether each had enough noticed."""
+def work(bench, todo, noticed):
+    """Take what is to be done until nothing is left, and note how much of each was noticed."""
     with contextlib.suppress(queue.Empty):
         while True:
-            enough.append(tried(bench, *todo.get_nowait()))
+            name, *more = todo.get_nowait()
+            noticed[name] = tried(bench, name, *more)
 
 
 def tried(bench, name, module, tests, chosen):
-    """Try what was chosen of one module, say what was not noticed, and return whether few enough."""
+    """Try what was chosen of one module, say what was not noticed, and return how much was, ``None`` if unknown."""
     began = time.monotonic()
     if not bench.passes(tests, None):
-        return _said(f"{name}: its tests fail without any mutant", False)
+        return _said(f"{name}: its tests fail without any mutant")
     limit = 60 + 4 * (time.monotonic() - began)
     whole = (bench.copy / module).read_text()
     survivors = 0
@@ -179,12 +180,24 @@ def tried(bench, name, module, tests, chosen):
             _said(f"{name}, {_difference(whole, broken)}")
     # Had one of them left something behind that fails the tests, the later ones would only seem to be noticed.
     if not bench.passes(tests, None):
-        return _said(f"{name}: its tests fail behind the mutants, so nothing is known", False)
-    return _said(f"{name}: {len(chosen) - survivors} of {len(chosen)} noticed", survivors <= len(chosen) * MOST)
+        return _said(f"{name}: its tests fail behind the mutants, so nothing is known")
+    _said(f"{name}: {len(chosen) - survivors} of {len(chosen)} noticed")
+    return len(chosen) - survivors
 
 
-def _said(line, is_enough=None):
+def _said(line):
     print(line, flush=True)
+
+
+def table(chosen, noticed):
+    """Say how much of each module was noticed, and return whether that is enough of each."""
+    is_enough = True
+    for name, size in chosen.items():
+        known = noticed.get(name)  # a run that broke has noted nothing
+        told = "nothing is known" if known is None else f"{known:5} of {size:5} {known / max(size, 1):5.0%}"
+        is_low = known is None or size - known > size * MOST
+        _said(f"{name:22} {told}{' too few' if is_low else ''}")
+        is_enough = is_enough and not is_low
     return is_enough
 
 
@@ -207,24 +220,26 @@ def main():
         signal.signal(number, lambda *_: sys.exit("interrupted"))
     config = configparser.ConfigParser()
     config.read(REPOSITORY / "setup.cfg")
-    todo, enough = queue.Queue(), []
+    todo, chosen, noticed = queue.Queue(), {}, {}
     for name in given.modules or config["mutants"]:
         file, _, function = name.partition(".")
         module = pathlib.Path("_modules", f"{file}.py")
         found = list(mutants((REPOSITORY / module).read_text(), function or None))
-        todo.put((name, module, shlex.split(config["mutants"][name]), sample(found, given.sample, given.seed)))
+        picked = sample(found, given.sample, given.seed)
+        chosen[name] = len(picked)
+        todo.put((name, module, shlex.split(config["mutants"][name]), picked))
     with contextlib.ExitStack() as stack:
         benches = []
         for _ in range(given.jobs):
             place = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mutants-")))
             benches.append(Bench(place))
             stack.callback(benches[-1].close)
-        threads = [threading.Thread(target=work, args=(bench, todo, enough), daemon=True) for bench in benches]
+        threads = [threading.Thread(target=work, args=(bench, todo, noticed), daemon=True) for bench in benches]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    sys.exit(not all(enough))
+    sys.exit(not table(chosen, noticed))
 
 
 if __name__ == "__main__":
