@@ -1,12 +1,15 @@
 """Removing deletes double bounces while qmail-send is stopped, and qmail-send comes back whatever happens."""
 
 import fcntl
+import logging
 import os
 import pathlib
 import re
 import select
+import shutil
 import signal
 import time
+import types
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -167,6 +170,68 @@ def test_a_lock_that_somebody_else_holds_is_an_error(server):
         with pytest.raises(CommandExecutionError, match="somebody works on the queue"):
             server.remove()
     assert server.queue.files() == before
+
+
+@pytest.fixture
+def delete(server):
+    """The step that deletes, where no qmail-send runs."""
+    return lambda **named: server.modules["qmail_queue_delete.bounces"](str(server.queue.path), **named)
+
+
+def test_by_itself_it_takes_the_lock_deletes_and_lets_go_of_the_lock(server, delete):
+    before, opened = server.queue.files(), len(os.listdir("/proc/self/fd"))
+    assert delete(test=True) == {"deleted": 10, "kept": 12, "bytes": 100}
+    assert server.queue.files() == before
+    assert delete() == {"deleted": 10, "kept": 12, "bytes": 100}
+    assert server.queue.files() == others(before)
+    assert len(os.listdir("/proc/self/fd")) == opened
+
+
+@pytest.mark.parametrize("is_let_go", (True, False))
+def test_a_lock_that_is_let_go_in_time_is_had_and_another_is_told(server, delete, monkeypatch, is_let_go):
+    before, began, now = server.queue.files(), 1000.0, types.SimpleNamespace(second=0.0)
+    mutex = server.queue.path / "lock" / "sendmutex"
+
+    def monotonic():
+        now.second += 0.001
+        assert now.second < 60, "it goes on waiting"
+        return began + now.second
+
+    def sleep(seconds):
+        assert seconds > 0
+        now.second += seconds
+        if is_let_go and now.second > 1.5:
+            fcntl.flock(held, fcntl.LOCK_UN)
+
+    clock = types.SimpleNamespace(monotonic=monotonic, sleep=sleep)
+    monkeypatch.setitem(server.modules["qmail_queue_delete.bounces"].func.__globals__, "time", clock)
+    with open(mutex, "w", encoding="ascii") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if is_let_go:
+            assert delete()["deleted"] == 10
+            return
+        with pytest.raises(CommandExecutionError, match=f"A qmail-send works on {server.queue.path}: it holds {mutex}"):
+            delete()
+    assert server.queue.files() == before
+
+
+@pytest.mark.parametrize("doubles", range(4))
+def test_whatever_lies_side_by_side_is_counted_apart(server, doubles):
+    shutil.rmtree(server.queue.path)
+    queue = Queue(server.queue.path, split=1)
+    for number in range(1, 5 + doubles):
+        queue.put(number, sender=b"Fyou@example.com\0" if number < 5 else b"F#@[]\0", message=b"xyz")
+    assert server.remove(test=True) == server.remove() == {"deleted": doubles, "kept": 4, "bytes": 3 * doubles}
+
+
+def test_how_far_it_is_is_told(server, delete, monkeypatch, caplog):
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setitem(server.modules["qmail_base_bulk.progress"].func.__globals__, "SECONDS", 0)
+    with caplog.at_level(logging.INFO):
+        delete()
+    told = [record.getMessage() for record in caplog.records if "qmail_queue.remove: " in record.getMessage()]
+    # Of one half, and twice that is what both come to.
+    assert told[0].startswith("qmail_queue.remove: 2 messages, 20 bytes after ")
 
 
 def deliver(server, name, seconds):
