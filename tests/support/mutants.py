@@ -94,8 +94,17 @@ def mutants(source, function=None):
         for occurrence, place in enumerate(places):
             if first <= place[0][0] <= last:
                 broken = mutate_code(source, made(), occurrence)
-                if broken and broken != source:
+                if broken and broken != source and _is_python(broken):
                     yield place, broken
+
+
+def _is_python(source):
+    """Of ``{**some}``, for example, ``{<<some}`` is made: that no test has to notice."""
+    try:
+        ast.parse(source)
+    except SyntaxError:
+        return False
+    return True
 
 
 def _lines_of(source, function):
