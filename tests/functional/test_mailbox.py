@@ -223,6 +223,12 @@ def test_a_flag_that_is_none_is_refused_before_anything_is_written(home, mailbox
     assert home.snapshot() == before
 
 
+@pytest.mark.parametrize("call", ["make", "write"])
+def test_all_that_is_wrong_with_the_arguments_is_told_at_once(modules, call):
+    with pytest.raises(SaltInvocationError, match=r"home is .* control is .* test is "):
+        modules[f"qmail_mailbox.{call}"](ADDRESS, home="home", control=5, test="maybe")
+
+
 def test_an_instruction_that_forwards_to_itself_is_refused(home, mailbox):
     for forward in ("&dummy@example.com", "Dummy@EXAMPLE.com"):
         refused(home, mailbox, "to itself", instruction=forward, error=SaltInvocationError)
