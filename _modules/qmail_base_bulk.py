@@ -158,7 +158,7 @@ def _child(work, shared):
 
     The process id is 0 where there is no second processor, or no room for another process.
     """
-    if (os.cpu_count() or 1) < 2:
+    if os.cpu_count() in (1, None):
         return 0, None
     parent = os.getpid()
     reading, writing = os.pipe()

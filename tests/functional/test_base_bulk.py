@@ -3,13 +3,14 @@
 import contextlib
 import logging
 import os
+import pathlib
 import signal
 import socket
 import time
 import types
 
 import pytest
-from salt.exceptions import SaltReqTimeoutError
+from salt.exceptions import SaltInvocationError, SaltReqTimeoutError
 
 from tests.support.queue_on_disk import until
 from tests.support.supervisors import lives
@@ -47,16 +48,50 @@ def test_what_is_wrong_in_a_half_raises_here(modules):
         modules["qmail_base_bulk.halves"](work, "test")
 
 
-def test_where_no_process_can_be_had_both_halves_are_done_here(modules, monkeypatch):
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def children():
+    return pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+
+
+def test_where_no_process_can_be_had_both_halves_are_done_here(modules, monkeypatch, caplog):
     def fork():
         raise BlockingIOError("too many")
 
+    before = descriptors()
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(os, "fork", fork)
+    with caplog.at_level(logging.DEBUG):
+        assert modules["qmail_base_bulk.halves"](lambda half, tell: half, "test") == [0, 1]
+    assert "no second process: too many" in caplog.text
+    assert descriptors() == before
+
+
+def test_nothing_is_left_of_the_child(modules):
+    before = descriptors(), children()
     assert modules["qmail_base_bulk.halves"](lambda half, tell: half, "test") == [0, 1]
+    assert (descriptors(), children()) == before
+
+
+def test_what_is_said_in_a_half_is_no_part_of_what_comes_of_it(modules, tmp_path):
+    """Where the standard output was closed, a pipe could get its number."""
+    child = os.fork()
+    if not child:
+        try:
+            for number in (0, 1, 2):
+                os.close(number)
+            said = modules["qmail_base_bulk.halves"](lambda half, tell: [half, os.write(1, b"said")], "test")
+            (tmp_path / "said").write_text(str(said))
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert (tmp_path / "said").read_text() == "[[0, 4], [1, 4]]"
 
 
 def test_an_interrupt_ends_the_child_too(modules, tmp_path):
-    here = os.getpid()
+    here, before = os.getpid(), (descriptors(), children())
 
     def work(half, tell):
         if os.getpid() == here:
@@ -73,12 +108,13 @@ def test_an_interrupt_ends_the_child_too(modules, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         modules["qmail_base_bulk.halves"](work, "test")
     assert time.monotonic() - began < 500
+    assert (descriptors(), children()) == before
 
 
 @pytest.fixture
 def clock(modules, monkeypatch):
-    """Set the clock of these modules alone, in seconds from now; it stands still between."""
-    began = time.monotonic()
+    """Set the clock of these modules alone, in seconds from its begin; it stands still between."""
+    began = 3.0  # as just behind the machine's start
     now = types.SimpleNamespace(second=0)
     stopped = types.SimpleNamespace(monotonic=lambda: began + now.second)
     monkeypatch.setitem(modules["qmail_base_bulk.progress"].func.__globals__, "time", stopped)
@@ -121,7 +157,7 @@ def test_progress_is_told_as_an_event(modules, told, monkeypatch):
 
 
 @pytest.mark.parametrize("failure", (OSError("no route"), SaltReqTimeoutError("no master"), None))
-def test_a_master_that_does_not_listen_is_not_asked_again(modules, told, monkeypatch, failure):
+def test_a_master_that_does_not_listen_is_not_asked_again(modules, told, monkeypatch, caplog, failure):
     events = []
 
     def send(tag, data):
@@ -131,8 +167,10 @@ def test_a_master_that_does_not_listen_is_not_asked_again(modules, told, monkeyp
         return False
 
     send_by(modules, monkeypatch, send)
-    told((5, 10, 15))
+    with caplog.at_level(logging.DEBUG):
+        told((5, 10, 15))
     assert len(events) == 1
+    assert (f"no event qmail-doublebounce/progress: {failure}" in caplog.text) is bool(failure)
 
 
 def test_progress_of_two_halves_is_twice_that_of_the_own(modules, clock, caplog):
@@ -251,8 +289,9 @@ def test_a_child_ends_when_its_parent_has(modules, tmp_path):
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is no child with one processor")
 def test_with_one_processor_there_is_no_child(modules, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    assert modules["qmail_base_bulk.halves"](lambda half, tell: os.getpid(), "test") == [os.getpid()] * 2
+    for count in (1, None):  # None: the system does not say it
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        assert modules["qmail_base_bulk.halves"](lambda half, tell: os.getpid(), "test") == [os.getpid()] * 2
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     first, second = modules["qmail_base_bulk.halves"](lambda half, tell: os.getpid(), "test")
     assert first == os.getpid() != second
@@ -262,3 +301,6 @@ def test_the_age_is_counted_from_now(modules, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: 1000.0)
     cutoff = modules["qmail_base_bulk.cutoff"]
     assert [cutoff(None), cutoff(0), cutoff(300)] == [float("inf"), 1000, 700]
+    for wrong in ("1d", -1, True):
+        with pytest.raises(SaltInvocationError, match="older_than"):
+            cutoff(wrong)
