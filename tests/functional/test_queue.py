@@ -1,5 +1,6 @@
 """What the queue is said to hold agrees with what is in it."""
 
+import logging
 import os
 import pathlib
 import re
@@ -113,6 +114,35 @@ def test_age_and_size_are_told_and_old_ones_chosen(modules, tmp_path):
     assert 100 <= old["age"] <= 160
     assert len(modules["qmail_queue.double_bounces"](home=str(tmp_path), limit=1)) == 1
     assert {item["id"] for item in modules["qmail_queue.each_double_bounce"](home=str(tmp_path))} == {1, 2}
+
+
+def test_one_that_came_when_a_clock_was_wrong_is_as_old_as_its_time_says(modules, tmp_path):
+    queue = Queue(tmp_path / "queue")
+    now = time.time()
+    queue.put(1, age=now - 1000)  # in 1970
+    queue.put(2, age=-1000)
+    ages = {row["id"]: row["age"] for row in modules["qmail_queue.double_bounces"](home=str(tmp_path))}
+    assert ages.pop(1) >= now - 1001
+    assert ages == {2: 0}
+
+
+def test_how_far_it_is_is_told(modules, tmp_path, monkeypatch, caplog):
+    queue = Queue(tmp_path / "queue", split=2)
+    for number in (2, 4, 6):
+        queue.put(number, sender=b"Fyou@example.com\0", message=b"x" * 10)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setitem(modules["qmail_base_bulk.progress"].func.__globals__, "SECONDS", 0)
+    with caplog.at_level(logging.INFO):
+        modules["qmail_queue.summary"](home=str(tmp_path))
+    # Twice what one half holds.
+    assert "qmail_queue.summary: 6 messages, 60 bytes after " in caplog.text
+
+
+@pytest.mark.parametrize("limit", (-1, True, "all", 1.5))
+def test_a_limit_that_is_none_is_an_error(modules, tmp_path, limit):
+    Queue(tmp_path / "queue")
+    with pytest.raises(SaltInvocationError, match="limit"):
+        modules["qmail_queue.double_bounces"](home=str(tmp_path), limit=limit)
 
 
 @pytest.mark.parametrize("queue", ("queue*", ["queue1", "queue2"], ["queue1", "queue*"], None))

@@ -1,8 +1,10 @@
 """Expiring makes a running qmail-send drop double bounces, and touches nothing else."""
 
+import logging
 import os
 import subprocess
 import time
+import types
 
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -28,8 +30,9 @@ def queue(home):
 @pytest.fixture
 def expire(modules, home):
     def expire(**options):
+        began = time.monotonic()
         ret = modules["qmail_queue.expire"](home=str(home.path), **options)
-        assert ret.pop("seconds") >= 0
+        assert 0 <= ret.pop("seconds") <= time.monotonic() - began + 0.001
         return ret
 
     return expire
@@ -101,17 +104,60 @@ def test_the_qmail_send_is_told_that_runs_when_all_are_aged(queue, running, expi
     assert told != [old]
 
 
-def test_another_message_of_the_same_number_counts_as_gone(queue, running, expire, monkeypatch):
+@pytest.mark.parametrize("other", ["message", "link"])
+def test_another_one_of_the_same_number_counts_as_gone(queue, running, expire, monkeypatch, caplog, modules, other):
     (running.path / "stuck").touch()
     kill = os.kill
 
     def told(pid, number):
         kill(pid, number)
-        queue.put(100, sender=b"Fyou@example.com\0")
+        if other == "message":
+            queue.put(100, sender=b"Fyou@example.com\0")
+        else:
+            queue.file("info", 100).unlink()
+            queue.file("info", 100).symlink_to(queue.file("info", 101))
 
     monkeypatch.setattr(os, "kill", told)
-    ret = expire(timeout=0.3)
-    assert (ret["expired"], ret["left"]) == (1, 9)
+    monkeypatch.setitem(modules["qmail_base_bulk.progress"].func.__globals__, "SECONDS", 0)
+    with caplog.at_level(logging.INFO):
+        assert expire(timeout=0.3) == {"expired": 1, "left": 9, "bytes": 10}
+    assert "qmail_queue.expire: 1 messages, 10 bytes after " in caplog.text
+
+
+@pytest.fixture
+def clock(modules, monkeypatch):
+    """A clock of its own for what expires: it goes on where that sleeps, and a little with each look."""
+    clock = types.SimpleNamespace(now=5.0, slept=[], time=time.time)
+
+    def monotonic():
+        clock.now += 0.001
+        return clock.now
+
+    def sleep(seconds):
+        assert seconds >= 0
+        clock.slept.append(seconds)
+        assert len(clock.slept) < 100, "it does nothing but look"
+        clock.now += seconds
+
+    clock.monotonic, clock.sleep = monotonic, sleep
+    monkeypatch.setitem(modules["qmail_queue.expire"].func.__globals__, "time", clock)
+    return clock
+
+
+def test_it_watches_as_long_as_it_is_told_and_ever_less_often(queue, running, modules, clock):
+    (running.path / "stuck").touch()
+    ret = modules["qmail_queue.expire"](home=str(running.path), timeout=10)
+    assert 10 <= ret["seconds"] < 10.1
+    assert clock.slept[0] < 0.5
+    assert clock.slept[:-1] == sorted(clock.slept[:-1])
+    assert max(clock.slept) <= 2
+    assert len(clock.slept) < 20
+
+
+@pytest.mark.parametrize("call", ["expire", "remove"])
+def test_a_clock_that_goes_back_makes_no_negative_time(modules, queue, home, clock, call):
+    clock.monotonic = iter([100.0, 99.9999]).__next__
+    assert str(modules[f"qmail_queue.{call}"](home=str(home.path), test=True)["seconds"]) == "0.0"
 
 
 def test_without_a_running_qmail_send_nothing_is_aged(queue, home, expire):
