@@ -97,7 +97,7 @@ def watch(home="/var/qmail", queue=None):
     except (OSError, AttributeError):
         return lambda: None
     path = os.fsencode(__salt__["qmail_base_process.mutex"](home, queue))
-    watches = fd >= 0 and libc.inotify_add_watch(fd, path, IN_OPEN) >= 0
+    watches = libc.inotify_add_watch(fd, path, IN_OPEN) >= 0
 
     def asked():
         try:

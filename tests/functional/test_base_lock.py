@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import signal
+import types
 
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -99,19 +100,21 @@ def without_ofd(monkeypatch):
 
 
 @pytest.mark.parametrize("call", ["fcntl", "lockf"])
-def test_what_else_is_wrong_with_a_lock_is_not_taken_for_held(take, lock, monkeypatch, call):
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOLCK])
+def test_what_else_is_wrong_with_a_lock_is_not_taken_for_held(take, lock, monkeypatch, call, number):
     def broken(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(number, os.strerror(number))
 
     if call == "lockf":
         without_ofd(monkeypatch)
     monkeypatch.setattr(fcntl, call, broken)
-    with pytest.raises(OSError, match="No locks available"):
+    with pytest.raises(OSError, match=os.strerror(number)):
         take(lock)
 
 
 @pytest.mark.parametrize("lets_go", (False, True))
 def test_a_child_has_it_until_it_ends_or_we_let_go_of_it(modules, take, home, mutex, lets_go):
+    before = descriptors()
     lock = modules["qmail_base_lock.opened"](str(home.path))
     assert take(lock)
     child = os.fork()
@@ -122,6 +125,7 @@ def test_a_child_has_it_until_it_ends_or_we_let_go_of_it(modules, take, home, mu
             os._exit(1)
     try:
         modules["qmail_base_lock.close"](lock) if lets_go else os.close(lock)
+        assert descriptors() == before
         assert (can(mutex, fcntl.flock), can(mutex, fcntl.lockf)) == (lets_go, lets_go)
     finally:
         os.kill(child, signal.SIGKILL)
@@ -156,17 +160,30 @@ def test_whoever_opens_it_is_noticed_and_nobody_else(modules, home, mutex):
     (mutex.parent / "trigger").touch()
     assert asked() is False
     asked = modules["qmail_base_lock.watch"](str(home.path))
-    os.close(os.open(mutex, os.O_WRONLY))
+    opened = os.open(mutex, os.O_WRONLY)
     assert asked() is True
+    os.close(opened)
     assert descriptors() == before
 
 
-@pytest.mark.parametrize("failure", [OSError("no libc"), None])
+def test_who_had_it_open_before_is_not_noticed_whatever_he_does(modules, home, mutex):
+    mutex.write_text("text")
+    opened = os.open(mutex, os.O_RDWR)
+    asked = modules["qmail_base_lock.watch"](str(home.path))
+    os.read(opened, 1)
+    os.write(opened, b"x")
+    fcntl.flock(opened, fcntl.LOCK_EX)
+    os.close(opened)
+    assert asked() is False
+
+
+@pytest.mark.parametrize("failure", [OSError("no libc"), "no such function", "too many"])
 def test_a_system_without_inotify_tells_nothing(modules, home, mutex, monkeypatch, failure):
     def library(_):
-        if failure:
+        if isinstance(failure, OSError):
             raise failure
-        return object()
+        names = ("inotify_init1", "inotify_add_watch") if failure == "too many" else ()
+        return types.SimpleNamespace(**dict.fromkeys(names, lambda *_: -1))
 
     monkeypatch.setattr(ctypes, "CDLL", library)
     asked = modules["qmail_base_lock.watch"](str(home.path))
