@@ -259,11 +259,12 @@ def test_any_kept_version_can_be_asked_for(file, path):
         file.restore(str(path), version="v7")
 
 
-def test_what_is_kept_can_be_read_by_root_alone(file, path, minion_opts):
+def test_what_is_kept_can_be_read_by_root_alone(file, modules, path, minion_opts):
     path.write_text("secret\n")
     file.replace(str(path), "dummy\n")
     kept = pathlib.Path(minion_opts["qmail_file.kept_directory"])
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o700
+    for directory in (kept, pathlib.Path(modules.qmail_file_kept.directory(str(path)))):
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     files = [found for found in kept.rglob("*") if found.is_file()]
     assert files
     assert all(stat.S_IMODE(found.stat().st_mode) == 0o600 for found in files)
@@ -506,6 +507,38 @@ def test_changed_tells_when_and_remembers_a_removal(file, path):
     put = file.changed(str(path))
     file.restore(str(path))
     assert file.changed(str(path)) >= put - 0.01
+
+
+def test_below_a_file_nothing_has_changed(file, path):
+    path.touch()
+    assert file.changed(str(path / "doublebounceto")) is None
+
+
+def test_a_mode_is_octal_text_or_the_number_or_that_of_the_file(file, path):
+    for mode, meant in (("0600", 0o600), ("644", 0o644), ("7777", 0o7777), (0o700, 0o700), ("0", 0), (None, 0)):
+        file.replace(str(path), "dummy\n", mode=mode)
+        assert about(path)[3] == meant
+    path.unlink()
+    file.replace(str(path), "dummy\n", mode=None)
+    assert about(path)[3] == 0o644
+    before = about(path)
+    for wrong in ("0888", "rw", "", "10000", 0o10000, -1, True, 4.0):
+        with pytest.raises(SaltInvocationError, match="is no octal number such as 0644"):
+            file.replace(str(path), "other\n", mode=wrong)
+    for wrong in (None, 5, ["dummy"]):
+        with pytest.raises(SaltInvocationError, match="is neither text nor bytes"):
+            file.replace(str(path), wrong)
+    assert about(path) == before
+
+
+def test_after_a_version_was_found_in_its_place_what_was_ours_is_not_any_more(file, path):
+    path.write_text("postmaster\n")
+    file.replace(str(path), "dummy\n")
+    path.write_text("postmaster\n")
+    assert file.restore(str(path), version="v1") == {}
+    path.write_text("dummy\n")
+    assert file.restore(str(path)) == {}
+    assert path.read_text() == "dummy\n"
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

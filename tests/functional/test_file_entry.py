@@ -73,6 +73,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_before_all_is
 
     def synced(handle):
         calls.append(("fsync", os.readlink(f"/proc/self/fd/{handle}")))
+        assert os.fstat(handle).st_size > 0  # nothing of it is in a buffer any more
         fsync(handle)
 
     def renamed(old, new, **named):
@@ -406,6 +407,14 @@ def test_what_is_damaged_is_named_and_nothing_is_written(modules, path):
     with pytest.raises(CommandExecutionError, match=f"{ledger} is damaged"):
         modules.qmail_file.replace(str(path), "two\n")
     assert path.read_text() == "dummy\n"
+
+
+def test_what_a_kill_has_left_half_written_is_written_over(modules, path):
+    modules.qmail_file.replace(str(path), "one\n")
+    pathlib.Path(modules.qmail_file_kept.directory(str(path)), "ledger.new").write_text("x" * 10_000)
+    modules.qmail_file.replace(str(path), "two\n")
+    modules.qmail_file.restore(str(path))
+    assert not path.exists()
 
 
 @root_only
