@@ -499,6 +499,25 @@ def test_what_a_file_was_written_for_is_remembered_until_it_is_said_anew(file, m
     assert told() == ("b@example.com", "/two", False)
 
 
+def test_between_the_claim_and_the_write_both_count_as_ours_and_what_is_theirs_never(file, modules, path):
+    """Whatever moment a run is killed at, the next one takes neither for the other."""
+    ledger = modules.qmail_file_ledger
+
+    def ours():
+        return [text for text in ("one\n", "two\n", "three\n", "somebody\n") if ledger.ours(str(path), text.encode())]
+
+    file.replace(str(path), "one\n")
+    ledger.claim(str(path), file.read(str(path)), "two\n")
+    assert ours() == ["one\n", "two\n"]
+    path.write_text("somebody\n")
+    ledger.claim(str(path), file.read(str(path)), "three\n")
+    assert ours() == ["three\n"]
+    ledger.claim(str(path), None, "one\n")
+    assert ours() == ["one\n"]
+    ledger.settle(str(path), None)
+    assert ours() == []
+
+
 def test_changed_tells_when_and_remembers_a_removal(file, path):
     assert file.changed(str(path)) is None
     file.replace(str(path), "dummy\n")
