@@ -131,13 +131,13 @@ def halves(work, what, again=None):
         return [mine, work(1, tell), *before]
 
 
-def _opened(name, directory, flags=FILE | NOATIME):
+def _opened(name, directory, ways=(FILE | NOATIME, FILE)):
     try:
-        fd = os.open(name, flags, dir_fd=directory)
+        fd = os.open(name, ways[0], dir_fd=directory)
     except PermissionError:
-        if flags == FILE:
+        if not ways[1:]:
             raise
-        return _opened(name, directory, FILE)
+        return _opened(name, directory, ways[1:])
     except OSError as err:
         if err.errno in NO_FILE:
             return None, b""

@@ -11,6 +11,7 @@ import types
 
 import pytest
 from salt.exceptions import SaltInvocationError, SaltReqTimeoutError
+from saltfactories.utils.functional import Loaders
 
 from tests.support.queue_on_disk import until
 from tests.support.supervisors import lives
@@ -232,6 +233,13 @@ def test_what_only_the_owner_may_ask_for_is_done_without(modules, at, monkeypatc
     with pytest.raises(PermissionError):
         modules["qmail_base_bulk.reader"]()("closed", at)
     assert asked == [True, False, True, False]
+
+
+def test_a_system_that_knows_no_reading_without_a_trace_reads_all_the_same(minion_opts, at, monkeypatch):
+    monkeypatch.delattr(os, "O_NOATIME")
+    fd, begin = Loaders(minion_opts).modules["qmail_base_bulk.reader"]()("file", at)
+    assert begin == b"x" * 512
+    os.close(fd)
 
 
 def test_an_error_of_the_disk_is_told_and_nothing_stays_open(modules, at, monkeypatch):
