@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+import types
 
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -216,6 +217,20 @@ def test_a_stop_waits_for_mail_in_flight_and_lasts_until_a_start(supervisor, mod
     ret = converge()
     assert ret.changes == {"pid": {"old": None, "new": supervisor.wait()}}
     assert modules.qmail_service.start(**direct) == {}
+
+
+@on("daemontools", "qmailctl")
+def test_just_behind_the_machines_start_it_works_as_well(supervisor, modules, direct, monkeypatch):
+    """Then the clock that all waiting is counted by has just begun."""
+    old, began = supervisor.boot(), time.monotonic()
+    clock = types.SimpleNamespace(monotonic=lambda: time.monotonic() - began, sleep=time.sleep)
+    monkeypatch.setitem(modules["qmail_service.restart"].func.__globals__, "time", clock)
+    new = modules.qmail_service.restart(**direct)["new"]
+    assert new == supervisor.holder() != old
+    assert modules.qmail_service.stop(**direct) == {"old": new, "new": None}
+    assert supervisor.holder() is None
+    assert modules.qmail_service.start(**direct)["new"] == supervisor.holder()
+    assert clock.monotonic() >= 3 * direct["settle"]
 
 
 def test_a_start_after_a_stop_that_gave_up_waits_for_the_drain(supervisor, modules, direct):
