@@ -367,9 +367,10 @@ def _last_try(aged, home, queues, deadline):
     while left:
         left = [item for part, items in itertools.groupby(left, lambda item: item[0]) for item in _still(part, items)]
         tell(len(aged) - len(left), sum(size for _, _, size in aged) - sum(size for _, _, size in left))
-        if time.monotonic() >= deadline:
+        rest = deadline - time.monotonic()
+        if rest <= 0:
             break
-        time.sleep(max(0, min(pause, deadline - time.monotonic())))
+        time.sleep(min(pause, rest))
         pause = min(2, pause * 1.5)
     return left
 
