@@ -224,13 +224,13 @@ def test_just_behind_the_machines_start_it_works_as_well(supervisor, modules, di
     """Then the clock that all waiting is counted by has just begun."""
     old, began = supervisor.boot(), time.monotonic()
     clock = types.SimpleNamespace(monotonic=lambda: time.monotonic() - began, sleep=time.sleep)
-    monkeypatch.setitem(modules["qmail_service.restart"].func.__globals__, "time", clock)
-    new = modules.qmail_service.restart(**direct)["new"]
-    assert new == supervisor.holder() != old
-    assert modules.qmail_service.stop(**direct) == {"old": new, "new": None}
+    monkeypatch.setitem(modules["qmail_service.stop"].func.__globals__, "time", clock)
+    assert modules["qmail_service.stop"](**{**direct, "settle": 1.5}) == {"old": old, "new": None}
+    assert clock.monotonic() >= 1.5
     assert supervisor.holder() is None
-    assert modules.qmail_service.start(**direct)["new"] == supervisor.holder()
-    assert clock.monotonic() >= 3 * direct["settle"]
+    new = modules["qmail_service.start"](**direct)["new"]
+    assert new == supervisor.holder() != old
+    assert modules["qmail_service.restart"](**direct) == {"old": new, "new": supervisor.holder()}
 
 
 def test_a_start_after_a_stop_that_gave_up_waits_for_the_drain(supervisor, modules, direct):
