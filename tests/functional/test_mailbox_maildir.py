@@ -392,6 +392,7 @@ def test_what_the_disk_refuses_is_told_by_its_words(modules, maildir, monkeypatc
 
 def test_how_far_a_purge_is_is_told(modules, maildir, monkeypatch, caplog):
     store(maildir, doubles=4, mails=0)
+    purge(modules, maildir, test=True)  # loads what is changed here
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     monkeypatch.setitem(modules["qmail_base_bulk.progress"].func.__globals__, "SECONDS", 0)
     with caplog.at_level(logging.INFO):
