@@ -223,7 +223,12 @@ def test_a_stop_waits_for_mail_in_flight_and_lasts_until_a_start(supervisor, mod
 def test_just_behind_the_machines_start_it_works_as_well(supervisor, modules, direct, monkeypatch):
     """Then the clock that all waiting is counted by has just begun."""
     old, began = supervisor.boot(), time.monotonic()
-    clock = types.SimpleNamespace(monotonic=lambda: time.monotonic() - began, sleep=time.sleep)
+
+    def sleep(seconds):
+        assert time.monotonic() < began + 100, "it goes on waiting"
+        time.sleep(seconds)
+
+    clock = types.SimpleNamespace(monotonic=lambda: time.monotonic() - began, sleep=sleep)
     monkeypatch.setitem(modules["qmail_service.stop"].func.__globals__, "time", clock)
     assert modules["qmail_service.stop"](**{**direct, "settle": 1.5}) == {"old": old, "new": None}
     assert clock.monotonic() >= 1.5
