@@ -7,6 +7,7 @@ import tempfile
 
 import pytest
 import salt._logging
+import salt.loader
 from saltfactories.utils.functional import Loaders
 
 from tests.support import inside, minion
@@ -54,6 +55,21 @@ def no_plesk(monkeypatch):
 @pytest.fixture(scope="session")
 def loaders(minion_opts):
     return Loaders(minion_opts)
+
+
+@pytest.fixture
+def loaded_with(loaders):
+    """
+    Load the modules once more, with other options.
+
+    By a name of their own: under the same one Salt would run each file again in the module that is there already, and
+    take back what a test has changed in it.
+    """
+
+    def loaded_with(**opts):
+        return salt.loader.minion_mods({**loaders.opts, **opts}, loaded_base_name="salt.apart")
+
+    return loaded_with
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import pathlib
 import pytest
 import yaml
 from salt.exceptions import SaltInvocationError
-from saltfactories.utils.functional import Loaders
 
 EXAMPLE = pathlib.Path(__file__).parent.parent.parent / "pillar.example"
 
@@ -40,9 +39,9 @@ def test_the_part_below_the_key_will_do(modules, home):
     assert modules.qmail_doublebounce.settings(part)["local"] == "dummy"
 
 
-def test_without_an_argument_it_is_the_minions_own_pillar(minion_opts, home):
+def test_without_an_argument_it_is_the_minions_own_pillar(loaded_with, home):
     pillar = {"qmail_doublebounce": {"address": "dummy@example.com", "qmail": {"home": str(home.path)}}}
-    modules = Loaders({**minion_opts, "pillar": pillar}).modules
+    modules = loaded_with(pillar=pillar)
     assert modules.qmail_doublebounce.settings()["address"] == "dummy@example.com"
 
 

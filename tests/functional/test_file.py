@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from salt.exceptions import CommandExecutionError, SaltInvocationError
-from saltfactories.utils.functional import Loaders
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users: needs root")
 
@@ -372,14 +371,10 @@ def small(tmp_path):
     subprocess.run(["umount", where], check=True)
 
 
-def loaded_with(minion_opts, **opts):
-    return Loaders({**minion_opts, **opts}).modules
-
-
 @root_only
-def test_a_full_store_is_told_leaves_nothing_behind_and_works_when_there_is_room(small, path, minion_opts):
+def test_a_full_store_is_told_leaves_nothing_behind_and_works_when_there_is_room(small, path, loaded_with):
     where, fill = small
-    file = loaded_with(minion_opts, **{"qmail_file.kept_directory": str(where)}).qmail_file
+    file = loaded_with(**{"qmail_file.kept_directory": str(where)}).qmail_file
     path.write_text("postmaster\n")
     fill()
     for _ in range(3):
@@ -429,9 +424,9 @@ def test_the_remedy_fits_what_the_system_said(modules, monkeypatch):
     assert told(errno.EIO) == "Input/output error."
 
 
-def test_the_store_may_be_written_with_slashes_at_its_ends(path, tmp_path, minion_opts):
+def test_the_store_may_be_written_with_slashes_at_its_ends(path, tmp_path, loaded_with):
     path.write_text("postmaster\n")
-    modules = loaded_with(minion_opts, **{"qmail_file.kept_directory": f"/{tmp_path}/store//"})
+    modules = loaded_with(**{"qmail_file.kept_directory": f"/{tmp_path}/store//"})
     modules.qmail_file.replace(str(path), "dummy\n")
     assert [entry["path"] for entry in modules.qmail_file_ledger.files()] == [str(path)]
     modules.qmail_file.restore(str(path))
@@ -439,9 +434,9 @@ def test_the_store_may_be_written_with_slashes_at_its_ends(path, tmp_path, minio
 
 
 @pytest.mark.parametrize("setting", ["kept", "", "/", "//..", 5, ["/a"], "/a\0"])
-def test_a_store_that_is_no_place_is_refused_by_the_name_of_the_setting(path, minion_opts, setting):
+def test_a_store_that_is_no_place_is_refused_by_the_name_of_the_setting(path, loaded_with, setting):
     path.write_text("postmaster\n")
-    modules = loaded_with(minion_opts, **{"qmail_file.kept_directory": setting})
+    modules = loaded_with(**{"qmail_file.kept_directory": setting})
     with pytest.raises(SaltInvocationError, match=r"qmail_file\.kept_directory"):
         modules.qmail_file.replace(str(path), "dummy\n")
     assert path.read_text() == "postmaster\n"

@@ -9,7 +9,6 @@ import pytest
 import salt.loader
 import salt.state
 import salt.utils.templates
-from saltfactories.utils.functional import Loaders
 
 WAYS = [
     {"jinja_sls_env": dict(zip(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), flags, strict=True)), **more}
@@ -18,16 +17,10 @@ WAYS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def own(minion_opts):
-    """A loader whose options a test may change."""
-    return Loaders(dict(minion_opts))
-
-
 @pytest.fixture
-def rendered(own, home):
+def rendered(loaded_with, home):
     """Render one of the formula's SLS with a pillar and with options of the minion, down to the calls of its states."""
-    show = own.modules.state.show_low_sls
+    show = loaded_with()["state.show_low_sls"]
 
     def rendered(sls, settings, options):
         pillar = {"qmail_doublebounce": {**settings, "qmail": {"home": str(home.path)}}}
