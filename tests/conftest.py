@@ -5,16 +5,25 @@ import shutil
 import subprocess
 import tempfile
 
+import hypothesis
 import pytest
 import salt._logging
 import salt.loader
 from saltfactories.utils.functional import Loaders
 
-from tests.support import inside, minion
+from tests.support import inside, minion, workers
 from tests.support.home import Home
 
 # Salt keeps its early log lines for a handler that nobody sets up here, and would write them to a closed stream.
 salt._logging.shutdown_temp_handler()
+
+# How fast the machine is, and how much else it has to do, is not a matter for a test.
+hypothesis.settings.register_profile(
+    "tests",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_configure(config):
@@ -23,6 +32,16 @@ def pytest_configure(config):
     if config.option.basetemp is None:
         config.option.basetemp = tempfile.mkdtemp(prefix="qmail-tests-")
         config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    return workers.number()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return workers.Dealer(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +114,7 @@ def home():
 @pytest.fixture
 def running(home):
     """The same home with a qmail-send that runs."""
-    subprocess.run([home.path / "bin/qmailctl", "start"], check=True, timeout=10)
+    subprocess.run([home.path / "bin/qmailctl", "start"], check=True, timeout=60)
     assert home.wait_until_loaded("postmaster@mail.example.net")
     return home
 

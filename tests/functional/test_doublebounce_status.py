@@ -33,7 +33,7 @@ def applied(home):
 
 
 def restarted(home):
-    subprocess.run([home.path / "bin/qmailctl", "restart"], check=True, timeout=20)
+    subprocess.run([home.path / "bin/qmailctl", "restart"], check=True, timeout=60)
     assert home.wait_until_loaded("dummy@example.com")
 
 
@@ -311,7 +311,7 @@ def test_where_nothing_shows_whether_it_runs_the_verdict_says_so(status, home, m
 def test_mode_discard_holds_where_it_discards(status, running):
     running.write_control("doublebouncehost", "localhost\n")
     running.write_control("doublebounceto", "\n")
-    subprocess.run([running.path / "bin/qmailctl", "restart"], check=True, timeout=20)
+    subprocess.run([running.path / "bin/qmailctl", "restart"], check=True, timeout=60)
     assert running.wait_until_loaded("@localhost")
     found = status(address=None, mode="discard")
     assert found["fate"] == "swallowed"

@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -555,7 +555,7 @@ def test_after_a_version_was_found_in_its_place_what_was_ours_is_not_any_more(fi
     assert path.read_text() == "dummy\n"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(contents=st.binary(max_size=100), mode=st.sampled_from([0o644, 0o600, 0o400, 0o4755]))
 def test_whatever_was_there_comes_back_to_the_byte(file, path, contents, mode):
     path.unlink(missing_ok=True)

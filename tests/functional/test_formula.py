@@ -116,7 +116,7 @@ def test_drift_is_put_right_with_a_restart_only_where_qmail_send_has_read_it(app
     (running.mailbox() / ".qmail").write_text("./Maildir/\n")
     running.write_control("doublebounceto", "dummy@example.com\n")
     if loaded:
-        subprocess.run([running.path / "bin/qmailctl", "restart"], check=True, timeout=20)
+        subprocess.run([running.path / "bin/qmailctl", "restart"], check=True, timeout=60)
         assert running.wait_until_loaded("dummy@example.com@example.com")
     pid = running.pid()
     results = apply("qmail-doublebounce", pillar)

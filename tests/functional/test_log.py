@@ -15,7 +15,7 @@ import subprocess
 import time
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -27,7 +27,7 @@ START = 1795486275
 RECORDINGS = [(d, f) for d in ("logs", "logs-discard") for f in ("multilog-current", "maillog")]
 # Examples run on files in one directory, which hypothesis would rather have anew for each.
 MARKS = ("double_bounces", "discarded", "triple_bounces")
-MANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = settings(max_examples=60)
 
 FEW = settings(MANY, max_examples=8)
 
@@ -523,7 +523,7 @@ def test_what_a_logger_s_processor_packed_is_read(log, tmp_path, pieces, logger)
     for line in text.splitlines(True):
         process.stdin.write(line)
     process.stdin.close()
-    process.wait(timeout=30)
+    process.wait(timeout=60)
     rotated = [path.read_bytes()[:4] for path in place.glob("@*")]
     assert b"\x28\xb5\x2f\xfd" in rotated
     expected = text.count(b"from <#@[]> ")

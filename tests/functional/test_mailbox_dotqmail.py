@@ -14,7 +14,7 @@ import time
 
 import pytest
 import salt.payload
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -574,7 +574,7 @@ def test_after_an_unknown_program_a_failure_is_unknown_too(box):
 @example("true;touch X")
 @example("true #;\t#$(touch X)")
 @given(st.lists(st.sampled_from(SHELL), max_size=12).map("".join))
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 def test_nothing_but_harmless_commands_ever_reaches_a_shell(modules, top, command):
     trace = top / "trace"
     modules.qmail_mailbox_command.exit_status(command.replace("X", str(trace)), str(top), UID, GID)
@@ -635,7 +635,7 @@ def test_a_file_swapped_for_a_link_to_a_secret_is_not_read(box, top):
 
 
 @given(st.one_of(st.binary(max_size=200), st.lists(st.sampled_from(SIGNS), max_size=40).map(bytes)))
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 def test_any_contents_have_a_fate_and_a_sendable_answer(box, contents):
     result = box.predict(contents)
     assert result["fate"] in ("swallowed", "stored", "forwarded", "deferred", "bounced", "unknown")

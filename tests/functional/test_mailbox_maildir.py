@@ -477,7 +477,7 @@ first = st.sampled_from([DOUBLE, MAIL, b"Return-Path: <#@[]>", b"Return-Path: <#
 text = st.one_of(first, st.builds(bytes.__add__, first, st.binary(max_size=20)), st.binary(max_size=40))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.sampled_from(["new", "cur", "tmp"]), text), max_size=12))
 def test_whatever_the_maildir_holds_only_double_bounces_go(tmp_path_factory, modules, messages):
     maildir = make(tmp_path_factory.mktemp("any") / "Maildir")

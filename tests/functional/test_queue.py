@@ -319,7 +319,7 @@ record = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(st.lists(record, max_size=4), st.sampled_from([b"", b"F", b"F#@[]", b"e"]))
 def test_only_one_sender_record_that_says_so_is_a_double_bounce(tmp_path_factory, modules, records, unfinished):
     home = tmp_path_factory.mktemp("any")

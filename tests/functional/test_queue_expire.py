@@ -93,7 +93,7 @@ def test_the_qmail_send_is_told_that_runs_when_all_are_aged(queue, running, expi
 
     def restart_first(*args, **kwargs):
         if running.pid() == old:
-            subprocess.run([running.path / "bin/qmailctl", "restart"], check=True, timeout=20)
+            subprocess.run([running.path / "bin/qmailctl", "restart"], check=True, timeout=60)
             wait_until(lambda: modules["qmail_base_process.find"](str(running.path)))
         utime(*args, **kwargs)
 

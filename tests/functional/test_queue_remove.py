@@ -32,7 +32,7 @@ class Server:
 
     def remove(self, **options):
         # These starts take some hundredths of a second; the real ones are given their second.
-        given = {"home": str(self.home.path), "settle": 0.1, "timeout": 20, **options}
+        given = {"home": str(self.home.path), "settle": 0.1, "timeout": 60, **options}
         began = time.monotonic()
         ret = self.modules["qmail_queue.remove"](**given)
         assert 0 <= ret.pop("seconds") <= time.monotonic() - began + 0.001
@@ -303,7 +303,10 @@ def test_an_interrupt_leaves_the_rest_for_the_next_run(server, number):
     assert server.holder()
     assert others(server.queue.files()) == others(before)
     server.remove()
-    assert server.queue.files() == others(before)
+    # The other half was ended wherever it was: what had lost its sender there, and had its message still.
+    rest = set(server.queue.files()) - set(others(before))
+    assert others(server.queue.files()) == others(before)
+    assert all(name.startswith("mess/") for name in rest) and len(rest) <= 1
 
 
 def interrupted(server, number, at):
@@ -713,7 +716,7 @@ name = st.one_of(st.integers(0, 60).map(str), st.sampled_from(["x", "-1", "007",
 contents = st.sampled_from([b"F#@[]\0", b"F#@[]\0", b"F\0", b"F#@[]", b"Fa@b\0", b"", b"F#@[]\0Fa@b\0", b"junk"])
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.sampled_from(["info", "mess", "local", "todo", "bounce"]), name, contents), max_size=30))
 @example([("info", "٣", b"F#@[]\0"), ("mess", "٣", b"F#@[]\0")])
 def test_whatever_the_queue_holds_only_double_bounces_go(tmp_path_factory, modules, files):

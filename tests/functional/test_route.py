@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -11,7 +11,7 @@ from tests.support import cdb
 
 OUTCOMES = {"dotqmail", "defaultdelivery", "bounce", "remote", "deferred", "dropped"}
 # hypothesis runs a test many times over one fixture; that is meant: each example writes what it reads.
-many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=150)
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def by_hand(running, status):
     """Restart qmail-send without Salt."""
 
     def by_hand():
-        subprocess.run([running.path / "bin/qmailctl", "restart"], check=True, timeout=20)
+        subprocess.run([running.path / "bin/qmailctl", "restart"], check=True, timeout=60)
         wait_until(lambda: status()["running"])
 
     return by_hand

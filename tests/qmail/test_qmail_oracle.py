@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 CASES = json.loads((pathlib.Path(__file__).parent.parent / "data/oracle/cases.json").read_text())
@@ -121,7 +121,7 @@ def test_modes_and_owners_matter_as_predicted(box, mode, home_mode, owner):
     box.agree()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 @given(
     lines=st.lists(st.sampled_from(LINES), max_size=5), end=st.sampled_from(["", "\n"]), dash=st.sampled_from(["", "-"])
 )

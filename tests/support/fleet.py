@@ -29,7 +29,7 @@ class Server(Home):
         self.pillar.write_text(json.dumps({"qmail_doublebounce": settings}))
 
     def start(self):
-        subprocess.run([self.path / "bin/qmailctl", "start"], check=True, timeout=10)
+        subprocess.run([self.path / "bin/qmailctl", "start"], check=True, timeout=60)
         assert self.wait_until_loaded(self.BEFORE), (self.path / "log").read_text()
 
     def where(self):

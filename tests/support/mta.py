@@ -51,7 +51,7 @@ class Mta:
         self.wait_until_it_runs()
 
     def wait_until_it_runs(self):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         log = self.log / "current" if self.log.is_dir() else self.log
         # It holds the lock before it has logged its first line: only then does it touch no file of its own accord.
         while self.modules.qmail_base_process.find(str(self.home.path)) != self.pid or "status:" not in log.read_text():

@@ -331,7 +331,7 @@ class Qmailctl(Script):
         self.path.write_text(self.path.read_text().replace('"$home/bin/qmail-send" "$home"', self.command))
 
     def run(self, verb):
-        subprocess.run([self.name, verb], check=True, timeout=20)
+        subprocess.run([self.name, verb], check=True, timeout=60)
 
 
 class Sysv(Script):
@@ -354,7 +354,7 @@ class Sysv(Script):
         self.link.symlink_to(f"../init.d/{self.name}")
 
     def run(self, verb):
-        subprocess.run(["service", self.name, verb], check=True, timeout=20)
+        subprocess.run(["service", self.name, verb], check=True, timeout=60)
 
     def disable(self):
         self.link.unlink()

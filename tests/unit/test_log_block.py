@@ -5,14 +5,13 @@ The blocks of a log.
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from _modules import qmail_log_block, qmail_log_part
 from tests.support.wired import wired
 
 SYSLOG = b"Nov 24 02:11:15 vm qmail: 1795486275.513354 new msg 5\n"
-FILES = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture
@@ -25,7 +24,6 @@ def read(path, *arguments):
 
 
 @given(st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b" "))), st.integers(40, 90), st.booleans())
-@FILES
 def test_blocks_are_whole_lines_and_all_of_them(tmp_path, monkeypatch, lines, size, ended):
     monkeypatch.setattr(qmail_log_block, "BLOCK", size)
     text = b"x" + b"\n".join(lines) + (b"\n" if ended else b"")
@@ -36,7 +34,6 @@ def test_blocks_are_whole_lines_and_all_of_them(tmp_path, monkeypatch, lines, si
 
 
 @given(st.lists(st.integers(0, 300), max_size=20), st.integers(40, 90))
-@FILES
 def test_a_line_longer_than_a_block_loses_its_end_only(tmp_path, monkeypatch, lengths, size):
     monkeypatch.setattr(qmail_log_block, "BLOCK", size)
     lines = [b"%d " % number + b"x" * length for number, length in enumerate(lengths)]
