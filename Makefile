@@ -2,17 +2,27 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# uv, where it is installed, is done in a tenth of pip's time.
+UV := $(shell command -v uv 2>/dev/null)
+VENV := $(if $(UV),uv venv --quiet --allow-existing --python $(PYTHON),$(PYTHON) -m venv)
+INSTALL := $(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/pip --quiet --disable-pip-version-check install --no-compile)
 # Their own places are in the home directory.
 export PIP_CACHE_DIR := $(CURDIR)/.venv/cache
+export UV_CACHE_DIR := $(CURDIR)/.venv/uv
 export VIRTUALENV_OVERRIDE_APP_DATA := $(CURDIR)/.venv/virtualenv
 
-.PHONY: demo test qmail-test bench lint map matrix mutants clean
+.PHONY: demo test soak qmail-test bench lint map matrix mutants clean
 
 demo: .venv/salt
 	$(BIN)/python -m demo
 
+# By several processes; one test: make test ARGS="-n0 tests/unit/test_docs.py".
 test: .venv/tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto -m "not soak" $(ARGS)
+
+# The same again and again, for minutes: restarts with mail in flight, a mailbox owner who swaps what is written to.
+soak: .venv/tests
+	$(BIN)/python -m pytest -n auto -m soak $(ARGS)
 
 # Against the real qmail at /var/qmail, as root, where nobody uses it: it is changed meanwhile, and put back. Skipped with
 # the reason where there is none, where qmail-send runs, and where anything is in the queue.
@@ -55,10 +65,10 @@ clean:
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/salt: setup.cfg
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip --quiet --disable-pip-version-check install --no-compile .
+	$(VENV) .venv
+	$(INSTALL) .
 	@touch $@
 
 .venv/tests .venv/lint .venv/matrix .venv/mutants: .venv/%: .venv/salt
-	$(BIN)/pip --quiet --disable-pip-version-check install --no-compile '.[$*]'
+	$(INSTALL) '.[$*]'
 	@touch $@

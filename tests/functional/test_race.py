@@ -12,6 +12,8 @@ import time
 import pytest
 from salt.exceptions import CommandExecutionError
 
+pytestmark = pytest.mark.soak
+
 SWAPS = 100_000
 ATTACKER = 4242
 

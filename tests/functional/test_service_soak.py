@@ -16,8 +16,9 @@ import pytest
 from tests.support.home import Home
 from tests.support.supervisors import ALL, lives, missing, wait_until
 
+pytestmark = pytest.mark.soak
+
 RESTARTS = 200
-UNDER_SYSTEMD = [pytest.mark.soak, pytest.mark.under_systemd]
 
 
 class Feeder(threading.Thread):
@@ -95,7 +96,7 @@ def restart_again_and_again(kind, place, modules):
 
 
 @pytest.mark.parametrize(
-    "kind", ["daemontools", *(pytest.param(kind, marks=UNDER_SYSTEMD) for kind in ("systemd", "systemd-once"))]
+    "kind", ["daemontools", *(pytest.param(kind, marks=pytest.mark.under_systemd) for kind in ("systemd", "systemd-once"))]
 )
 def test_no_delivery_is_cut_doubled_or_lost_by_two_hundred_restarts(modules, tmp_path, kind):
     why = missing(kind)
