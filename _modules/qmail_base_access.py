@@ -1,10 +1,10 @@
 """
 What the kernel answers when a given user wants a path.
 
-Salt runs as root, and root may do nearly everything: asking the kernel in our own name says nothing about
-the user that qmail-local runs as. So this walks every component of the path and judges by owner, group and
-mode bits. qmail-lspawn leaves a delivery one group only (prot.c, ``prot_gid``), and so do we. Access control
-lists and security modules are not looked at.
+Salt runs as root, and root may do nearly everything: what the kernel allows us says nothing about the user that
+qmail-local runs as. So this walks every component of the path and judges by owner, group and mode bits. qmail-lspawn
+leaves a delivery only one group (prot.c, ``prot_gid``), so only that one counts here. Access control lists and security
+modules are not examined.
 """
 
 import errno
@@ -25,7 +25,7 @@ _TROUBLES = {
     "ELOOP": ("{at} is one symbolic link too many", "name the place itself"),
     "ENAMETOOLONG": ("the name is too long", "shorten it"),
     "ENOENT": ("{at} does not exist", "make it"),
-    "ENOTDIR": ("{at} is no directory", "make it one"),
+    "ENOTDIR": ("{at} is not a directory", "make it one"),
     "EROFS": ("{at} is on a read-only file system", "make that writable"),
 }
 _KINDS = {
@@ -40,21 +40,21 @@ def identity(user, gid=None):
     """
     Return the numbers that a user's deliveries run with, as a dict with ``user``, ``uid`` and ``gid``.
 
-    A number that has no entry in passwd is taken as it is, with the same number for its group.
-    Raises ``SaltInvocationError`` for a name that has no entry.
+    A number without an entry in passwd is taken as it is, with the same number for its group. Raises
+    ``SaltInvocationError`` for a name that has no entry.
 
     user
         A user name, or a user id.
 
     gid
-        The group id, where it is not the one in passwd: ``users/assign`` names its own.
+        The group id, if it is not the one in passwd: ``users/assign`` names its own.
 
     For all.
     """
     uid, own_gid = _passwd(user)
     gid = own_gid if gid is None else _number(gid)
     if gid is None:
-        raise SaltInvocationError("the group id must be a number, not negative")
+        raise SaltInvocationError("the group id must be a number that is not negative")
     return {"user": str(user), "uid": uid, "gid": gid}
 
 
@@ -62,13 +62,13 @@ def lookup(path, uid, gid, want="read", cwd="/"):
     """
     Return what a user meets at a path, as a dict.
 
-    ``error`` is ``None``, or the name of the errno (``EACCES``, ``ENOENT``, …); then ``trouble`` says it in words,
-    with the one thing to change. Without an error, ``path`` is the path free of links, ``kind`` is
-    ``file``, ``directory``, ``fifo``, ``socket`` or ``device`` (``None`` where the path would be made), and
-    ``mode``, ``dev`` and ``ino`` are numbers from its inode.
+    ``error`` is ``None``, or the name of the errno (``EACCES``, ``ENOENT``, …); then ``trouble`` says it in words, and
+    what to change. Without an error, ``path`` is the path free of links, ``kind`` is ``file``, ``directory``, ``fifo``,
+    ``socket`` or ``device`` (``None`` if the path would be made), and ``mode``, ``dev`` and ``ino`` are numbers from
+    its inode.
 
-    Raises ``CommandExecutionError`` where this process itself may not look, and ``SaltInvocationError`` for
-    a ``want`` that does not exist or a path that can't be one.
+    Raises ``CommandExecutionError`` if this process itself may not look, and ``SaltInvocationError`` for an unknown
+    ``want`` or an impossible path.
 
     path
         The path; links are followed.
@@ -84,14 +84,14 @@ def lookup(path, uid, gid, want="read", cwd="/"):
         directory, or ``execute`` a file.
 
     cwd
-        The directory that a relative path starts at; free of links.
+        The directory that a relative path starts from; free of links.
 
     For all.
     """
     if want not in _VERBS:
         raise SaltInvocationError(f"want must be one of {', '.join(_VERBS)}, not {want!r}")
     if "\0" in path or not cwd.startswith("/"):
-        raise SaltInvocationError(f"{path!r} below {cwd!r} is no path: it holds a NUL or starts nowhere")
+        raise SaltInvocationError(f"{path!r} below {cwd!r} is not a path: it holds a NUL or {cwd!r} is not absolute")
     try:
         real, seen = _walk(path, uid, gid, cwd)
         _permit(real, seen, uid, gid, want)
@@ -111,7 +111,7 @@ def lookup(path, uid, gid, want="read", cwd="/"):
 
 def _trouble(err, uid, want):
     error = errno.errorcode.get(err.errno, "EIO")
-    what, remedy = _TROUBLES.get(error, ("{at}: " + err.strerror, "mend that"))
+    what, remedy = _TROUBLES.get(error, ("{at}: " + err.strerror, "fix that"))
     try:
         user = pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -140,7 +140,7 @@ def _number(value):
 
 
 def _walk(path, uid, gid, cwd):
-    """Follow a path to its end: the path free of links and its stat, or None where only the end is missing."""
+    """Follow a path to its end: the path free of links and its stat, or None if only the end is missing."""
     if not path:
         raise _error(errno.ENOENT, path)
     if len(os.fsencode(path)) >= _LONGEST_PATH:
@@ -208,7 +208,7 @@ def _permit(path, seen, uid, gid, want):
 
 
 def _granted(seen, uid, gid, bits):
-    """The first class that fits decides alone: an owner without a bit gains nothing from his group."""
+    """The first class that fits decides alone: an owner without a bit does not get it from the group."""
     if uid == 0:
         return not bits & _SEARCH or stat.S_ISDIR(seen.st_mode) or bool(seen.st_mode & 0o111)
     if uid == seen.st_uid:

@@ -1,8 +1,8 @@
 """
-Long work over very many small files: opened safely, on both processors, and telling how far it is.
+Long work over many small files: it opens them safely, uses both processors, and reports its progress.
 
-For the other modules of this formula, not for the command line. A double bounce is a file of a few bytes; looking at
-a hundred thousand of them is a hundred thousand system calls, each too short to run beside another in a thread.
+For the other modules of this formula, not for the command line. A double bounce is a file of a few bytes; to look at a
+hundred thousand of them takes a hundred thousand system calls, each too short for threads to help.
 """
 
 import contextlib
@@ -22,20 +22,20 @@ log = logging.getLogger(__name__)
 
 EVENT = "qmail-doublebounce/progress"
 SECONDS = 5
-TOLD = struct.Struct("QQ")  # how many files the child is done with, and their size
+TOLD = struct.Struct("QQ")  # how many files the child has finished, and their size
 
 # No link is followed, and opening a pipe that somebody left there does not wait for its other end.
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# Reading leaves no trace, and writes nothing to the disk; only the owner and root may ask for it.
+# Reading then leaves no trace and writes nothing to the disk; only the owner and root may ask for that.
 NOATIME = getattr(os, "O_NOATIME", 0)
 NO_FILE = (errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.EAGAIN)
 
 
 def progress(what):
     """
-    Return a function ``tell(done, size)`` that says how far ``what`` is: every five seconds and not more often, on
-    the minion's log and as the Salt event ``qmail-doublebounce/progress`` (``what``, ``messages``, ``bytes``,
-    ``seconds``). Where there is no master to hear the event, the log alone has it.
+    Return a function ``tell(done, size)`` that reports how far ``what`` is: at most every five seconds, in the minion's
+    log and as the Salt event ``qmail-doublebounce/progress`` (``what``, ``messages``, ``bytes``, ``seconds``). Without
+    a master to receive the event, only the log has it.
 
     what
         The function that works, for example ``qmail_queue.summary``.
@@ -52,7 +52,7 @@ def progress(what):
             return
         last = now
         log.info("%s: %d messages, %d bytes after %d seconds", what, done, size, now - began)
-        # A master that does not answer costs seconds, and qmail-send may be down meanwhile: ask it once only.
+        # A master that does not answer costs seconds, and qmail-send may be down meanwhile: try it only once.
         if send and not _sent(send, {"what": what, "messages": done, "bytes": size, "seconds": round(now - began)}):
             send = None
 
@@ -63,7 +63,7 @@ def cutoff(older_than):
     """
     Return the time before which a message must have come to be older than that, in seconds since the epoch.
 
-    Raises SaltInvocationError where it is no number of seconds.
+    Raises SaltInvocationError if it is not a number of seconds.
 
     older_than
         Seconds; ``None`` for a message of any age, also one from the future.
@@ -76,8 +76,8 @@ def cutoff(older_than):
 
 def reader():
     """
-    Return a function ``opened(name, directory)`` that opens a file in a directory, given by its descriptor, and
-    returns the descriptor and the first 512 bytes; ``(None, b"")`` where the file has vanished, or is none.
+    Return a function ``opened(name, directory)`` that opens a file in a directory, given by its descriptor, and returns
+    the descriptor and the first 512 bytes; ``(None, b"")`` if the file has vanished, or is not a regular file.
 
     For all.
     """
@@ -86,21 +86,21 @@ def reader():
 
 def halves(work, what, again=None):
     """
-    Return ``[work(0, tell), work(1, tell)]``, worked out at the same time: half 1 by a child process.
+    Return ``[work(0, tell), work(1, tell)]``, computed at the same time: half 1 by a child process.
 
-    What ``work`` returns must survive JSON, and whatever it does must not mind being done again: if the child comes
-    to nothing, its half is done here, and what is wrong raises here.
+    What ``work`` returns must survive JSON, and its work must allow being done again: if the child fails, its half is
+    done here, and what is wrong is raised here.
 
     work
-        A function of the half (0 or 1) and ``tell(done, size)``, which it calls behind each file that it is done with,
-        or every few hundred.
+        A function of the half (0 or 1) and ``tell(done, size)``, which it calls after each file, or after every few
+        hundred.
 
     what
-        The function that works, for :py:func:`progress`. What it tells is twice the own half.
+        The function that works, for :py:func:`progress`. What it reports is twice its own half.
 
     again
-        A function of what the child told last, before it came to nothing: its result is one more in the list, for
-        work that is not there to be done, and counted, a second time.
+        A function of what the child reported last before it failed. Its result is one more in the list, for work that
+        cannot be done, and counted, a second time.
 
     For all.
     """
@@ -153,10 +153,10 @@ def _opened(name, directory, ways=(FILE | NOATIME, FILE)):
 
 def _child(work, shared):
     """
-    Start half 1 of ``work`` in a child; return its process id and the descriptor its result can be read from. How far
-    it is stands in the shared memory.
+    Start half 1 of ``work`` in a child; return its process id and the descriptor that its result can be read from. Its
+    progress is in the shared memory.
 
-    The process id is 0 where there is no second processor, or no room for another process.
+    The process id is 0 if there is no second processor, or no room for another process.
     """
     if os.cpu_count() in (1, None):
         return 0, None
@@ -176,7 +176,7 @@ def _child(work, shared):
 
 
 def _half(work, parent, writing, shared):
-    """Do half 1 in the child and end it: never back into the caller's code, which would run twice from here."""
+    """Do half 1 in the child and end it: it never returns into the caller's code, which would run twice from here."""
 
     def tell(done, size):
         TOLD.pack_into(shared, 0, done, size)
@@ -194,13 +194,13 @@ def _stay_only_with(parent):
 
 
 def _all(reading):
-    """Return all that comes from a descriptor until its other end is closed."""
+    """Return everything that comes from a descriptor until its other end is closed."""
     parts = iter(lambda: os.read(reading, 65536), b"")
     return b"".join(parts)
 
 
 def _sent(send, data):
-    """Send the progress event; return whether it went out."""
+    """Send the progress event; return whether that worked."""
     try:
         return bool(send(EVENT, data))
     except (SaltException, OSError) as err:

@@ -1,8 +1,8 @@
 """
 What an argument may be: one rule for each name that this project's functions share.
 
-For the other modules of this formula. A command line makes text of ``2s`` and a number of ``2``; what is no argument
-of its kind must be told before anything is touched, not in the middle.
+For the other modules of this formula. A command line turns ``2s`` into text and ``2`` into a number; a wrong argument
+must be reported before anything is touched, not halfway.
 """
 
 import math
@@ -19,14 +19,14 @@ def arguments(**given):
     too, or ``None``; ``log`` is text, or ``None``; ``limit`` is a whole number, or ``None``; ``name``, ``provider``,
     ``address`` and ``token`` are text.
 
-    Raises SaltInvocationError that tells all that are none, each with what is allowed.
+    Raises SaltInvocationError that names every wrong one, with what is allowed.
 
     given
         The arguments, by the names above.
 
     For all.
     """
-    # Salt itself adds what begins so to a call.
+    # Salt itself adds arguments that begin like this.
     given = {name: value for name, value in given.items() if not name.startswith("__pub_")}
     unknown = [name for name in given if name not in _RULES]
     if unknown:
@@ -44,7 +44,7 @@ def _is_seconds(value):
 
 
 def _is_flag(value):
-    # None and the numbers are what Salt's own test=1 and an unset option come as.
+    # Salt's own test=1 arrives as a number, and an unset option as None.
     return value is None or (isinstance(value, (bool, int)) and value in (0, 1))
 
 

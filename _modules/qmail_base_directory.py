@@ -1,5 +1,5 @@
 """
-The way into a directory that its owner may be changing at this moment.
+The safe way into a directory that its owner may be changing right now.
 """
 
 import errno
@@ -14,20 +14,20 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 def enter(path, wanted=None):
     """
-    Open a directory that somebody else may be changing at this moment, and return its descriptor.
+    Open a directory that somebody else may be changing right now, and return its descriptor.
 
-    The caller closes it. The path is walked by descriptor, one name after the other, so to put something else into its
-    place gains nothing. A symbolic link is followed only where nobody but root (or the user Salt runs as) could have
-    made it.
+    The caller closes it. The path is walked by descriptor, one name after the other, so that swapping a directory gains
+    an attacker nothing. A symbolic link is followed only if nobody but root (or the user Salt runs as) could have made
+    it.
 
-    Raises CommandExecutionError where the path leads through a link that others could have made, and what the system
-    says (OSError) where there is no such directory, or it cannot be opened.
+    Raises CommandExecutionError if the path leads through a link that others could have made, and the system's OSError
+    if there is no such directory, or it cannot be opened.
 
     path
         Absolute path of the directory.
 
     wanted
-        What the error names, where that is more than the directory: the path of a file in it.
+        What the error names, if that is more than the directory: the path of a file in it.
 
     For all.
     """
@@ -59,7 +59,7 @@ def _is_link(parent, name):
 
 
 def _target(parent, name, path, links):
-    """Return where a link points, if only root or this very user could have made it."""
+    """Return where a link points, if only root or this user could have made it."""
     found = os.fstat(parent)
     if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
         raise CommandExecutionError(

@@ -1,9 +1,9 @@
 """
-The lock that qmail-send holds as long as it lives: while somebody else holds it, no qmail-send makes a delivery.
+The lock that qmail-send holds for as long as it runs: while somebody else holds it, no qmail-send makes a delivery.
 
 For the other modules of this formula. qmail-send takes it when it starts, before it looks at any mail, and ends at once
-where it is held. Most builds take it by ``flock`` (lock_exnb.c); those linked with fehQlibs take it by ``lockf``. The
-kernel keeps these two apart, so both are taken here.
+if it is held. Most builds take it by ``flock`` (lock_exnb.c); those linked with fehQlibs take it by ``lockf``. The
+kernel treats these two as different locks, so both are taken here.
 """
 
 import contextlib
@@ -15,8 +15,8 @@ import struct
 
 from salt.exceptions import CommandExecutionError
 
-OPEN = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # no O_CREAT: a queue without it is none
-# fcntl(2): a lock like lockf's that belongs to the open file, so a child has it, too. Python 3.8 has no name for it.
+OPEN = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # no O_CREAT: without this file it is not a queue
+# fcntl(2): a lock like lockf's that belongs to the open file, so a child has it, too. Python 3.8 has no name for this.
 OFD_SETLK = 37
 WHOLE_FILE = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 LET_GO = struct.pack("hhqqi", fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
@@ -26,9 +26,9 @@ TAKEN = (errno.EAGAIN, errno.EACCES)
 
 def opened(home="/var/qmail", queue=None):
     """
-    Open the lock of a queue, and return the descriptor, which the caller hands to ``close`` in the end.
+    Open the lock of a queue, and return the descriptor, which the caller passes to ``close`` at the end.
 
-    Raises CommandExecutionError where that cannot be opened.
+    Raises CommandExecutionError if it cannot be opened.
 
     home, queue
         The qmail home directory, and the queue; ``None`` for ``queue`` in the home directory.
@@ -44,7 +44,7 @@ def opened(home="/var/qmail", queue=None):
 
 def take(fd):
     """
-    Take the lock, in both its kinds or in none, and return whether that worked. Nothing is waited for.
+    Take both kinds of the lock, or neither, and return whether that worked. It does not wait.
 
     fd
         What ``opened`` returned.
@@ -63,8 +63,8 @@ def take(fd):
 
 def close(fd):
     """
-    Let go of the lock, and close it. To close it would not do: a process that was just forked, by whatever else goes on
-    here, may have a copy of the descriptor for an instant more, and the lock with it.
+    Release the lock, and close it. Closing alone is not enough: a process that something else here has just forked may
+    have a copy of the descriptor for an instant longer, and the lock with it.
 
     fd
         What ``opened`` returned.
@@ -73,7 +73,7 @@ def close(fd):
     """
     try:
         fcntl.flock(fd, fcntl.LOCK_UN)
-        with contextlib.suppress(OSError):  # a kernel that knows no such lock; the other kind goes with the descriptor
+        with contextlib.suppress(OSError):  # a kernel that has no such lock; the other kind goes with the descriptor
             fcntl.fcntl(fd, OFD_SETLK, LET_GO)
     finally:
         os.close(fd)
@@ -81,10 +81,10 @@ def close(fd):
 
 def watch(home="/var/qmail", queue=None):
     """
-    Return a function that tells whether anybody has opened the lock of a queue since: a qmail-send that was started.
+    Return a function that returns whether anybody has opened the lock of a queue since: a qmail-send that was started.
 
-    Where the lock was held, that one has ended at once, and left no other trace. The function takes no arguments, is
-    called once, and returns ``None`` where this system tells nothing of it.
+    If the lock was held, that one ended at once and left no other trace. The function takes no arguments, is called
+    once, and returns ``None`` if this system does not show it.
 
     home, queue
         As for ``opened``.
@@ -112,7 +112,7 @@ def watch(home="/var/qmail", queue=None):
 
 
 def _posix(fd):
-    """Take the lock that ``lockf`` knows, where this kernel can as one that children keep (Linux 3.15)."""
+    """Take the lock that ``lockf`` takes; if this kernel can (Linux 3.15), as one that children keep."""
     try:
         fcntl.fcntl(fd, OFD_SETLK, WHOLE_FILE)
     except OSError as err:

@@ -1,8 +1,8 @@
 """
 The running qmail-send, as the system sees it: which process it is, since when, and what it has in flight.
 
-qmail-send holds a lock on ``queue/lock/sendmutex`` exactly as long as it lives. So the process that holds it is the one
-qmail-send of that queue, whatever else on the machine has that name. It is a lock of one of two kinds: see
+qmail-send holds a lock on ``queue/lock/sendmutex`` for exactly as long as it runs. So the process that holds it is the
+one qmail-send of that queue, whatever else on the machine has that name. There are two kinds of this lock: see
 ``qmail_base_lock``.
 """
 
@@ -16,7 +16,7 @@ PROC = "/proc"
 
 def shown():
     """
-    Tell whether this system shows which process holds a lock; some have no ``/proc``, or not all of it.
+    Return whether this system shows which process holds a lock; some have no ``/proc``, or only part of it.
 
     For all.
     """
@@ -25,10 +25,10 @@ def shown():
 
 def find(home="/var/qmail", queue=None, expected=None):
     """
-    Return the process id of the qmail-send that runs a queue; ``None`` where none runs.
+    Return the process id of the qmail-send that runs a queue; ``None`` if none runs.
 
-    Raises CommandExecutionError where that cannot be told (no ``/proc``, or no queue at that place), and where it is
-    something else that holds the lock: then somebody works on the queue.
+    Raises CommandExecutionError if that is not shown (no ``/proc``, or no queue there), and if something else holds the
+    lock: then somebody is working on the queue.
 
     home
         The qmail home directory.
@@ -37,7 +37,7 @@ def find(home="/var/qmail", queue=None, expected=None):
         The queue directory; ``None`` for ``queue`` in the home directory.
 
     expected
-        A process id that is looked at first: the kernel takes some milliseconds to list all locks.
+        A process id to look at first: the kernel takes some milliseconds to list all locks.
 
     For all.
     """
@@ -53,8 +53,8 @@ def find(home="/var/qmail", queue=None, expected=None):
     name = _text(f"{pid}/comm").strip() if pid else ""
     if name and not name.endswith("send"):
         raise CommandExecutionError(
-            f"{mutex(home, queue)} is locked by {name} ({pid}), which is no qmail-send: somebody works on the queue. "
-            "Run this again when that is done."
+            f"{mutex(home, queue)} is locked by {name} ({pid}), which is not qmail-send: somebody is working on the "
+            "queue. Run this again when that is done."
         )
     return pid
 
@@ -74,10 +74,11 @@ def mutex(home="/var/qmail", queue=None):
 
 def since(pid):
     """
-    Return when a process started, in seconds since the epoch, to the clock tick (usually 0.01 s); ``None`` where there
-    is no such process.
+    Return when a process started, in seconds since the epoch, to the clock tick (usually 0.01 s); ``None`` if there is
+    no such process.
 
-    It is told by today's clock: where that was set in the meantime, the process moves with it, but files do not.
+    The time is by today's clock: if that was set in the meantime, the start of the process moves with it, but the times
+    of files do not.
 
     pid
         The process id.
@@ -85,14 +86,14 @@ def since(pid):
     For all.
     """
     fields = _stat(pid)
-    # The two clocks are read one after the other: of several readings the largest was held up least.
+    # The two clocks are read one after the other: the largest of several readings was delayed least.
     booted = max(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) for _ in range(3))
     return booted + int(fields[19]) * tick() if fields else None
 
 
 def identity(pid):
     """
-    Return a text that no other process has ever had, before or after a reboot; ``None`` where there is no such process.
+    Return a text that no other process has ever had, before or after a reboot; ``None`` if there is no such process.
 
     pid
         The process id.
@@ -105,7 +106,7 @@ def identity(pid):
 
 def ended(pid):
     """
-    Tell whether a process is gone, or waits only for its parent to notice that; ``None`` where that is not shown.
+    Return whether a process is gone, or only waits for its parent to notice; ``None`` if that is not shown.
 
     pid
         The process id.
@@ -118,7 +119,7 @@ def ended(pid):
 
 def tick():
     """
-    Return the length of a clock tick in seconds: the start of a process is known no better.
+    Return the length of a clock tick in seconds: the start of a process is not known more exactly.
 
     For all.
     """
@@ -127,10 +128,10 @@ def tick():
 
 def above(pid):
     """
-    List a process and those above it, from itself to the first one of the system.
+    List a process and its ancestors, from itself to the first process of the system.
 
-    Each is a dict: ``pid``, ``name`` (of the program, 15 characters at most) and ``directory``, the one that it works
-    in (``None`` where that is not for us to see).
+    Each is a dict: ``pid``, ``name`` (of the program, 15 characters at most) and ``directory``, its working directory
+    (``None`` if we may not see that).
 
     pid
         The process id.
@@ -155,7 +156,7 @@ def unit(pid):
 
     For all.
     """
-    # A unit may have groups of its own below its group.
+    # A unit may have control groups of its own below its own.
     lines = sorted(_text(f"{pid}/cgroup").split("\n"))
     found = ([name for name in line.split("/") if name.endswith(".service")] for line in lines)
     return next((names[-1] for names in found if names), None)
@@ -181,10 +182,10 @@ def in_flight(pid):
 
 def settle():
     """
-    Have descriptors 0, 1 and 2 open, as every program takes for granted; those that are closed lead to ``/dev/null``.
+    Make sure that descriptors 0, 1 and 2 are open, as every program expects; closed ones are opened on ``/dev/null``.
 
-    A process may have been started without them. The next files that it opens get their numbers, and what is said to
-    the standard output goes there.
+    A process may have been started without them. Then the next files that it opens get these numbers, and what is
+    written to the standard output ends up in those files.
 
     For all.
     """
@@ -201,7 +202,7 @@ def _holder(locks, found):
         if len(fields) < 8 or fields[3] != "WRITE" or not fields[5].endswith(f":{found.st_ino}"):
             continue
         pid = int(fields[4])
-        # Overlay and btrfs tell another device there than stat does: then the open file decides.
+        # Overlay and btrfs show a different device there than stat does: then the open file decides.
         if pid > 0 and (fields[5].startswith(device) or _has_open(pid, found)):
             return pid
     return None
@@ -216,7 +217,7 @@ def _has_open(pid, found):
 
 
 def _holds(pid, found):
-    """Tell whether a process has a file open and locked, as its own open files tell it."""
+    """Return whether a process has a file open and locked, as its own open files show it."""
     try:
         with os.scandir(f"{PROC}/{pid}/fd") as handles:
             names = [handle.name for handle in handles if os.path.samestat(handle.stat(), found)]
@@ -235,7 +236,7 @@ def _directory(pid):
 
 
 def _stat(pid):
-    """Return the fields of /proc/PID/stat behind the name, which may hold blanks and brackets itself."""
+    """Return the fields of /proc/PID/stat after the name, which may itself hold blanks and brackets."""
     return _text(f"{pid}/stat").rpartition(")")[2].split()
 
 

@@ -1,7 +1,7 @@
 """
 What the system refuses, and what to do about it.
 
-For the other modules of this formula: "No such right" is mended otherwise than "no space left".
+For the other modules of this formula: a missing right needs a different remedy than a full disk.
 """
 
 import errno
@@ -16,7 +16,7 @@ REMEDIES = {
 
 def told(err):
     """
-    Return what the system said, and the remedy where one is known, as sentences.
+    Return what the system said, and the remedy if one is known, as sentences.
 
     err
         The error: an OSError.
@@ -29,5 +29,5 @@ def told(err):
     elif os.geteuid() != 0:
         remedy = "Run Salt as root."
     else:
-        remedy = "Root is refused it too: see lsattr, the mount's options, and SELinux or AppArmor."
+        remedy = "Even root is refused: see lsattr, the mount's options, and SELinux or AppArmor."
     return f"{said} {remedy}" if remedy else said

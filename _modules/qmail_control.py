@@ -20,17 +20,17 @@ DEFAULTS = {
 }
 MANAGED = ("bouncefrom", "bouncehost", "doublebouncehost", "doublebounceto")
 HOST_OF = {"bouncefrom": "bouncehost", "doublebounceto": "doublebouncehost"}
-DISCARDS = b"double bounce: discarding"  # in a qmail-send that has the discard feature, and in no other
+DISCARDS = b"double bounce: discarding"  # only in a qmail-send that has the discard feature
 
 
 def get(name, home="/var/qmail", control=None):
     """
-    Return the first line of a control file, or ``None`` where the file is missing.
+    Return the first line of a control file, or ``None`` if the file is missing.
 
-    qmail strips blanks, tabs and newlines at the end of the line; nothing else (control.c, ``control_readline``): a
-    carriage return or a leading blank is part of the value, and ``#`` begins no comment.
+    qmail strips only blanks, tabs and newlines at the end of the line (control.c, ``control_readline``): a carriage
+    return or a leading blank is part of the value, and ``#`` does not begin a comment.
 
-    Raises SaltInvocationError for a name that is no file name, CommandExecutionError for a file that cannot be read.
+    Raises SaltInvocationError for a name that is not a file name, CommandExecutionError for a file that cannot be read.
 
     name
         The control file, for example ``doublebounceto``.
@@ -52,7 +52,7 @@ def get(name, home="/var/qmail", control=None):
 
 def value(name, home="/var/qmail", control=None):
     """
-    Return what qmail takes a one-line control file to say, and where that comes from.
+    Return the value that qmail reads from a one-line control file, and where it comes from.
 
     Returns a dict with ``value`` (text) and ``source``: ``file``, ``me`` (the file is missing, and the host name in
     ``me`` stands in for it) or ``default`` (qmail's own). The defaults are those of qmail-control(5).
@@ -83,11 +83,11 @@ def value(name, home="/var/qmail", control=None):
 
 def lines(name, home="/var/qmail", control=None):
     """
-    Return the entries of a control file that is a list, such as ``locals``; an empty list where it is missing.
+    Return the entries of a control file that is a list, such as ``locals``; an empty list if it is missing.
 
     qmail strips the end of each line as in ``get``, skips empty lines and those that begin with ``#``, and ends an
-    entry at a NUL byte (control.c, ``control_readfile``). For ``locals``, and only there, the contents of ``me`` stand
-    in for a missing file.
+    entry at a NUL byte (control.c, ``control_readfile``). Only for ``locals``, the contents of ``me`` stand in for a
+    missing file.
 
     name, home, control
         As for ``get``.
@@ -108,12 +108,12 @@ def lines(name, home="/var/qmail", control=None):
 
 def show(home="/var/qmail", control=None):
     """
-    Tell where qmail-send sends double bounces by its control files, and which of that is only a default.
+    Return where qmail-send sends double bounces by its control files, and which of that is only a default.
 
-    Returns a dict with ``recipient`` (the address; qmail-send puts an ``@`` between the two values, also where
-    ``doublebounceto`` holds one already), and under ``doublebounceto`` and ``doublebouncehost`` what ``value`` returns
-    with the ``path`` of the file. A qmail-send that started before the files changed still uses the old values:
-    ``qmail_service.status`` tells.
+    Returns a dict with ``recipient`` (the address; qmail-send puts an ``@`` between the two values, even if
+    ``doublebounceto`` already holds one), and under ``doublebounceto`` and ``doublebouncehost`` what ``value`` returns
+    with the ``path`` of the file. A qmail-send that started before the files changed still uses the old values: see
+    ``qmail_service.status``.
 
     home, control
         As for ``get``.
@@ -134,20 +134,20 @@ def show(home="/var/qmail", control=None):
 
 def put(name, value, home="/var/qmail", control=None, test=False):
     """
-    Make a control file say one value, mode 0644 and owned by root, and return what that changed.
+    Make a control file hold one value, mode 0644 and owned by root, and return what that changed.
 
-    Returns ``{}`` where the file says so already, else a dict with ``value`` and, where they changed, ``mode``,
-    ``uid`` and ``gid``, each ``{"old": …, "new": …}``. What somebody else had written there is kept.
+    Returns ``{}`` if the file holds it already, else a dict with ``value`` and, if they changed, ``mode``, ``uid`` and
+    ``gid``, each ``{"old": …, "new": …}``. What somebody else had written there is kept.
 
-    Raises SaltInvocationError for a value that qmail would read as another one, CommandExecutionError where the file
-    cannot be written. Only qmail-send's next start makes it hold: see ``qmail_service.restart``.
+    Raises SaltInvocationError for a value that qmail would read differently, CommandExecutionError if the file cannot
+    be written. It takes effect when qmail-send starts the next time: see ``qmail_service.restart``.
 
     name
         ``doublebounceto``, ``doublebouncehost``, ``bouncefrom`` or ``bouncehost``.
 
     value
         The line, without its end. Empty means an empty local part (or host), not the default; ``doublebounceto`` may be
-        empty only where ``discards`` says so.
+        empty only if ``discards`` allows it.
 
     home, control
         As for ``get``.
@@ -168,7 +168,7 @@ def put(name, value, home="/var/qmail", control=None, test=False):
     where = path(name, home, control)
     old = __salt__["qmail_file.read"](where)
     before = _first(old and old["contents"])
-    # A file that says the value already keeps its bytes: a comment below the first line harms nobody.
+    # A file that already holds the value keeps its bytes: a comment below the first line does no harm.
     contents = old["contents"] if old and before == value else f"{value}\n".encode()
     changes = __salt__["qmail_file.replace"](where, contents, uid=os.geteuid(), mode="0644", test=test)
     return _told(changes)
@@ -178,8 +178,8 @@ def restore(name, home="/var/qmail", control=None, test=False):
     """
     Put a control file back as it was before ``put`` first wrote it, and return what that changed.
 
-    Returns the same kind of dict as ``put``; ``{}`` where there is nothing to undo, and ``{"left": …}`` with a sentence
-    where somebody has changed the file since: it is left as it is then, and is theirs.
+    Returns the same kind of dict as ``put``; ``{}`` if there is nothing to undo, and ``{"left": …}`` with a sentence if
+    somebody has changed the file since: then it is left as it is, and is theirs.
 
     name, home, control, test
         As for ``put``.
@@ -197,11 +197,11 @@ def restore(name, home="/var/qmail", control=None, test=False):
 
 def discards(home="/var/qmail", control=None):
     """
-    Tell whether an empty ``doublebounceto`` makes double bounces vanish here, and by whom.
+    Return whether an empty ``doublebounceto`` makes double bounces vanish here, and which program drops them.
 
-    Returns ``qmail-send`` where it has the discard feature (s/qmail, aQmail, indimail, sagredo's and PLD's qmail) and
-    drops them itself; ``qmail-lspawn`` where ``doublebouncehost`` is in ``locals``, and mail for the empty local part
-    is dropped on delivery; ``None`` where they would end as triple bounces.
+    Returns ``qmail-send`` if it has the discard feature (s/qmail, aQmail, indimail, sagredo's and PLD's qmail) and
+    drops them itself; ``qmail-lspawn`` if ``doublebouncehost`` is in ``locals``, and mail for the empty local part is
+    dropped on delivery; ``None`` if they would end as triple bounces.
 
     home, control
         As for ``get``.
@@ -234,7 +234,7 @@ def path(name, home="/var/qmail", control=None):
     """
     __salt__["qmail_base_check.arguments"](home=home, control=control)
     if not isinstance(name, str) or not name or name in (".", "..") or "/" in name or "\0" in name:
-        raise SaltInvocationError(f"{name!r} is no name of a control file.")
+        raise SaltInvocationError(f"{name!r} is not the name of a control file.")
     return os.path.join(control or os.path.join(home, "control"), name)
 
 
@@ -262,7 +262,7 @@ def _refuse_blank(home, control):
 def _contents(name, home, control):
     where = path(name, home, control)
     try:
-        # Links are followed here, as qmail does, and a FIFO must not stop us.
+        # Links are followed here, as qmail follows them, and a FIFO must not block us.
         handle = os.open(where, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(handle, "rb") as file:
             return file.read() or b""
@@ -275,11 +275,11 @@ def _contents(name, home, control):
 def _remedy(err):
     if err.errno == errno.EISDIR:
         return "qmail wants a file there: move the directory away."
-    return "qmail-send would not start with it: mend that first."
+    return "qmail-send would not start with it: fix that first."
 
 
 def _first(contents):
-    """Return the value that is in the contents of a file: its first line, as qmail strips it."""
+    """Return the value in the contents of a file: its first line, as qmail strips it."""
     return None if contents is None else _text(_stripped(contents.split(b"\n", 1)[0]))
 
 
@@ -294,24 +294,24 @@ def _text(line):
 def _check(name, value):
     if name not in MANAGED:
         raise SaltInvocationError(
-            f"Control file {name!r} is not one that decides where bounces go: {', '.join(MANAGED)}."
+            f"Control file {name!r} does not decide where bounces go. These do: {', '.join(MANAGED)}."
         )
     if not isinstance(value, str):
-        raise SaltInvocationError(f"The value of {name} is {value!r}, which is no text; quote it in YAML.")
+        raise SaltInvocationError(f"The value of {name} is {value!r}, which is not text; quote it in YAML.")
     if value != value.strip() or not value.isascii() or (value and not value.isprintable()):
         raise SaltInvocationError(
-            f"The value of {name} is {value!r}: blanks at its ends, control characters, line breaks and characters "
-            "beyond ASCII would make qmail read another value."
+            f"The value of {name} is {value!r}: with blanks at its ends, control characters, line breaks or characters "
+            "beyond ASCII qmail would read another value."
         )
     if name in HOST_OF and "@" in value:
         raise SaltInvocationError(
             f"The value of {name} is {value!r}, a whole address, but qmail-send appends @host to it. Put what is "
-            f"before the @ into {name}, and what is behind it into {HOST_OF[name]}."
+            f"before the @ into {name}, and what follows it into {HOST_OF[name]}."
         )
 
 
 def _told(changes):
-    """Tell a change of a control file by its value rather than by its bytes."""
+    """Describe a change of a control file by its value rather than by its bytes."""
     told = {field: change for field, change in changes.items() if field != "contents"}
     if "contents" not in changes:
         return told

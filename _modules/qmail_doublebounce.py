@@ -1,5 +1,5 @@
 """
-Where this minion's double bounces go: what pillar wants, and what is so.
+Where this minion's double bounces go: what pillar asks for, and what is really there.
 """
 
 from salt.exceptions import SaltInvocationError
@@ -24,17 +24,17 @@ def settings(
     keys=None,
 ):
     """
-    Return the settings of this minion: what its pillar says over the defaults, all of it checked.
+    Return the settings of this minion: its pillar over the defaults, all of it checked.
 
-    Returns a dict with the keys of pillar.example, and ``local`` and ``host``, the two halves of the address
-    (``None`` in mode ``discard``, and where pillar says nothing at all).
+    Returns a dict with the keys of pillar.example, and ``local`` and ``host``, the two halves of the address (``None``
+    in mode ``discard``, and if pillar has no settings at all).
 
-    Raises SaltInvocationError that tells every problem at once, each with its place in pillar and what is allowed
+    Raises SaltInvocationError that reports every problem at once, each with its place in pillar and what is allowed
     there.
 
     pillar
         The pillar, or the part of it under ``qmail_doublebounce``. ``None`` for this minion's own; over salt-ssh a
-        function sees none, so there it must be given.
+        function cannot see it, so there it must be given.
 
     mode, address, instruction, mailbox, verify, verify_timeout
         Settings of those names, instead of what pillar says.
@@ -46,12 +46,13 @@ def settings(
         Those under ``service``.
 
     strict
-        ``False``: raise nothing, but return the defaults, with what is wrong as a list under ``problems``, and those of
-        them that name what is not there under ``absent``. For Jinja, which can catch no error;
-        ``qmail_doublebounce.configured`` is the state that tells it.
+        ``False``: raise nothing, but return the defaults, with a list of what is wrong under ``problems``, and under
+        ``absent`` those problems that name something that is not there. For Jinja, which cannot catch an error; the
+        state ``qmail_doublebounce.configured`` reports them.
 
     keys
-        The keys at the top of pillar, for Jinja too: a pillar that says nothing is wrong then, and the nearest is told.
+        The top-level keys of pillar, also for Jinja: with them, a pillar without settings is a problem, and the nearest
+        key is named.
 
     CLI Example:
 
@@ -80,39 +81,39 @@ def settings(
     found.pop("absent")
     problems = found.pop("problems")
     if problems:
-        raise SaltInvocationError("Pillar is not right. " + " ".join(problems))
+        raise SaltInvocationError("Pillar is wrong. " + " ".join(problems))
     return found
 
 
 def status(pillar=None, mode=None, address=None, instruction=None, home=None, control=None, queue=None):
     """
-    Tell in one look where double bounces go now, what becomes of them there, and what is wrong. Nothing is sent.
+    Show at a glance where double bounces go now, what happens to them there, and what is wrong. Nothing is sent.
 
     Returns a dict:
 
-    - ``verdict``: a sentence that says it all;
+    - ``verdict``: one sentence that sums it up;
     - ``recipient``: the address that double bounces go to by the control files, and under ``doublebounceto`` and
       ``doublebouncehost`` the ``value`` of each, its ``source`` (``file``, ``me`` or ``default``) and ``path``;
     - ``fate``: what happens to them there: ``swallowed``, ``discarded`` (qmail-send drops them itself), ``stored``,
-      ``forwarded``, ``deferred``, ``bounced`` (each ends as a triple bounce), ``remote``, or ``unknown`` where a
-      program decides; ``reason`` says why;
+      ``forwarded``, ``deferred``, ``bounced`` (each ends as a triple bounce), ``remote``, or ``unknown`` if a program
+      decides; ``reason`` says why;
     - ``route``: the recipient as qmail rewrites it, the ``dotqmail`` file that decides, and whether that is a
       ``catch_all``;
     - ``service``: what ``qmail_service.status`` returns;
     - ``queue``: how many ``messages`` wait in the queue, how many of them are ``double_bounces``, and when the
-      ``oldest`` message came (seconds since the epoch); ``None`` where there is no queue;
-    - ``log``: the log that tells of double bounces and that a probe is followed through, as ``qmail_log.about`` tells
+      ``oldest`` message came (seconds since the epoch); ``None`` if there is no queue;
+    - ``log``: the log that shows double bounces and that a probe is followed through, as ``qmail_log.about`` tells
       it, with its ``files`` and the ``newest`` line of qmail-send in it; with ``log`` ``None`` and a ``reason`` where
       there is none to be read;
     - ``pillar``: the ``mode``, ``address`` and ``instruction`` that pillar asks for, the ``fate`` that these mean
-      (``None`` where only a program knows, or where it is none that anybody wants), and whether all of that ``holds``:
-      ``True`` only where it was seen, and qmail-send could start again with it;
-    - ``problems``: a list, the heaviest first, of dicts with ``problem`` and ``remedy``.
+      (``None`` if only a program knows it, or if nobody can want it), and whether all of that ``holds``: ``True`` only
+      if it was seen, and if qmail-send could start again with it;
+    - ``problems``: a list of dicts with ``problem`` and ``remedy``, the most serious first.
 
-    Raises SaltInvocationError where the settings are not right, CommandExecutionError where a file cannot be read.
+    Raises SaltInvocationError if the settings are wrong, CommandExecutionError if a file cannot be read.
 
     pillar
-        As for ``settings``. Where it says nothing, the defaults are used, and that is told.
+        As for ``settings``. If it has no settings, the defaults are used, and the answer says so.
 
     mode, address, instruction, home, control, queue
         Settings, instead of what pillar says.
@@ -130,32 +131,32 @@ def status(pillar=None, mode=None, address=None, instruction=None, home=None, co
 
 def probe(pillar=None, timeout=None, address=None, home=None, control=None, queue=None, log=None):
     """
-    Make one double bounce, follow it through qmail-send's log to its end, and tell what became of it.
+    Make one double bounce, follow it through qmail-send's log to its end, and report what happened to it.
 
-    A message with an empty sender is queued to an address of this server that nobody receives mail for. It bounces,
-    and its bounce is a double bounce. Where catch-alls receive every address, the double bounce itself is queued, and
-    only the last hop is tried.
+    A message with an empty sender is queued to an address of this server that nobody receives mail for. It bounces, and
+    its bounce is a double bounce. If catch-alls receive every address, the double bounce itself is queued, and only the
+    last hop is tested.
 
-    However this ends, also interrupted, what is left of it is taken away: a copy is taken out of the Maildir again, and
-    what waits in the queue is given up. For that **qmail-send tries everything in its queue once** (ALRM), and twice
-    where both hops wait. A probe that goes its way causes no such thing.
+    However this ends, even if interrupted, what is left of the probe is removed: a copy is taken out of the Maildir
+    again, and what waits in the queue is given up. For that **qmail-send tries everything in its queue once** (ALRM),
+    and twice if both hops wait. A probe that does not wait causes none of this.
 
     Returns a dict: ``end`` (``swallowed``, ``discarded``, ``stored``, ``forwarded``, ``triple-bounced``, ``deferred``,
-    or ``unseen`` where nothing showed it), ``reason``, ``sent`` (``from``, ``to``, and whether the ``whole`` way was
-    tried), ``hops`` (each with ``msg``, ``to``, ``report`` and ``seconds``; ``None`` where the log lacks the line),
-    ``seconds`` that it took in all, ``left`` (what is left of it, and where that was looked for) and ``log`` (the lines
-    about it).
+    or ``unseen`` if nothing showed it), ``reason``, ``sent`` (``from``, ``to``, and whether the ``whole`` way was
+    tested), ``hops`` (each with ``msg``, ``to``, ``report`` and ``seconds``; ``None`` if the log lacks the line),
+    ``seconds`` (how long it took in all), ``left`` (what is left of it, and where that was looked for) and ``log`` (the
+    lines about it).
 
-    Raises SaltInvocationError for a timeout that is none, CommandExecutionError where nothing could be sent: qmail-send
-    does not run, qmail-queue refuses, there is no log to be found.
+    Raises SaltInvocationError for a wrong timeout, CommandExecutionError if nothing could be sent: qmail-send does not
+    run, qmail-queue refuses, or no log is found.
 
     pillar
         As for ``settings``.
 
     timeout
-        Seconds to wait for the end, or ``auto``: 30, or one for every five messages that qmail-send has not looked at
-        yet where that is more, and an hour at most. ``None`` for the setting ``verify_timeout``, which is ``auto``
-        where pillar does not say otherwise.
+        Seconds to wait for the end, or ``auto``: one for every five messages that qmail-send has not looked at yet, but
+        at least 30 and at most 3600. ``None`` for the setting ``verify_timeout``, which is ``auto`` unless pillar says
+        otherwise.
 
     address, home, control, queue, log
         Settings, instead of what pillar says.
@@ -174,24 +175,24 @@ def report(pillar=None, log=None, home=None, queue=None):
     """
     Show the double bounces of the last 24 hours and of the last 7 days, as a table with a bar for each.
 
-    Returns a dict: ``table`` (text, for eyes), and the same as data: ``hours`` (by the beginning of each hour, such as
-    ``2026-11-24T02:00+00:00``) and ``days`` (such as ``2026-11-24``), those in which there was any, each with the
-    numbers ``queued`` (double bounces that were queued), ``discarded`` (by a qmail-send that drops them itself) and
-    ``triple`` (those of the queued ones that nobody received). ``log``, ``files``, ``unread``, ``how`` and ``newest``
-    tell what was read, as ``qmail_log.about`` does. A probe is a double bounce, too, and is counted.
+    Returns a dict: ``table`` (text, for people), and the same as data: ``hours`` (by the beginning of each hour, such
+    as ``2026-11-24T02:00+00:00``) and ``days`` (such as ``2026-11-24``), those with any, each with the numbers
+    ``queued`` (double bounces that were queued), ``discarded`` (by a qmail-send that drops them itself) and ``triple``
+    (the queued ones that nobody received). ``log``, ``files``, ``unread``, ``how`` and ``newest`` say what was read, as
+    for ``qmail_log.about``. A probe is a double bounce, too, and is counted.
 
-    Raises SaltInvocationError where the settings are not right and no ``log`` is given, CommandExecutionError where
-    there is no log to be found, or none of qmail-send's lines in it are in a form that is known.
+    Raises SaltInvocationError if the settings are wrong and no ``log`` is given, CommandExecutionError if no log is
+    found, or if none of its lines are recognized as qmail-send's.
 
     pillar
         As for ``settings``.
 
     log
-        The log of qmail-send, instead of what pillar says: a file, a multilog directory, or ``journald``. Then a pillar
-        that is not right is no hindrance.
+        The log of qmail-send, instead of what pillar says: a file, a multilog directory, or ``journald``. Then a wrong
+        pillar does not matter.
 
     home, queue
-        Settings, instead of what pillar says: the log is that of the qmail-send that runs there.
+        Settings, instead of what pillar says: they select the log of the qmail-send that runs there.
 
     CLI Example:
 

@@ -1,5 +1,5 @@
 """
-Proof by a message: what becomes of a double bounce, followed through qmail-send's log from hop to hop.
+Proof by a message: what happens to a double bounce, followed through qmail-send's log from hop to hop.
 """
 
 import contextlib
@@ -14,11 +14,11 @@ from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
 
-LEAST, MOST = 30, 3600  # seconds to wait for the end, where nobody says how many
-PER_SECOND = 5  # messages; the probe goes through the queue twice, and qmail-send looks at ten a second in a bad hour
-GRACE = 2  # seconds that a message gets to go its way, where the log does not show that it waits
-MOST_HOSTS = 20  # that are tried for an address that bounces
-LONGEST = 2048  # bytes of an envelope: a pipe holds them, and qmail-queue takes no longer address
+LEAST, MOST = 30, 3600  # seconds to wait for the end, unless somebody says how many
+PER_SECOND = 5  # messages; the probe goes through the queue twice, and a busy qmail-send looks at ten per second
+GRACE = 2  # seconds that a message gets to leave the queue, if the log does not show that it waits
+MOST_HOSTS = 20  # hosts that are tried for an address that bounces
+LONGEST = 2048  # bytes of an envelope: a pipe holds that many, and qmail-queue accepts no longer address
 
 REFUSED = {
     31: "it refuses the message for good",
@@ -34,14 +34,14 @@ REFUSED = {
 
 def run(settings, timeout=None):
     """
-    Queue a probe, follow it to its end, clean up behind it, and return what ``qmail_doublebounce.probe`` returns.
+    Queue a probe, follow it to its end, clean up after it, and return what ``qmail_doublebounce.probe`` returns.
 
     settings
         What ``qmail_doublebounce.settings`` returns.
 
     timeout
-        Seconds to wait for the end, or ``auto``: 30, or one for every five messages that qmail-send has not looked at
-        yet where that is more, and an hour at most. ``None`` for the setting ``verify_timeout``.
+        Seconds to wait for the end, or ``auto``: one for every five messages that qmail-send has not looked at yet, but
+        at least 30 and at most 3600. ``None`` for the setting ``verify_timeout``.
 
     For ``qmail_doublebounce`` and the state ``qmail_doublebounce``.
     """
@@ -60,7 +60,7 @@ def run(settings, timeout=None):
     try:
         probe["trace"]["awaits"]["qp"] = _queue(qmail["home"], probe)
         told = _followed(probe, where, timeout, qmail)
-    except BaseException:  # also Ctrl-C: what was queued must go, and then this goes on
+    except BaseException:  # also Ctrl-C: first remove what was queued, then raise it again
         with contextlib.suppress(CommandExecutionError):
             _clean(probe, qmail, "unseen")
         raise
@@ -86,7 +86,7 @@ def run(settings, timeout=None):
 
 
 def _planned(qmail):
-    """Plan the probe: one that must bounce twice, or the double bounce itself where nothing bounces here."""
+    """Plan the probe: a message that must bounce twice, or the double bounce itself if nothing bounces here."""
     token = f"doublebounce-probe-{secrets.token_hex(8)}"
     target = _target(token, qmail)
     sender = "#@[]" if target is None else ""
@@ -101,7 +101,7 @@ def _planned(qmail):
 
 
 def _ahead(qmail):
-    """Return how many messages lie before the probe; none where the queue is of a form that nobody here knows."""
+    """Return how many messages are ahead of the probe; 0 if the layout of the queue is not known."""
     with contextlib.suppress(CommandExecutionError):
         return __salt__["qmail_queue.unprocessed"](qmail["queue"], qmail["home"])
     return 0
@@ -110,7 +110,7 @@ def _ahead(qmail):
 def _patience(ahead):
     seconds = max(LEAST, min(MOST, ahead / PER_SECOND))
     if seconds > LEAST:
-        log.warning("%d messages lie before the probe: it gets %d seconds.", ahead, seconds)
+        log.warning("%d messages are ahead of the probe: it gets %d seconds.", ahead, seconds)
     return seconds
 
 
@@ -119,7 +119,7 @@ def _age(probe):
 
 
 def _target(token, qmail):
-    """Return an address of this server that nobody receives mail for; ``None`` where catch-alls receive everything."""
+    """Return an address of this server that nobody receives mail for; ``None`` if catch-alls receive everything."""
     home, control = qmail["home"], qmail["control"]
     for host in _hosts(home, control):
         address = f"{token}@{host}"
@@ -135,19 +135,19 @@ def _hosts(home, control):
 
 
 def _queue(home, probe):
-    """Hand a message to qmail-queue, and return its process id, which is what the log calls qp."""
+    """Pass a message to qmail-queue, and return its process id, which the log calls qp."""
     recipient, sender = probe["sent"]["to"], probe["sent"]["from"][1:-1]
     message = (
-        f"From: <>\nTo: <{recipient}>\nSubject: {probe['token']}\n\n"
-        "A probe of qmail-doublebounce: it shows what becomes of double bounces. Nobody needs it.\n"
+        f"From: <>\nTo: <{recipient}>\nSubject: {probe['token']}\n\nA probe of qmail-doublebounce: it shows what "
+        "happens to double bounces. Nobody needs it.\n"
     )
     envelope = b"F" + sender.encode() + b"\0T" + os.fsencode(recipient) + b"\0\0"
     if len(envelope) > LONGEST or "\0" in recipient:
-        raise CommandExecutionError(f"No message can be sent to {recipient[:80]!r}: mend the control files first.")
+        raise CommandExecutionError(f"No message can be sent to {recipient[:80]!r}: fix the control files first.")
     binary = os.path.join(home, "bin/qmail-queue")
     end, begin = os.pipe()
     try:
-        # The envelope is shorter than a pipe holds, so it can be written before anybody reads.
+        # The envelope fits into a pipe, so it can be written before anybody reads.
         os.write(begin, envelope)
     finally:
         os.close(begin)
@@ -180,7 +180,7 @@ def _followed(probe, where, timeout, qmail):
 
 
 def _judged(probe, qmail):
-    """Put the end in the words of an administrator, and say why."""
+    """Name the end as an administrator would, and say why."""
     trace = probe["trace"]
     end = trace["end"]
     hop = trace["hops"][-1] if trace["hops"] else None
@@ -194,19 +194,19 @@ def _judged(probe, qmail):
     if _went_astray(trace):
         return (
             "unseen",
-            f"The probe itself was delivered to {to}, though it had to bounce: no double bounce was made.",
+            f"The probe itself was delivered to {to}, although it should have bounced: no double bounce was made.",
         )
     if end == "left":
         return "forwarded", f"Another server took it: {to}."
     if end == "success":
         end, reason = _delivered(hop, qmail)
-        guessed = " It was known by its size: bin/qmail-queue hands messages on to another process."
+        guessed = " It was recognized by its size: bin/qmail-queue passes messages on to another process."
         return end, reason + (guessed if trace["guessed"] else "")
     return "unseen", _unseen(trace)
 
 
 def _went_astray(trace):
-    """Tell whether somebody took the probe itself, before there was a double bounce."""
+    """Return whether somebody took the probe itself, before there was a double bounce."""
     return trace["end"] in ("success", "left") and not trace["hops"][-1]["double"]
 
 
@@ -219,30 +219,33 @@ def _delivered(hop, qmail):
         return "forwarded", f"It was forwarded from {hop['to']}."
     checked = _mailbox(hop["to"], qmail)
     if programs and checked["fate"] != "swallowed":
-        return "unseen", f"A program took it, and whether it keeps the mail, only it knows: {checked['reason']}."
+        only = "A program took it, and only that program knows whether it keeps the mail"
+        return "unseen", f"{only}: {checked['reason']}."
     if did or (hop["report"] == "success: " and hop["to"].startswith("@")):
         return "swallowed", f"It was delivered to {hop['to']}, and nothing is left of it."
-    return "unseen", f"It was delivered to {hop['to']}, and the log does not say how: {hop['report']}"
+    return "unseen", f"It was delivered to {hop['to']}, but the log does not say how: {hop['report']}"
 
 
 def _mailbox(to, qmail):
-    """Look at the mailbox that it really went to: a qmail-send with old settings sends elsewhere than the files say."""
+    """Check the mailbox that it really went to: a qmail-send with old settings sends elsewhere than the files say."""
     return __salt__["qmail_mailbox.ends"](__salt__["qmail_route.deliver"](to, qmail["home"]))
 
 
 def _unseen(trace):
     if not trace["hops"]:
-        return "The log does not show it: is it qmail-send's, and does it go on? See qmail_doublebounce:qmail:log."
+        asked = "Is it qmail-send's log, and is it still being written?"
+        return f"The log does not show it. {asked} If not, set qmail_doublebounce:qmail:log."
     msg = trace["hops"][-1]["msg"]
     if trace["end"] == "lost":
-        return f"Message {msg} has left the queue, and the log lacks the line that says how: something drops lines."
+        lost = "the log lacks the line that says how: something is dropping lines"
+        return f"Message {msg} has left the queue, but {lost}."
     if trace["awaits"]:
-        return f"Message {msg} bounced, and the log does not show its bounce: something drops lines."
-    return f"The log shows message {msg}, and no end of it within the timeout."
+        return f"Message {msg} bounced, but the log does not show its bounce: something is dropping lines."
+    return f"The log shows message {msg}, but not its end within the timeout."
 
 
 def _too_early(probe, reason, timeout):
-    """Say of one that waits in the queue why, and how to wait longer."""
+    """Say why a probe still waits in the queue, and how to wait longer."""
     ahead = probe["ahead"]
     behind = f", behind {ahead} messages that qmail-send had not looked at when it was sent" if ahead else ""
     more = max(300, 10 * round(timeout))
@@ -258,7 +261,7 @@ def _too_early(probe, reason, timeout):
 
 def _clean(probe, qmail, end):
     """
-    Take away what the probe left behind; return words for it, how many copies were in Maildirs, and whether it was in
+    Remove what the probe left behind; return a text about it, how many copies were in Maildirs, and whether it was in
     the queue.
     """
     if end == "forwarded":
@@ -278,24 +281,24 @@ def _clean(probe, qmail, end):
 
 
 def _cleared(probe, qmail, end):
-    """Have qmail-send give up what waits in the queue; tell what came of that, and whether anything waited."""
+    """Have qmail-send give up what waits in the queue; return a text about the result, and whether anything waited."""
     known = [hop["msg"] for hop in probe["trace"]["hops"]]
     places = {"home": qmail["home"], "queue": qmail["queue"], "grace": 0 if end == "deferred" else GRACE}
     try:
         done = __salt__["qmail_queue.give_up"](probe["token"], probe["since"], _age(probe), known, **places)
     except CommandExecutionError as err:
-        return f"Whether it is in the queue cannot be told: {err}", False
+        return f"Cannot tell whether it is still in the queue: {err}", False
     numbers = ", ".join(str(msg) for msg in done["waits"] or done["given_up"])
     if done["waits"]:
         told = ", and its next try is its last" if done["given_up"] else ""
         return f"It is in the queue as message {numbers}{told}.", True
     if done["given_up"]:
-        return f"It waited in the queue as message {numbers}, and qmail-send was made to give it up.", True
+        return f"It waited in the queue as message {numbers}, and qmail-send was told to give it up.", True
     return "It is not in the queue.", False
 
 
 def _places(probe, qmail):
-    """Name the Maildirs and mboxes that a copy of it may be in: of each mailbox that it went to, or should have."""
+    """List the Maildirs and mboxes that may hold a copy: those of each mailbox that it went to, or should have."""
     hops = probe["trace"]["hops"]
     routes = [__salt__["qmail_route.deliver"](hop["to"], qmail["home"]) for hop in hops if hop["channel"] == "local"]
     if not (hops and hops[-1]["double"] and hops[-1]["to"]):
@@ -307,13 +310,13 @@ def _places(probe, qmail):
 
 
 def _taken_out(token, maildirs):
-    """Take the copies out of Maildirs; return how many they were, and what is to be told of each place."""
+    """Take the copies out of Maildirs; return how many there were, and a sentence about each place."""
     total, told = 0, []
     for place in (maildir.rstrip("/") for maildir in maildirs if os.path.isdir(maildir)):
         try:
             removed = __salt__["qmail_mailbox.take_out"](token, place)
         except CommandExecutionError as err:
-            told.append(f"Whether a copy of it is in {place} cannot be told: {err}")
+            told.append(f"Cannot tell whether a copy of it is in {place}: {err}")
             continue
         total += removed
         copies = "A copy of it was" if removed == 1 else f"{removed} copies of it were"

@@ -1,23 +1,23 @@
 """
-What a probe has to show, so that it proves that double bounces end as the settings mean.
+What a probe has to show to prove that double bounces end as the settings say.
 """
 
 from salt.exceptions import CommandExecutionError
 
-# What an instruction can ask for. Nobody asks for mail to be deferred, or to bounce once more.
+# What an instruction can ask for. Nobody wants mail deferred, or bounced once more.
 WANTED = ("swallowed", "stored", "forwarded")
 REMEDY = 'Set qmail_doublebounce:instruction to "|exit 0" or "#", or qmail_doublebounce:verify to false.'
 
 
 def wanted(settings):
     """
-    Tell what the settings ask to become of a double bounce.
+    Return what the settings ask to become of a double bounce.
 
-    Returns a dict: ``end`` (``swallowed``, ``stored``, ``forwarded``, ``discarded``; ``None`` where what they ask for
-    can be seen by nobody, or is no end that anybody wants) and ``reason``, which says why it is ``None``.
+    Returns a dict: ``end`` (``swallowed``, ``stored``, ``forwarded``, ``discarded``; ``None`` if nobody can see what
+    they ask for, or nobody can want it) and ``reason``, which says why it is ``None``.
 
-    A list of instructions with a program in it that decides by itself asks for what else is in it: its mail is stored
-    where the program lets it be stored.
+    If one of several instructions is a program that decides by itself, the others count: mail is stored there if the
+    program lets it.
 
     settings
         What ``qmail_doublebounce.settings`` returns.
@@ -36,9 +36,9 @@ def wanted(settings):
 
 def expected(settings):
     """
-    Return what a probe has to show, for ``lacks``: a dict with ``ends``, and ``recipient``, where it must end.
+    Return what a probe has to show, for ``lacks``: a dict with ``ends``, and with ``recipient``, where it must end.
 
-    Raises CommandExecutionError where no probe can show it, with the remedy.
+    Raises CommandExecutionError with the remedy if no probe can show it.
 
     settings
         What ``qmail_doublebounce.settings`` returns.
@@ -47,7 +47,9 @@ def expected(settings):
     """
     asked = wanted(settings)
     if asked["end"] is None:
-        raise CommandExecutionError(f"No probe can prove what instruction asks for: {asked['reason']}. {REMEDY}")
+        raise CommandExecutionError(
+            f"No probe can prove what qmail_doublebounce:instruction asks for: {asked['reason']}. {REMEDY}"
+        )
     if asked["end"] == "discarded":
         return {"ends": ["discarded", "swallowed"], "recipient": None}
     qmail = settings["qmail"]
@@ -57,7 +59,7 @@ def expected(settings):
 
 def lacks(settings, expected, probe):
     """
-    Return what a probe lacks to be the proof, as a sentence; empty where it proves.
+    Return what a probe lacks as a proof, in a sentence; empty if it is one.
 
     settings
         What ``qmail_doublebounce.settings`` returns.
@@ -87,4 +89,6 @@ def lacks(settings, expected, probe):
     qmail = settings["qmail"]
     if __salt__["qmail_service.status"](qmail["home"], qmail["control"], qmail["queue"])["loaded"]:
         return ""
-    return "Only the last hop could be tried, and the running qmail-send may send double bounces elsewhere: restart it."
+    return (
+        "Only the last hop could be tested, and the running qmail-send may send double bounces elsewhere: restart it."
+    )

@@ -41,9 +41,9 @@ def make(log=None, now=None, home="/var/qmail", queue=None):
 
 def _hours(end):
     """
-    The last hours, each by its beginning, as ``qmail_log`` names them, with the moment it holds.
+    The last hours, each by its beginning as ``qmail_log`` names it, with a moment in it.
 
-    By the instant, not by the clock: one hour comes twice in autumn and another not at all in spring.
+    By elapsed time, not by the clock: one hour comes twice in autumn, and another one not at all in spring.
     """
     moments = [(end - timedelta(minutes=30 * back)).astimezone() for back in range(2 * HOURS, -1, -1)]
     hours = {
@@ -54,13 +54,13 @@ def _hours(end):
 
 
 def _names(hours):
-    """Name hours for people; of one that comes twice, the zone tells which it is."""
+    """Name hours for people; if an hour comes twice, the zone says which one it is."""
     names = [f"{hour:%a %H:00}" for hour in hours.values()]
     return [f"{name} {hour:%Z}" if names.count(name) > 1 else name for name, hour in zip(names, hours.values())]
 
 
 def _sum(by, begin):
-    """Count what lies in the hours whose names begin so: an hour, or a day."""
+    """Count what is in the hours whose names begin like this: an hour, or a day."""
     return {
         title: sum(counts[what] for key, counts in by.items() if key.startswith(begin))
         for what, title in COUNTS.items()
@@ -78,14 +78,14 @@ def _table(title, rows):
     yield title
     yield f"{'':<{width}} {'queued':>9} {'discarded':>9} {'triple':>9}"
     for name, row in rows:
-        # Of every count but none at least one sign, so that a single double bounce is seen beside a flood.
+        # At least one sign for every count above 0, so that a single double bounce is visible beside a flood.
         size = row["queued"] + row["discarded"]
         bar = "#" * max(round(size * WIDTH / most), 1 if size else 0)
         yield f"{name:<{width}} {row['queued']:>9} {row['discarded']:>9} {row['triple']:>9}  {bar}".rstrip()
 
 
 def _source(found):
-    """Say what was read: a table of zeros is no good news from a log that nobody writes to."""
+    """Say what was read: a table of zeros is not good news from a log that nobody writes to."""
     if found["newest"] is None:
         yield f"{found['log']}: empty"
     else:

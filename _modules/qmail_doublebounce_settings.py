@@ -1,5 +1,5 @@
 """
-The settings: what pillar gives over the defaults, checked as a whole.
+The settings: pillar over the defaults, checked as a whole.
 """
 
 import difflib
@@ -27,24 +27,24 @@ CHOICES = {
 
 def get(pillar=None, given=None, keys=None):
     """
-    Return the settings of this minion: what is given over what its pillar says over the defaults, all of it checked.
+    Return the settings of this minion: those given, over its pillar, over the defaults, all of them checked.
 
     Returns a dict with the keys of pillar.example, ``local`` and ``host``, the two halves of the address (``None`` in
-    mode ``discard``, and where there is no address because pillar says nothing at all), ``problems``, a list that tells
-    each, with its place in pillar and what is allowed there, and ``absent``, those of them that are right in
-    themselves, but name a directory that is not there. Where there are problems, the rest are defaults, but for
-    ``qmail`` and ``service`` where these are right in themselves: they are all that it takes to undo things.
+    mode ``discard``, and if there is no address because pillar has no settings at all), ``problems``, a list of what is
+    wrong, each with its place in pillar and what is allowed there, and ``absent``, those problems that are well-formed
+    values, but name a directory that is not there. If there are problems, the other settings are defaults, except
+    ``qmail`` and ``service`` if these are well-formed: they are all that is needed to undo things.
 
     pillar
         The pillar, or the part of it under ``qmail_doublebounce``. ``None`` for this minion's own; over salt-ssh a
-        function sees none, so there it must be given.
+        function cannot see it, so there it must be given.
 
     given
-        Settings given by hand: a dict of places, such as ``qmail:home``, and values. ``None`` is not given.
+        Settings given by hand: a dict of places, such as ``qmail:home``, and values. ``None`` means not given.
 
     keys
-        All keys that pillar has at its top. Where they are given, a pillar that says nothing is a problem, and the
-        nearest of them is told.
+        All keys at the top of pillar. If they are given, a pillar without settings is a problem, and the nearest of
+        them is named.
 
     For ``qmail_doublebounce``.
     """
@@ -76,7 +76,7 @@ def get(pillar=None, given=None, keys=None):
 
 def said(pillar=None):
     """
-    Return what pillar itself says under ``qmail_doublebounce``, unchecked; ``None`` where it says nothing.
+    Return what pillar itself says under ``qmail_doublebounce``, unchecked; ``None`` if it says nothing.
 
     pillar
         As for ``get``.
@@ -92,12 +92,12 @@ def _merge(given, defaults, place, problems):
     """Lay what is given over a copy of the defaults, and note what does not belong there."""
     merged = {key: dict(value) if isinstance(value, dict) else value for key, value in defaults.items()}
     if not isinstance(given, dict):
-        problems.append(f"{_path(place)} is {given!r}, and settings belong there: see pillar.example.")
+        problems.append(f"{_path(place)} is {given!r}, but settings belong there: see pillar.example.")
         return merged
     for key, value in given.items():
         where = f"{place}{key}"
         if key not in defaults:
-            problems.append(f"{_path(where)} is no setting.{_nearest(key, defaults)}")
+            problems.append(f"{_path(where)} is not a setting.{_nearest(key, defaults)}")
         elif isinstance(defaults[key], dict):
             merged[key] = _merge(value, defaults[key], f"{where}:", problems)
         else:
@@ -107,15 +107,15 @@ def _merge(given, defaults, place, problems):
 
 def _nearest(key, known):
     near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-    return f" The nearest is {near[0]}." if near else f" Settings there are: {', '.join(known)}."
+    return f" The nearest is {near[0]}." if near else f" The settings are: {', '.join(known)}."
 
 
 def _silence(keys):
     others = [str(key) for key in keys if key != PILLAR]
     near = difflib.get_close_matches(PILLAR, others, n=1, cutoff=0.75)
     return (
-        f"It says nothing under {PILLAR}; {_path('address')} is required, as in doublebounce@example.com."
-        f"{f' The nearest key that it has is {near[0]!r}.' if near else ''}"
+        f"It has nothing under {PILLAR}; {_path('address')} is required, as in "
+        f"doublebounce@example.com.{f' Its nearest key is {near[0]!r}.' if near else ''}"
     )
 
 
@@ -156,7 +156,7 @@ def _address_problems(merged, given):
     if merged["address"] is not None:
         return _called("address", __salt__["qmail_mailbox.split"], merged["address"])
     if merged["mode"] == "sink" and given:
-        return [f"{_path('address')} is missing; the mode sink needs a whole address, as in doublebounce@example.com."]
+        return [f"{_path('address')} is missing; mode sink needs a whole address, as in doublebounce@example.com."]
     return []
 
 
@@ -177,9 +177,9 @@ def _path_problems(qmail):
 
 
 def _absent(qmail):
-    """List the directories that are not there, or are not what they should be."""
+    """List the directories that are missing, or are not what they should be."""
     problems = [
-        f"{_path('qmail:' + name)} is {qmail[name]}, where no directory is. Say where qmail lives."
+        f"{_path('qmail:' + name)} is {qmail[name]}, and there is no such directory. Set it to where qmail lives."
         for name in ("home", "control")
         if qmail[name] and not os.path.isdir(qmail[name])
     ]
@@ -187,10 +187,11 @@ def _absent(qmail):
         return problems
     lock = os.path.join(qmail["queue"] or "/", "lock/sendmutex")
     if qmail["queue"] and not os.path.exists(lock):
-        problems.append(f"{_path('qmail:queue')} is {qmail['queue']}, which is no queue: there is no {lock}.")
+        problems.append(f"{_path('qmail:queue')} is {qmail['queue']}, which is not a queue: there is no {lock}.")
     control = qmail["control"] or os.path.join(qmail["home"], "control")
     if not os.path.isdir(control):
-        problems.append(f"{_path('qmail:home')} is {qmail['home']}, which is no qmail: it has no directory control.")
+        lacks = "which is not a qmail home: it has no directory control"
+        problems.append(f"{_path('qmail:home')} is {qmail['home']}, {lacks}.")
     return problems
 
 

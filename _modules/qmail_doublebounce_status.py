@@ -1,5 +1,6 @@
 """
-What is so: where double bounces go by the files on disk and the running qmail-send, and what is wrong with it.
+The present state: where double bounces go by the files on disk and by the running qmail-send, and what is wrong with
+that.
 """
 
 import os
@@ -12,7 +13,7 @@ VERDICTS = {
     "discarded": "are discarded by qmail-send itself",
     "stored": "are stored at {to}",
     "forwarded": "are forwarded from {to}",
-    "deferred": "pile up in the queue: mail for {to} is deferred",
+    "deferred": "accumulate in the queue: mail for {to} is deferred",
     "bounced": "end as triple bounces: nobody receives mail for {to}",
     "remote": "leave this server for {to}",
     "unknown": "go to a program at {to}, and it decides",
@@ -20,8 +21,8 @@ VERDICTS = {
 APPLY = "state.apply qmail-doublebounce"
 CHOOSE = "Set qmail_doublebounce:address in pillar, then "
 INSTRUCTION = 'Set qmail_doublebounce:instruction to "|exit 0" or "#", then state.apply qmail-doublebounce'
-YOUNG = 5  # seconds; one that cannot start is started again and again
-MANY = 100  # double bounces in the queue at once: on a server in order each is there for a moment
+YOUNG = 5  # seconds; a qmail-send that cannot start is started again and again
+MANY = 100  # double bounces in the queue at once: on a healthy server each is there only for a moment
 
 
 def look(settings, is_asked=True):
@@ -32,7 +33,7 @@ def look(settings, is_asked=True):
         What ``qmail_doublebounce.settings`` returns.
 
     is_asked
-        Whether somebody asked for these settings; else they are only the defaults.
+        Whether somebody asked for these settings; if not, they are only the defaults.
 
     For ``qmail_doublebounce``.
     """
@@ -48,7 +49,7 @@ def look(settings, is_asked=True):
     found["log"] = _log(qmail)
     wanted = _wanted(settings)
     wanted["holds"] = is_asked and not unreadable and not dies and _holds(wanted, found)
-    # What is done as asked is no problem: some want to keep their double bounces, and say so.
+    # What was asked for is not a problem: some want to keep their double bounces, and say so.
     as_asked = is_asked and _is_sink(wanted, found)
     down = _down(found["service"], dies, words)
     problems = [*down, *unreadable, *unknown, *_problems(found, wanted, home, as_asked)]
@@ -59,13 +60,13 @@ def look(settings, is_asked=True):
     ]
     sink = wanted["address"] if is_asked else found["recipient"]
     found["problems"] += _former(None if wanted["mode"] == "discard" else sink, is_asked, home, control)
-    found["pillar"] = wanted if is_asked else "It says nothing of qmail_doublebounce: the defaults are used."
+    found["pillar"] = wanted if is_asked else "It has no qmail_doublebounce: the defaults are used."
     found["verdict"] = _verdict(found, unreadable, dies)
     return found
 
 
 def _end(shown, home, control):
-    """Tell what becomes of a double bounce, and by which file."""
+    """Return what happens to a double bounce, and which file decides."""
     recipient = shown["recipient"]
     checked = __salt__["qmail_mailbox.check"](recipient, home, control)
     dotqmail = checked["dotqmail"]
@@ -76,7 +77,11 @@ def _end(shown, home, control):
     }
     end = {"fate": checked["fate"], "reason": checked["reason"], "route": route}
     if not shown["doublebounceto"]["value"] and __salt__["qmail_control.discards"](home, control) == "qmail-send":
-        return {**end, "fate": "discarded", "reason": "doublebounceto is empty, and this qmail-send discards then."}
+        return {
+            **end,
+            "fate": "discarded",
+            "reason": "doublebounceto is empty, and with that this qmail-send discards them.",
+        }
     return end
 
 
@@ -88,20 +93,20 @@ def _service(qmail):
 
 
 def _unreadable(qmail):
-    """Tell what keeps qmail-send from its next start, and where that is not known, why: two lists of problems."""
+    """Return what prevents qmail-send's next start, and if that is not known, why: two lists of problems."""
     try:
         found = __salt__["qmail_service.unreadable"](qmail["home"], qmail["control"], qmail["queue"])
     except CommandExecutionError as err:
-        return [], [(f"Whether qmail-send can read its control files cannot be told: {err}", "Run Salt as root.")]
+        return [], [(f"Cannot tell whether qmail-send can read its control files: {err}", "Run Salt as root.")]
     if found is None:
-        told = "Whether qmail-send can read its control files cannot be told: there is no user qmails."
+        told = "Cannot tell whether qmail-send can read its control files: there is no user qmails."
         return [], [(told, "salt-call qmail_service.start")]
-    then = "Its next start fails, and no mail is delivered then."
+    then = "Its next start will fail, and then no mail is delivered."
     return [(f"{one['trouble']} {then}", one["remedy"]) for one in found], []
 
 
 def _queue(qmail):
-    """Count what waits; where there is no queue of the usual form, there is nothing to tell."""
+    """Count what waits; without a queue of the usual form there is nothing to report."""
     try:
         found = __salt__["qmail_queue.summary"](qmail["queue"], qmail["home"])
     except CommandExecutionError:
@@ -110,7 +115,7 @@ def _queue(qmail):
 
 
 def _log(qmail):
-    """Tell which log shows it, and since when that has been silent: a probe is followed through it."""
+    """Return which log shows double bounces, and since when it has been silent: a probe is followed through it."""
     try:
         return __salt__["qmail_log.about"](qmail["log"], qmail["home"], qmail["queue"])
     except (CommandExecutionError, SaltInvocationError) as err:
@@ -126,7 +131,7 @@ def _wanted(settings):
 
 
 def _holds(wanted, found):
-    """Tell whether everything is as pillar wants it: where double bounces go, what becomes of them, and who knows."""
+    """Return whether all is as pillar asks: where double bounces go, how they end, and what qmail-send has read."""
     if not found["service"]["running"] or not found["service"]["loaded"]:
         return False
     if wanted["mode"] == "discard":
@@ -135,14 +140,14 @@ def _holds(wanted, found):
 
 
 def _is_sink(wanted, found):
-    """Tell whether mail for the wanted address ends as the wanted instruction means."""
+    """Return whether mail for the wanted address ends as the wanted instruction says."""
     if wanted["address"] is None or found["recipient"].lower() != wanted["address"].lower():
         return False
     return wanted["fate"] is not None and found["fate"] == wanted["fate"]
 
 
 def _last_words(service, settings):
-    """Return what qmail-send's log ends with, where it is down or has just been started."""
+    """Return the last lines of qmail-send's log, if it is down or has just been started."""
     young = service["running"] and time.time() - service["since"] < YOUNG
     if not young and service["running"] is not False:
         return []
@@ -152,22 +157,22 @@ def _last_words(service, settings):
 
 
 def _down(service, dies, words):
-    """Tell that no mail is delivered, and what mends it: the log knows more than the process that is not there."""
+    """Report that no mail is delivered, and the remedy: the log knows more than a process that is gone."""
     ends = f" Its log ends: {' / '.join(words)}" if words else ""
     start = "salt-call qmail_service.start"
     if dies:
-        told = f"qmail-send is started again and again, and ends each time: no mail is delivered.{ends}"
-        yield told, f"Mend what the log tells, then {start}"
+        told = f"qmail-send keeps being restarted, and dies each time: no mail is delivered.{ends}"
+        yield told, f"Fix what the log reports, then {start}"
     elif service["running"] is False:
-        mend = "Mend what the log tells, then " if "cannot start" in ends or "alert: " in ends else ""
-        yield f"qmail-send does not run: no mail is delivered.{ends}", f"{mend}{start}"
+        fix = "Fix what the log reports, then " if "cannot start" in ends or "alert: " in ends else ""
+        yield f"qmail-send does not run: no mail is delivered.{ends}", f"{fix}{start}"
     if service["running"] is None:
         why = service.get("reason") or "this system does not show who holds a lock: there is no /proc/locks."
-        yield f"Whether qmail-send runs cannot be told: {why}", "Set qmail_doublebounce:qmail:queue."
+        yield f"Cannot tell whether qmail-send runs: {why}", "Set qmail_doublebounce:qmail:queue."
 
 
 def _problems(found, wanted, home, as_asked):
-    """Yield what is wrong and what mends it, the heaviest first."""
+    """Yield what is wrong and its remedy, the most serious first."""
     service = found["service"]
     yield from _values(found)
     if not as_asked:
@@ -190,28 +195,28 @@ def _problems(found, wanted, home, as_asked):
 
 
 def _drift(found, wanted):
-    """Tell what is other than pillar wants it, where that is not wrong by itself."""
+    """Report what is not as pillar asks, although it is not wrong in itself."""
     recipient, fate = found["recipient"], found["fate"]
     if wanted["mode"] == "discard" and found["doublebounceto"]["value"]:
-        yield f"Pillar wants double bounces discarded, and they go to {recipient}.", APPLY
+        yield f"Pillar asks for double bounces to be discarded, but they go to {recipient}.", APPLY
     if "instruction" not in wanted:
         return
     if recipient.lower() != wanted["address"].lower():
-        yield f"Pillar wants double bounces at {wanted['address']}, and they go to {recipient}.", APPLY
+        yield f"Pillar wants double bounces at {wanted['address']}, but they go to {recipient}.", APPLY
     elif wanted["fate"] is None and fate in ("swallowed", "stored", "forwarded"):
-        yield f"No double bounce can be seen to end as {wanted['instruction']!r} asks for.", INSTRUCTION
+        yield f"Nothing shows whether double bounces end as {wanted['instruction']!r} asks.", INSTRUCTION
     elif fate == "swallowed" != wanted["fate"]:
-        yield f"Pillar wants double bounces {wanted['fate']}, and they vanish at {recipient}.", APPLY
+        yield f"Pillar asks for double bounces to be {wanted['fate']}, but they vanish at {recipient}.", APPLY
 
 
 def _values(found):
-    """Look for what people write into the two files and qmail-send takes otherwise."""
+    """Look for values in the two files that qmail-send reads differently than people expect."""
     for name in ("doublebounceto", "doublebouncehost"):
         value, path = found[name]["value"], found[name]["path"]
         if "\r" in value:
-            yield f"{path} ends in a carriage return, which is part of the address: nobody has that name.", APPLY
+            yield f"{path} ends in a carriage return, which is part of the address: no user has that name.", APPLY
         if value.startswith("#"):
-            yield f"{path} begins with #, which begins no comment there.", APPLY
+            yield f"{path} begins with #, which does not begin a comment there.", APPLY
         if value[:1] in (" ", "\t"):
             yield f"{path} begins with a blank, which is part of the address.", APPLY
     to = found["doublebounceto"]
@@ -230,14 +235,14 @@ def _values(found):
 
 
 def _fates(found, wanted):
-    """Tell where double bounces end badly, or only not as the name of a sink says."""
+    """Report where double bounces end badly, or are not swallowed."""
     recipient, reason, route = found["recipient"], found["reason"], found["route"]
     if found["fate"] == "deferred":
-        yield f"Mail for {recipient} is deferred: {reason}.", "Mend that; double bounces wait in the queue meanwhile."
+        yield f"Mail for {recipient} is deferred: {reason}.", "Fix that; until then, double bounces wait in the queue."
     if found["fate"] == "unknown":
         asks_for_it = "instruction" in wanted and wanted["fate"] != "swallowed"
         yield (
-            f"What becomes of mail for {recipient}, only a program knows: {reason}.",
+            f"Only a program knows what happens to mail for {recipient}: {reason}.",
             INSTRUCTION if asks_for_it else APPLY,
         )
     if found["fate"] == "bounced":
@@ -250,35 +255,35 @@ def _fates(found, wanted):
     if route["catch_all"]:
         yield f"A catch-all receives double bounces: {route['dotqmail']}.", APPLY
     if found["fate"] in ("stored", "forwarded") and not route["catch_all"]:
-        yield f"The mailbox {recipient} does not swallow: {reason}.", f"{APPLY}, unless you want to keep them."
+        yield f"The mailbox {recipient} does not swallow mail: {reason}.", f"{APPLY}, unless you want to keep them."
 
 
 def _former(sink, is_asked, home, control):
-    """Tell of mailboxes that are sinks by our hand, and are not what they should be sinks for."""
+    """Report mailboxes that this project made sinks, and that no longer need to be."""
     remedy = APPLY if is_asked else f"{APPLY}.clean"
     found = __salt__["qmail_mailbox.former"](sink, home, control)
     return [{"problem": problem, "remedy": remedy} for problem in found]
 
 
 def _stale_cdb(home):
-    """qmail reads users/cdb only; people edit users/assign and forget to make the one from the other."""
+    """qmail reads only users/cdb; people edit users/assign and forget to make the one from the other."""
     try:
         assign, cdb = (os.stat(os.path.join(home, "users", name)).st_mtime for name in ("assign", "cdb"))
     except OSError:
         return None
-    return "users/assign is newer than users/cdb, and qmail reads users/cdb only." if assign > cdb else None
+    return "users/assign is newer than users/cdb, but qmail reads only users/cdb." if assign > cdb else None
 
 
 def _verdict(found, unreadable, dies):
     verdict = "Double bounces " + VERDICTS[found["fate"]].format(to=found["recipient"]) + "."
     service = found["service"]
     if not service["running"] or dies:
-        state = "Whether qmail-send runs cannot be told."
+        state = "Cannot tell whether qmail-send runs."
         if dies or service["running"] is False:
-            state = f"No mail is delivered: qmail-send {'keeps ending' if dies else 'does not run'}."
+            state = f"No mail is delivered: qmail-send {'keeps dying' if dies else 'does not run'}."
         return f"{state} By its control files, d{verdict[1:]}"
     if unreadable:
         return f"{verdict} But qmail-send cannot read its control files, and would not start again."
     if service["loaded"] is False:
-        return f"{verdict} But the running qmail-send does not know yet."
+        return f"{verdict} But the running qmail-send does not know that yet."
     return verdict

@@ -1,27 +1,27 @@
 """
-Follow one message through qmail-send's log: a bounce, and the double bounce that comes of it.
+Follow one message through qmail-send's log: a bounce, and the double bounce that it causes.
 
-The log of a flood has holes: syslog and journald drop lines over a rate. So each line may be missing here, an end is
-told only where a line said it, and only qmail-send's own lines are believed.
+The log of a flood has holes: syslog and journald drop lines over a rate. So any line may be missing here, an end is
+reported only if a line shows it, and only qmail-send's own lines count.
 """
 
 import time
 
 POLL = 0.1  # seconds
-MOST_LINES = 50  # about the message, that are kept to be shown
+MOST_LINES = 50  # lines about the message that are kept to be shown
 MOST_KNOWN = 10000  # messages of others that are remembered
 
 
 def begin(token, sender):
     """
-    Return what is known of a message that is about to be queued: a dict for ``follow``, which goes on with it.
+    Return what is known of a message that is about to be queued: a dict, which ``follow`` continues.
 
     Its key ``end`` becomes ``success`` (delivered here), ``left`` (another server took it), ``deferred``,
-    ``discarded``, ``triple-bounced``, or ``lost`` (it has left the queue, and the log lacks the line that says how);
-    it stays ``None`` where the log shows no end. ``hops`` are dicts: ``msg``, ``to``, ``channel``, ``report``, ``did``
-    (how many files, forwards and programs) and ``seconds`` (``None`` where the log lacks them), and ``double``, whether
-    it is the double bounce. ``lines`` are those about it, and ``guessed`` tells that the double bounce was known by its
-    size alone.
+    ``discarded``, ``triple-bounced``, or ``lost`` (it has left the queue, but the log lacks the line that says how); it
+    stays ``None`` while the log shows no end. ``hops`` are dicts: ``msg``, ``to``, ``channel``, ``report``, ``did``
+    (how many files, forwards and programs) and ``seconds`` (``None`` if the log lacks them), and ``double``, whether it
+    is the double bounce. ``lines`` are those about it, and ``guessed`` says that the double bounce was recognized only
+    by its size.
 
     token
         A text in its recipient's address that no other message has.
@@ -48,7 +48,7 @@ def begin(token, sender):
 
 def follow(trace, where, timeout=30):
     """
-    Go through the log until a message has an end, or the time is up, and return what ``begin`` did, grown.
+    Read the log until a message has an end, or the time is up, and return the dict of ``begin``, filled in.
 
     Raises what ``qmail_log.lines_since`` raises.
 
@@ -81,7 +81,7 @@ def follow(trace, where, timeout=30):
 
 
 def _step(trace, event):
-    """Go on by what one line of the log says, and return whether it is about the message."""
+    """Take in what one line of the log says, and return whether it is about the message."""
     return STEPS[event["event"]](trace, event) if event else False
 
 
@@ -90,7 +90,7 @@ def _is_now(trace, event):
 
 
 def _hop(trace, event, other=None):
-    """A message has been queued that is the one, or its bounce; ``other`` is its size where its qp was not ours."""
+    """The message, or its bounce, has been queued; ``other`` is its size if its qp was not ours."""
     hop = {"msg": event["msg"], "to": None, "channel": None, "report": None, "did": None, "seconds": None}
     trace["hops"].append({**hop, "other": other, "double": trace["awaits"]["sender"] != ""})
     trace["awaits"] = None
@@ -132,7 +132,7 @@ def _queued(trace, event):
 
 def _started(trace, event):
     if not trace["hops"] and trace["token"] in event["to"]:
-        # Its line with the qp was dropped, or qmail-queue hands messages to another process, whose id that is.
+        # The line with its qp was dropped, or qmail-queue passes messages to another process, whose id that is.
         other = trace["known"].get(event["msg"])
         _hop(trace, event, other)
     if not _is_now(trace, event):
@@ -159,8 +159,8 @@ def _bounced(trace, event):
     if not _is_now(trace, event):
         return False
     _timed(trace)
-    # Where the qp of the first hop was another's, that of the second will be. A double bounce holds its bounce, and
-    # all of them go to one place: the next that is large enough ends as this one.
+    # If the qp of the first hop was another's, that of the second will be, too. A double bounce holds its bounce, and
+    # all of them go to one place: the next one that is large enough ends as this one does.
     trace["awaits"] = {"qp": event["qp"], "sender": "#@[]", "least": trace["hops"][-1]["other"]}
     return True
 
@@ -182,7 +182,7 @@ def _ended(trace, event):
 
 
 def _gone(trace):
-    """The message has left the queue; where lines before that are missing, what else was said may tell its end."""
+    """The message has left the queue; if earlier lines are missing, other lines may show its end."""
     hop = trace["hops"][-1]
     failed = (hop["report"] or "").startswith("failure")
     trace["end"] = "triple-bounced" if hop["double"] and failed else "lost"

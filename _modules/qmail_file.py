@@ -1,9 +1,9 @@
 """
 Replace one small file safely, keep what it replaced, and put it back.
 
-A reader of the file sees the old one or the new one, whole. What somebody else had written there is kept: see
-``qmail_file_kept``. Of several runs that write or restore one file at the same time, each is done before the next
-begins. ``qmail_file_entry`` reads and writes where others can be at work.
+A reader of the file sees either the old one or the new one, whole. What somebody else had written there is kept: see
+``qmail_file_kept``. If several runs write or restore one file at the same time, each finishes before the next begins.
+``qmail_file_entry`` reads and writes where others may be at work.
 """
 
 import os
@@ -13,11 +13,11 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 def read(path):
     """
-    Return what is in a file, and whose it is; ``None`` where there is no such file.
+    Return what is in a file, and whose it is; ``None`` if there is no such file.
 
     Returns a dict: ``contents`` (bytes), ``uid``, ``gid`` and ``mode`` (text such as ``0644``).
 
-    Raises CommandExecutionError where the path is no regular file, cannot be read, is larger than 1 MiB, or leads
+    Raises CommandExecutionError if the path is not a regular file, cannot be read, is larger than 1 MiB, or leads
     through a symbolic link that somebody other than root could have made.
 
     path
@@ -36,14 +36,14 @@ def read(path):
 
 def replace(path, contents, uid=None, gid=None, mode="0644", note=None, home=None, refused=None, test=False):
     """
-    Make a file hold exactly these contents, with this owner and mode, and return what that changed.
+    Make a file hold exactly these contents, with this owner and mode, and return what was changed.
 
-    Returns ``{}`` where nothing had to change, else a dict with ``contents``, ``uid``, ``gid``, ``mode`` (those that
-    changed; of a new file only the contents), each ``{"old": …, "new": …}``. What somebody else had written there is
+    Returns ``{}`` if nothing had to change, else a dict with ``contents``, ``uid``, ``gid``, ``mode`` (those that
+    changed; for a new file only the contents), each ``{"old": …, "new": …}``. What somebody else had written there is
     kept first: see ``kept``.
 
-    Raises CommandExecutionError where the directory is missing or cannot be written to, the path is anything but a
-    regular file, or ``refused`` says so; the message tells where the file is not as it was.
+    Raises CommandExecutionError if the directory is missing or cannot be written to, if the path is anything but a
+    regular file, or if ``refused`` gives a reason; the message says so if the file is not as it was.
 
     path
         Absolute path of the file. Its directory must exist.
@@ -58,11 +58,11 @@ def replace(path, contents, uid=None, gid=None, mode="0644", note=None, home=Non
         Permission bits as octal text. ``None`` keeps those of the file; a new file gets ``0644``.
 
     note, home
-        What to remember with it, for ``written``: the address that the file is for, and the qmail home.
+        What to record with it, for ``written``: the address that the file is for, and the qmail home.
 
     refused
-        A function that is called once the file is in place, also where it was before, and returns why it cannot stay,
-        or ``None``. Where it cannot, the file is put back exactly as it was. For modules, not for a command line.
+        A function that is called when the file is in place, even if it already was, and returns why it cannot stay, or
+        ``None``. If it cannot, the file is put back exactly as it was. For modules, not for a command line.
 
     test
         Only return what would change.
@@ -81,14 +81,14 @@ def restore(path, version=None, test=False):
     """
     Put the newest kept version of a file back, or remove the file if there was none, and return what that changed.
 
-    Only what this module wrote is undone: where the file is no longer as ``replace`` left it, somebody else has
-    changed it since. It is left alone, and is theirs from then on. A version asked for by name is put back whatever is
-    there now, which is then kept itself.
+    Only what this module wrote is undone: if the file is no longer as ``replace`` left it, somebody else has changed it
+    since. Then it is left alone, and is theirs from then on. A version asked for by name is put back whatever is there
+    now, and what is there now is kept.
 
-    Returns the same kind of dict as ``replace``; ``{}`` where there was nothing to undo, and ``{"left": …}`` with a
-    sentence where somebody has changed the file.
+    Returns the same kind of dict as ``replace``; ``{}`` if there was nothing to undo, and ``{"left": …}`` with a
+    sentence if somebody has changed the file.
 
-    Raises SaltInvocationError for a version that is not kept, CommandExecutionError where it cannot be put back.
+    Raises SaltInvocationError for a version that is not kept, CommandExecutionError if it cannot be put back.
 
     path
         Absolute path of the file.
@@ -128,10 +128,11 @@ def kept(path):
 
 def changed(path):
     """
-    Return when a file was last changed: seconds since the epoch, or ``None`` where that cannot be told.
+    Return when a file was last changed: seconds since the epoch, or ``None`` if that is not known.
 
-    It is the time of the newest change of contents, name, owner or mode (the inode's ctime), which a file put in
-    place with its old times (``cp -p``, ``mv``) has too. A file that ``restore`` removed tells when that was.
+    It is the time of the newest change of contents, name, owner or mode (the inode's ctime). A file that was put in
+    place with its old times (``cp -p``, ``mv``) has one, too. For a file that ``restore`` removed, it is the time of
+    that.
 
     path
         Absolute path of the file.
@@ -153,9 +154,9 @@ def changed(path):
 
 def version(path, name=None):
     """
-    Return one kept version of a file: what ``read`` would have returned; ``None`` where there was no file.
+    Return one kept version of a file: what ``read`` would have returned; ``None`` if there was no file.
 
-    Raises SaltInvocationError where there is no such version.
+    Raises SaltInvocationError if there is no such version.
 
     path
         Absolute path of the file.
@@ -178,8 +179,8 @@ def written():
     List the files that this project has written, in the order of their paths.
 
     Each is a dict with ``path``, ``note`` (what the file was written for, such as an address; ``None`` for a control
-    file), ``home`` (the qmail home that it was written for; ``None`` where that is not known) and ``written``: ``True``
-    while what was written there has not been put back.
+    file), ``home`` (the qmail home that it was written for; ``None`` if that is not known) and ``written``: ``True``
+    until what was there before is put back.
 
     CLI Example:
 
@@ -192,7 +193,7 @@ def written():
 
 def is_ours(path):
     """
-    Tell whether a file holds what this project wrote there, and has not put back since.
+    Return whether a file holds what this project wrote there, and has not put back since.
 
     Raises what ``read`` raises.
 
@@ -211,15 +212,15 @@ def is_ours(path):
 
 def store(path, make=False):
     """
-    Return the directory in which what belongs to a file is kept.
+    Return the directory for what is kept of a file.
 
-    Raises CommandExecutionError where it cannot be made, or what is kept is open to others.
+    Raises CommandExecutionError if it cannot be made, or if it is open to others.
 
     path
         Absolute path of the file.
 
     make
-        Make it where it is missing, open to nobody else.
+        Make it if it is missing, open to nobody else.
 
     CLI Example:
 
@@ -234,4 +235,4 @@ def store(path, make=False):
 def _check(path):
     __salt__["qmail_base_check.arguments"](path=path)
     if os.path.normpath(path) != path:
-        raise SaltInvocationError(f"{path!r} is no absolute path without '.', '..' and doubled slashes.")
+        raise SaltInvocationError(f"{path!r} is not an absolute path without '.', '..' and doubled slashes.")

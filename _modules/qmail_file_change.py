@@ -1,7 +1,7 @@
 """
-One file replaced, or put back, as a whole: keep what is there, note what is ours, write, and look again.
+Replace one file, or put it back, as a whole: keep what is there, record what is ours, write, and check.
 
-Of several runs that work on one file at the same time, each is done before the next begins.
+If several runs work on one file at the same time, each finishes before the next begins.
 """
 
 import contextlib
@@ -9,12 +9,12 @@ import os
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-TRIES = 3  # as often is a file looked at anew that somebody else changes under our hands
+TRIES = 3  # how often a file is read again that somebody else changes meanwhile
 
 
 def replace(path, contents, uid, gid, mode, note, home, refused, test):
     """
-    Make a file hold exactly these contents, with this owner and mode, and return what that changed.
+    Make a file hold exactly these contents, with this owner and mode, and return what was changed.
 
     path, contents, uid, gid, mode, note, home, refused, test
         As for ``qmail_file.replace``, which documents all of it.
@@ -42,7 +42,7 @@ def replace(path, contents, uid, gid, mode, note, home, refused, test):
                 old, new = _step(directory, name, path, wanted)
                 if not _difference(old, new):
                     return _unchanged(refused)
-                # Both before the file itself: a crash in between must neither lose theirs nor make ours look like
+                # Both come before the file itself: a crash in between must neither lose theirs nor make ours look like
                 # theirs.
                 _keep(path, old)
                 __salt__["qmail_file_ledger.claim"](path, old, contents, note, home)
@@ -70,7 +70,7 @@ def restore(path, version, test):
         if directory is None and version:
             raise CommandExecutionError(f"Cannot restore {path}: its directory is missing. Make it first.")
         if directory is None:
-            return {"left": f"{path} is not there, nor is its directory."}  # which may come back: it can be a mount
+            return {"left": f"{path} is not there, nor is its directory."}  # which may come back: it may be a mount
         with contextlib.nullcontext() if test else _turn(path):
             for _ in range(TRIES):
                 old = __salt__["qmail_file_entry.read"](directory, name, path)
@@ -92,7 +92,7 @@ def restore(path, version, test):
 
 @contextlib.contextmanager
 def _turn(path):
-    """One run after the other: from looking at the file to having written down what was done with it."""
+    """One run after the other, from the look at the file until it is recorded what was done with it."""
     handle = __salt__["qmail_file_kept.lock"](path)
     try:
         yield
@@ -108,7 +108,7 @@ def _step(directory, name, path, wanted):
 
 
 def _unchanged(refused):
-    """Nothing is to be written; what another run did at the same time is no reason against the file now."""
+    """Nothing has to be written; what another run did at the same time does not count against the file now."""
     reason = _reason(refused)
     if reason:
         raise CommandExecutionError(reason)
@@ -116,7 +116,7 @@ def _unchanged(refused):
 
 
 def _stay(directory, name, path, old, new, refused):
-    """Ask whether the file in its place may stay; else put back what was there."""
+    """Ask whether the new file may stay; if not, put back what was there."""
     reason = _reason(refused)
     if reason:
         raise CommandExecutionError(f"{reason} {_put_back(directory, name, path, old, new)}")
@@ -131,15 +131,15 @@ def _reason(refused):
 
 
 def _put_back(directory, name, path, old, new):
-    """Undo a write that cannot stay, and tell in a sentence whether the file is as it was."""
+    """Undo a write that cannot stay, and say in a sentence whether the file is as it was."""
     was_ours = _is_ours(path, old)
     try:
         if not __salt__["qmail_file_entry.put"](directory, name, old, new, path):
-            return f"{path} was changed by somebody else meanwhile, and is left as it is."
+            return f"Somebody else changed {path} meanwhile, and it is left as it is."
     except OSError as err:
-        return f"Putting {path} back failed: {__salt__['qmail_base_refusal.told'](err)} Look at what it holds."
+        return f"Putting {path} back failed: {__salt__['qmail_base_refusal.told'](err)} Check what it holds."
     except CommandExecutionError as err:
-        return f"Putting {path} back failed: {err} Look at what it holds."
+        return f"Putting {path} back failed: {err} Check what it holds."
     _settle(path, old if was_ours else None)
     return f"{path} is as it was."
 
@@ -150,7 +150,7 @@ def _keep(path, old):
 
 
 def _settle(path, found):
-    """Narrow what counts as ours to what is there. Where that fails, only a file that is not there counts as well."""
+    """Narrow what counts as ours to what is there. If that fails, only a file that is not there counts as ours, too."""
     with contextlib.suppress(CommandExecutionError):
         __salt__["qmail_file_ledger.settle"](path, found and found["contents"])
 
@@ -159,7 +159,7 @@ def _end(path):
     try:
         __salt__["qmail_file_ledger.end"](path)
     except CommandExecutionError as err:
-        raise CommandExecutionError(f"{path} is as it was before, but that cannot be written down. {err}") from err
+        raise CommandExecutionError(f"{path} is as it was before, but that cannot be recorded. {err}") from err
 
 
 def _is_ours(path, old):
@@ -167,19 +167,19 @@ def _is_ours(path, old):
 
 
 def _leave(path, old, test):
-    """What somebody has changed since is theirs from now on, whatever they write there one day."""
+    """What somebody has changed since is theirs from now on, whatever they write there later."""
     versions = __salt__["qmail_file_kept.versions"](path)
     is_back = bool(versions) and old == __salt__["qmail_file_kept.version"](path)
     if not test:
         __salt__["qmail_file_ledger.settle"](path, None)
-    if is_back:  # by hand, or by a run that did not get further
+    if is_back:  # by hand, or by a run that was cut off
         return {}
     done = "removed" if old is None else "changed"
-    return {"left": f"{path} was {done} by hand since, and is left as it is."}
+    return {"left": f"{path} has been {done} by hand since, and is left as it is."}
 
 
 def _contended(path):
-    return CommandExecutionError(f"{path} is being changed by somebody else at this very moment. Run this again.")
+    return CommandExecutionError(f"Somebody else is changing {path} right now. Run this again.")
 
 
 def _difference(old, new):
@@ -196,5 +196,5 @@ def _octal(mode):
     if isinstance(mode, str) and mode and not mode.strip("01234567"):
         mode = int(mode, 8)
     if isinstance(mode, bool) or not isinstance(mode, int) or not 0 <= mode <= 0o7777:
-        raise SaltInvocationError(f"mode {mode!r} is no octal number such as 0644.")
+        raise SaltInvocationError(f"mode {mode!r} is not an octal number such as 0644.")
     return f"{mode:04o}"

@@ -1,7 +1,7 @@
 """
-One name in a directory where others may be at work: read the file that it stands for, put another one in its place.
+One name in a directory where others may be at work: read its file, and put another one in its place.
 
-``at`` opens the directory, in which the others work by name.
+``at`` opens the directory in which the other functions work by name.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ LARGEST = 1 << 20  # bytes; control files and dot-qmail files are far smaller
 @contextlib.contextmanager
 def at(verb, path):
     """
-    Open the directory of a file: a context with its descriptor (``None`` where it is missing) and the file's name in
-    it. What the system refuses in it becomes an error that a person can act on.
+    Open the directory of a file: a context with its descriptor (``None`` if it is missing) and the file's name in it.
+    What the system refuses in it becomes an error with a remedy.
 
     verb
         What is done with the file, for the error: ``read``, ``write``.
@@ -42,10 +42,10 @@ def at(verb, path):
 
 def read(directory, name, path):
     """
-    Return what a file is: a dict with ``contents`` (bytes), ``uid``, ``gid``, ``mode`` (text); ``None`` for no file.
+    Return a file as a dict with ``contents`` (bytes), ``uid``, ``gid``, ``mode`` (text); ``None`` if there is no file.
 
-    Raises CommandExecutionError where it is no regular file, or larger than 1 MiB, and what the system says (OSError)
-    where it cannot be read.
+    Raises CommandExecutionError if it is not a regular file, or larger than 1 MiB, and the system's OSError if it
+    cannot be read.
 
     directory
         The descriptor of its directory.
@@ -67,20 +67,20 @@ def read(directory, name, path):
 
 def put(directory, name, new, old, path):
     """
-    Put a file in the place of what was read there before, and return whether that was done.
+    Replace what was read before by a new file, and return whether that was done.
 
-    It is not where somebody has changed the file since, whatever way: then nothing is done. That is looked at last
-    thing before the name changes hands, between two system calls; who saves a file by its name in that instant loses
-    to us, because no portable call renames under a condition. Who writes *into* the old file in that instant does not:
-    it is held open, and what it holds in the end is kept (``qmail_file_kept.keep``).
+    If somebody has changed the file since, in whatever way, nothing is done. That is checked last, just before the
+    rename, between two system calls. Whoever saves a file under its name in that instant loses to us, because no
+    portable call renames under a condition. Whoever writes *into* the old file in that instant does not: it is held
+    open, and what it holds at the end is kept (``qmail_file_kept.keep``).
 
-    Raises CommandExecutionError as ``read`` does, and what the system says (OSError).
+    Raises CommandExecutionError as ``read`` does, and the system's OSError.
 
     directory, name, path
         As for ``read``.
 
     new
-        What the file shall be, as ``read`` tells it; ``None`` removes it.
+        What the file is to be, as ``read`` returns it; ``None`` removes it.
 
     old
         What ``read`` returned.
@@ -107,9 +107,9 @@ def put(directory, name, new, old, path):
 
 def _open(directory, name, path):
     try:
-        # Looked at before it is opened: to open a device may do something.
+        # Examined before it is opened: opening a device may have effects.
         _refuse(os.stat(name, dir_fd=directory, follow_symlinks=False), path)
-        # O_NONBLOCK: the owner of the directory may put a FIFO there at this moment.
+        # O_NONBLOCK: the owner of the directory may put a FIFO there at any moment.
         handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
         return None
@@ -135,7 +135,7 @@ def _about(file, path):
             break
         contents += piece
     if len(contents) > LARGEST:
-        raise CommandExecutionError(f"{path} is larger than {LARGEST} bytes, which no such file of qmail's is.")
+        raise CommandExecutionError(f"{path} is larger than {LARGEST} bytes, and no such file of qmail's is.")
     found = os.fstat(file.fileno())
     return {
         "contents": contents,
@@ -146,7 +146,7 @@ def _about(file, path):
 
 
 def _is_still(directory, name, held, old, path):
-    """Tell whether a name still stands for the file that we hold, and that file is as it was read."""
+    """Return whether a name still belongs to the file that we hold open, and that file is as it was read."""
     if (held and _about(held, path)) != old:
         return False
     try:
@@ -158,8 +158,8 @@ def _is_still(directory, name, held, old, path):
 
 @contextlib.contextmanager
 def _written(directory, new):
-    """Yield the name of a file with these contents, owner and mode; it is gone afterwards, unless it was renamed."""
-    # qmail-local takes no such name for an address: they all begin with .qmail.
+    """Yield the name of a new file with these contents, owner and mode; unless renamed, it is removed afterwards."""
+    # qmail-local never reads such a name for an address: those all begin with .qmail.
     temporary = f".new-{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(temporary, flags, 0o600, dir_fd=directory)

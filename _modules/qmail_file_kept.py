@@ -1,10 +1,10 @@
 """
-Remember what was in a file before this project wrote there.
+Keep what was in a file before this project wrote there.
 
 For each file there is a directory in ``/var/lib/qmail-doublebounce/kept`` (root only; ``qmail_file.kept_directory`` in
 the minion's configuration moves it) under the file's own path. ``v1``, ``v2`` … in it are the versions that others
-wrote, each one JSON file with contents, owner and mode. ``qmail_file_ledger`` remembers beside them what was written
-over them.
+wrote, each one JSON file with contents, owner and mode. Beside them ``qmail_file_ledger`` records what was written over
+them.
 """
 
 import contextlib
@@ -38,7 +38,8 @@ def versions(path):
 
 def version(path, name=None):
     """
-    Return one kept version: a dict with ``contents`` (bytes), ``uid``, ``gid``, ``mode``; ``None`` for "no file".
+    Return one kept version: a dict with ``contents`` (bytes), ``uid``, ``gid``, ``mode``; ``None`` if there was no
+    file.
 
     path, name
         As for ``qmail_file.version``, which documents all of it.
@@ -51,11 +52,11 @@ def version(path, name=None):
 
 def lock(path):
     """
-    Return a descriptor that holds the lock of a file: whoever closes it lets the next run at the file.
+    Return a descriptor that holds the lock of a file: closing it lets the next run at the file.
 
-    Who changes what is remembered of a file holds its lock, from looking at the file until all is done.
+    Whoever changes the record of a file holds its lock, from the look at the file until everything is done.
 
-    Raises CommandExecutionError where another run holds it for a minute, or nothing can be kept.
+    Raises CommandExecutionError if another run holds it for a minute, or if nothing can be kept.
 
     path
         Absolute path of the file.
@@ -76,13 +77,13 @@ def keep(path, found):
     """
     Keep what is in a file, which somebody else wrote; each distinct version is kept once, as the newest.
 
-    Nothing calls this from the command line; ``qmail_file.replace`` does before it writes.
+    Not for the command line: ``qmail_file.replace`` calls this before it writes.
 
     path
         Absolute path of the file.
 
     found
-        What ``qmail_file.read`` returned: a dict, or ``None`` where there is no file.
+        What ``qmail_file.read`` returned: a dict, or ``None`` if there is no file.
 
     For ``qmail_file_change`` and ``qmail_file_entry``.
     """
@@ -100,7 +101,7 @@ def keep(path, found):
 
 def load(path, name):
     """
-    Return what was saved under a name beside the kept versions of a file; ``None`` where nothing was.
+    Return what was saved under a name beside the kept versions of a file; ``None`` if nothing was.
 
     path
         Absolute path of the file.
@@ -135,7 +136,7 @@ def save(path, name, value):
 
 def paths(name):
     """
-    List the paths of the files beside whose kept versions something was saved under a name.
+    List the files that have something saved under a name beside their kept versions.
 
     name
         The name.
@@ -149,7 +150,7 @@ def paths(name):
 
 def directory(path, make=False):
     """
-    Return the directory in which what belongs to a file is kept.
+    Return the directory for what is kept of a file.
 
     path, make
         As for ``qmail_file.store``, which documents all of it.
@@ -169,8 +170,8 @@ def _root():
         return DIRECTORY
     if not isinstance(root, str) or not root.startswith("/") or "\0" in root or not root.strip("/."):
         raise SaltInvocationError(
-            f"qmail_file.kept_directory in the minion's configuration is {root!r}; allowed: an absolute path of a "
-            "directory that is for nothing else."
+            f"qmail_file.kept_directory in the minion's configuration is {root!r}; allowed: the absolute path of a "
+            "directory that is used for nothing else."
         )
     return "/" + os.path.normpath(root).lstrip("/")
 
@@ -185,7 +186,7 @@ def _unless_missing(err):
 
 
 def _names(path):
-    """Name what is kept of a file, newest first: v3, v2, v1. Numbers rather than times: clocks are set back."""
+    """Name what is kept of a file, newest first: v3, v2, v1. Numbers rather than times, because clocks are set back."""
     try:
         names = os.listdir(_home(path))
     except FileNotFoundError:
@@ -233,18 +234,18 @@ def _lock(handle, path):
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise CommandExecutionError(
-                    f"Another run has worked on {path} for {PATIENCE} seconds. See what it waits for: salt-call "
+                    f"Another run has worked on {path} for {PATIENCE} seconds. To see what it waits for: salt-call "
                     "saltutil.running"
                 ) from None
         time.sleep(PAUSE)
 
 
 def _make_root():
-    """What is kept was others' secret, and root writes it back: nobody else may come near."""
+    """What is kept may be somebody's secret, and root writes it back: nobody else may have access."""
     os.makedirs(_root(), mode=0o700, exist_ok=True)
     found = os.stat(_root())
     if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o077:
-        raise CommandExecutionError(f"{_root()} is open to others. Mend it: chown root {_root()}; chmod 700 {_root()}")
+        raise CommandExecutionError(f"{_root()} is open to others. Fix it: chown root {_root()}; chmod 700 {_root()}")
 
 
 def _read(name):
@@ -252,11 +253,11 @@ def _read(name):
         try:
             return json.load(file)
         except ValueError as err:
-            raise CommandExecutionError(f"{name} is damaged: {err}. Move it away, and look at what it kept.") from err
+            raise CommandExecutionError(f"{name} is damaged: {err}. Move it away, and check what it kept.") from err
 
 
 def _write(name, value):
-    temporary = f"{name}.new"  # one name, since the lock is held: what a kill left behind is written over
+    temporary = f"{name}.new"  # always the same name: the lock is held, and what a killed run left is overwritten
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         with open(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as file:

@@ -1,8 +1,8 @@
 """
-Remember what this project wrote itself, so that it undoes that and nothing else.
+Record what this project wrote itself, so that it undoes that and nothing else.
 
 Beside the kept versions of a file (see ``qmail_file_kept``) a ``ledger`` holds the digest of what was written over
-them, and while that is being written, of what was there before as well. Who changes a ledger holds the file's lock:
+them, and while that is being written, of what was there before as well. Whoever changes a ledger holds the file's lock:
 ``qmail_file_kept.lock``.
 """
 
@@ -30,7 +30,7 @@ def files():
 
 def written(path):
     """
-    Tell whether this project has written a file, and not put it back since, whatever is in it now.
+    Return whether this project has written a file and not put it back since, whatever is in it now.
 
     path
         Absolute path of the file.
@@ -42,7 +42,7 @@ def written(path):
 
 def ours(path, contents):
     """
-    Tell whether these contents of a file are what this project wrote there, and has not put back since.
+    Return whether these contents of a file are what this project wrote there, and has not put back since.
 
     path
         Absolute path of the file.
@@ -57,7 +57,7 @@ def ours(path, contents):
 
 def ended(path):
     """
-    Return when a file was last put back, in seconds since the epoch; ``None`` where it never was.
+    Return when a file was last put back, in seconds since the epoch; ``None`` if it never was.
 
     path
         Absolute path of the file.
@@ -69,23 +69,23 @@ def ended(path):
 
 def claim(path, found, contents, note=None, home=None):
     """
-    Write down that this project is about to write these contents.
+    Record that this project is about to write these contents.
 
-    Until ``settle`` both they and what is there now count as written here, the latter if it did before.
+    Until ``settle``, both they and what is there now count as written here, the latter only if it did before.
 
-    Nothing calls this from the command line; ``qmail_file.replace`` does before it writes.
+    Not for the command line: ``qmail_file.replace`` calls this before it writes.
 
     path
         Absolute path of the file.
 
     found
-        What ``qmail_file.read`` returned: a dict, or ``None`` where there is no file.
+        What ``qmail_file.read`` returned: a dict, or ``None`` if there is no file.
 
     contents
         Bytes.
 
     note, home
-        What ``files`` tells: the address that the file is for, and the qmail home. ``None`` leaves what is there.
+        As in ``files``: the address that the file is for, and the qmail home. ``None`` leaves what is recorded.
 
     For ``qmail_file_change``.
     """
@@ -97,15 +97,15 @@ def claim(path, found, contents, note=None, home=None):
 
 def settle(path, contents):
     """
-    Write down that of what is in a file only these contents are this project's.
+    Record that only these contents of a file are this project's.
 
-    Nothing calls this from the command line; ``qmail_file`` does once it has written, or found that others have.
+    Not for the command line: ``qmail_file`` calls this when it has written, or found that others have.
 
     path
         Absolute path of the file.
 
     contents
-        Bytes; ``None``: nothing that is there is this project's.
+        Bytes; ``None``: nothing in it is this project's.
 
     For ``qmail_file_change``.
     """
@@ -114,9 +114,9 @@ def settle(path, contents):
 
 def end(path):
     """
-    Write down that a file was put back: what is in it now is no longer this project's.
+    Record that a file was put back: what is in it now is no longer this project's.
 
-    Nothing calls this from the command line; ``qmail_file.restore`` does after it has written.
+    Not for the command line: ``qmail_file.restore`` calls this after it has written.
 
     path
         Absolute path of the file.
@@ -132,7 +132,7 @@ def _digest(contents):
 
 
 def _ledger(path):
-    return {**NOTHING, **(__salt__["qmail_file_kept.load"](path, LEDGER) or {})}  # an older one tells less
+    return {**NOTHING, **(__salt__["qmail_file_kept.load"](path, LEDGER) or {})}  # an older one has fewer keys
 
 
 def _change(path, **told):

@@ -1,5 +1,5 @@
 """
-Double bounces that qmail-send's log tells of: how many, where they went, what became of them, and who caused them.
+Double bounces in qmail-send's log: how many, where they went, what happened to them, and who caused them.
 """
 
 import logging
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 # More hours than this are counted as one.
 MOST_SLOTS = 2**13
-# How much is read before ``since``, to know the messages that were on their way by then.
+# How much is read before ``since``, to know the messages that were on their way then.
 CONTEXT = 64 * 2**20
 PROGRESS_SECONDS = 5
 TOP = 10
@@ -23,7 +23,7 @@ RELATIVE = re.compile(r"(\d{1,9})([smhdw])")
 
 
 def _moment(name, value):
-    """Seconds since the epoch of what a caller gave as a time; ``None`` for ``None``."""
+    """What a caller gave as a time, in seconds since the epoch; ``None`` for ``None``."""
     if value is None:
         return None
     if isinstance(value, date):
@@ -36,14 +36,14 @@ def _moment(name, value):
         datetime.fromtimestamp(seconds)
     except (ValueError, OverflowError, OSError) as err:
         allowed = "seconds since the epoch, a date like 2026-11-24T02:00, or an age like 24h or 7d"
-        raise SaltInvocationError(f"{name}={value!r} is no time: give {allowed}") from err
+        raise SaltInvocationError(f"{name}={value!r} is not a time: give {allowed}") from err
     return int(seconds)
 
 
 def _absolute(value):
     if isinstance(value, str) and not re.fullmatch(r"\d+(\.\d*)?", value.strip()):
         text = value.strip()
-        # A time without a zone is this machine's, as in its syslog.
+        # A time without a zone is local time, as in this machine's syslog.
         return datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text).timestamp()
     seconds = float(value)
     if not math.isfinite(seconds):
@@ -61,7 +61,7 @@ def _window(since, until, by):
 
 
 def _asked(path, since, until, by, home, queue):
-    """Check what a caller gave, and find the log: it, and the window."""
+    """Check what a caller gave, and find the log; return both."""
     window = _window(since, until, by)
     __salt__["qmail_base_check.arguments"](home=home, queue=queue)
     return __salt__["qmail_log_file.find"](path, home, queue), window
@@ -72,16 +72,16 @@ def about(path=None, home="/var/qmail", queue=None):
     Return which log is read, and how old it is, as a dictionary:
 
     ``log``, ``files``, ``unread``
-        the file, the directory, or ``journald``; the files it is made of, the oldest first; and those that are packed
-        in a way that can't be undone here: what is in them is not counted.
+        the file, the directory, or ``journald``; its files, the oldest first; and those that can't be unpacked here:
+        what is in them is not counted.
     ``how``
         ``named``, ``followed`` from the running qmail-send, or ``newest``: see ``qmail_log_file.find``.
     ``newest``
-        when qmail-send wrote to it last, in seconds since the epoch; ``None`` where the log is empty. While mail flows
-        that is a moment ago: else it is the wrong log, or qmail-send can't write to it.
+        when qmail-send wrote to it last, in seconds since the epoch; ``None`` if the log is empty. While mail flows,
+        that is a moment ago; otherwise it is the wrong log, or qmail-send can't write to it.
 
-    Raises SaltInvocationError for an argument that is none, CommandExecutionError for a log that can't be found or
-    read, or that holds lines and none of qmail-send in a form that is known here: it quotes one.
+    Raises SaltInvocationError for a wrong argument, CommandExecutionError for a log that can't be found or read, or in
+    which no line is recognized as qmail-send's: it quotes one.
 
     path, home, queue
         As for ``qmail_log_file.find``.
@@ -104,9 +104,9 @@ def _about(found):
 
 def _parts(found, window, by, context=0):
     """
-    Iterate over the parts of a log that were written within one hour or day, and tell how far it got.
+    Iterate over the parts of a log that were written within one hour or day, and report the progress.
 
-    A part without times is of the same hour as the one before.
+    A part without times belongs to the same hour as the one before it.
     """
     segments, others = __salt__["qmail_log_time.segments"], found.get("others")
     done, told, known = 0, time.monotonic(), "unknown"
@@ -126,14 +126,14 @@ def _parts(found, window, by, context=0):
 
 
 def _sized(parts, read):
-    """Hand on the parts of a log, and add up their sizes."""
+    """Pass on the parts of a log, and add up their sizes."""
     for slot, part in parts:
         read["bytes"] += len(part)
         yield slot, part
 
 
 def _uncut(parts):
-    """Hand on the parts of a log, each with the ends of all its lines: splogger cuts what is too long for it."""
+    """Pass on the parts of a log, each with the ends of all its lines: splogger cuts what is too long for it."""
     whole, rest, last = __salt__["qmail_log_line.whole"], b"", None
     for slot, part in parts:
         end = whole(part)
@@ -150,63 +150,63 @@ def _most(names):
 
 def summary(path=None, since=None, until=None, by="hour", home="/var/qmail", queue=None):
     """
-    Return what qmail-send's log tells of bounces, as a dictionary:
+    Return what qmail-send's log shows about bounces, as a dictionary:
 
     ``double_bounces``
         queued (``info msg … from <#@[]>``).
     ``discarded``
-        not even queued, by a qmail-send with the discard feature.
+        dropped unqueued by a qmail-send that has the discard feature.
     ``triple_bounces``
         double bounces that failed and were dropped.
     ``swallowed``, ``stored``, ``forwarded``, ``deferred``
-        what became of the deliveries of double bounces, each time one ended. By qmail-local's report
+        what happened to the deliveries of double bounces, each time one ended. By qmail-local's report
         ``did_FILES+FORWARDS+PROGRAMS/``: *stored* with any file, else *forwarded* with any forward or to another host,
         else *swallowed* with one program or none, else *stored*: Plesk keeps a mailbox with two programs, and a sink
-        needs one. Whether a single program keeps what it is given the log can't tell: ``qmail_mailbox.check`` can.
+        needs one. The log can't show whether a single program keeps the mail: ``qmail_mailbox.check`` can.
     ``single_bounces``
         notices queued for a sender that isn't empty.
     ``deliveries``
         all that were started, of any message.
     ``by``
         the same counts for each hour (``2026-11-24T02:00+00:00``, with this machine's offset from UTC) or day
-        (``2026-11-24``) in which there was any; ``unknown`` where the log has no times.
+        (``2026-11-24``) with any; ``unknown`` if the log has no times.
     ``recipients``
-        the ten that most double bounces went to, as logged: a virtual domain's are prefixed.
+        the ten addresses that most double bounces went to, as logged: those of a virtual domain have its prefix.
     ``domains``
-        the ten that caused most double bounces, discarded ones included: the domain of the recipient that failed
-        first, of the message the first notice was about; of the notice itself, where it came from elsewhere.
+        the ten domains that caused most double bounces, discarded ones included: that of the first recipient that
+        failed, in the message that the first notice was about, or in the notice itself if it came from elsewhere.
     ``log``, ``files``, ``unread``, ``how``, ``newest``
-        the log, as ``about`` tells it. Every count is one of these files.
+        the log, as for ``about``. Every count is from these files.
     ``bytes``, ``seconds``
         how much was read, and how long it took.
 
-    Each event counts in the hour it was logged in; within a MiB the log is taken to be in the order of time. Messages
-    are followed by number and ``qp`` from ``info msg`` to ``end msg``, also from up to 64 MiB before ``since``. Memory
-    is bounded: beyond 262,144 double bounces in the queue at a time the oldest aren't followed further; causes are
-    known of 65,536 messages at a time; names are counted exactly up to 8192 of a kind; after 8192 hours the rest is
-    counted as ``more``.
+    Each event counts in the hour in which it was logged; within one MiB the log is assumed to be in order of time.
+    Messages are followed by number and ``qp`` from ``info msg`` to ``end msg``, also from up to 64 MiB before
+    ``since``. Memory is bounded: beyond 262,144 double bounces in the queue at a time the oldest aren't followed any
+    further; causes are known for 65,536 messages at a time; names are counted exactly up to 8192 of a kind; after 8192
+    hours the rest is counted as ``more``.
 
     A probe of ``qmail_doublebounce.probe`` is a double bounce like any other, and is counted: its ``recipients`` and
-    ``domains`` are those of this server.
+    ``domains`` are this server's.
 
-    Raises SaltInvocationError for an argument that is none, CommandExecutionError for a log that can't be found or
-    read, or that holds lines and none of qmail-send in a form that is known here.
+    Raises SaltInvocationError for a wrong argument, CommandExecutionError for a log that can't be found or read, or in
+    which no line is recognized as qmail-send's.
 
     path
         A file (with those it was rotated to, packed or not), a directory of multilog, svlogd or s6-log, ``journald``,
-        ``journald:UNIT``, or ``None``: the log that the running qmail-send writes, or else that of the usual places in
-        which it wrote last, see ``qmail_log_file.find``.
+        ``journald:UNIT``, or ``None``: the log that the running qmail-send writes, or else the one of the usual places
+        in which it wrote last, see ``qmail_log_file.find``.
 
     since, until
         Count from ``since`` on and before ``until``, in whole seconds: seconds since the epoch, ISO text such as
-        ``2026-11-24T02:00`` in this machine's time if it has no zone, or an age such as ``90s``, ``30m``, ``24h``,
-        ``7d``, ``2w``.
+        ``2026-11-24T02:00``, in local time if it has no zone, or an age such as ``90s``, ``30m``, ``24h``, ``7d``,
+        ``2w``.
 
     by
         ``hour`` or ``day``.
 
     home, queue
-        The qmail home directory, and its queue (``None``: ``queue`` in the home), to find the log by.
+        The qmail home directory, and its queue (``None``: ``queue`` in the home), which lead to the log.
 
     CLI Example:
 
@@ -234,12 +234,12 @@ def summary(path=None, since=None, until=None, by="hour", home="/var/qmail", que
 
 def count(what="double_bounces", path=None, since=None, until=None, by="hour", home="/var/qmail", queue=None):
     """
-    Count double bounces per hour or day, and nothing else: more than ten times as fast as ``summary``, two or three
-    times as long as ``grep -c`` takes.
+    Count double bounces per hour or day, and nothing else: more than ten times as fast as ``summary``, and two or three
+    times as slow as ``grep -c``.
 
     Returns ``{"double_bounces": …, "by": {…: …}, "log": …, "files": …, "unread": …, "how": …, "newest": …, "bytes": …,
-    "seconds": …}``; the first key is ``what``, the others are those of ``summary``. Hours in which there was none are
-    left out. Raises what ``summary`` raises.
+    "seconds": …}``; the first key is ``what``, the others are those of ``summary``. Hours without any are left out.
+    Raises what ``summary`` raises.
 
     what
         ``double_bounces`` (queued), ``discarded``, or ``triple_bounces``.
@@ -263,10 +263,10 @@ def count(what="double_bounces", path=None, since=None, until=None, by="hour", h
 
 def counts(path=None, since=None, until=None, by="hour", home="/var/qmail", queue=None):
     """
-    Count all that ``count`` can count, in one pass.
+    Count everything that ``count`` can count, in one pass.
 
-    Returns what ``count`` returns, with a key for each ``what``, and in ``by`` the same keys for each hour or day in
-    which there was any.
+    Returns what ``count`` returns, with a key for each ``what``, and in ``by`` the same keys for each hour or day with
+    any.
 
     path, since, until, by, home, queue
         As for ``summary``.
@@ -326,20 +326,20 @@ def lines_since(where, limit=2**20):
     """
     Return the lines that were written to a log since a position: a dict with
 
-    - ``lines``: text, without their ends; a line comes once it is whole;
-    - ``events``: for each line what qmail-send says in it, as ``qmail_log_words.event`` returns it; ``None`` for other
-      programs' lines, and for those about no message;
-    - ``position``: where to go on;
-    - ``lost``: whether the file of the position is gone, so that lines may be missing: there the newest file is read
+    - ``lines``: text, without their ends; a line is returned when it is complete;
+    - ``events``: for each line the event in it, as ``qmail_log_words.event`` returns it; ``None`` for lines of other
+      programs, and for those that are not about a message;
+    - ``position``: where to continue;
+    - ``lost``: whether the file of the position is gone, so that lines may be missing: then the newest file is read
       from its beginning.
 
-    Raises SaltInvocationError for a position that is none, CommandExecutionError for a log that can't be read.
+    Raises SaltInvocationError for a wrong position, CommandExecutionError for a log that can't be read.
 
     where
         What ``position``, or an earlier call, returned.
 
     limit
-        Read no more than some so many bytes; the next call goes on behind them.
+        Read about this many bytes at most; the next call continues after them.
 
     CLI Example:
 

@@ -1,8 +1,8 @@
 """
 When qmail-send wrote to a log last.
 
-A log that is silent while mail flows is not the log; one that holds lines and none of qmail-send is in a form that is
-not known here. Both have to be told, or a count of nothing is taken for good news.
+A log that is silent while mail flows is the wrong log; one that holds lines, but none that is recognized as
+qmail-send's, has an unknown form. Both must be reported, or a count of zero is taken for good news.
 """
 
 import contextlib
@@ -19,13 +19,13 @@ SIGNS = (b"info msg ", b"starting delivery ", b"end msg ", b"status: ")
 
 def newest(found):
     """
-    Return when qmail-send wrote to a log last, in seconds since the epoch, or ``None`` where the log is empty.
+    Return when qmail-send wrote to a log last, in seconds since the epoch, or ``None`` if the log is empty.
 
-    Where lines have no time, it is when the file was changed last. Raises CommandExecutionError for a log in which
-    there are lines, and none of qmail-send in any form that is known here; it quotes one.
+    If lines have no time, it is when the file was changed last. Raises CommandExecutionError for a log that has lines,
+    but none that is recognized as qmail-send's; it quotes one.
 
     found
-        The log, as ``qmail_log_file.find`` tells it.
+        The log, as ``qmail_log_file.find`` returns it.
 
     For ``qmail_log``.
     """
@@ -43,10 +43,10 @@ def last(found, limit=None):
     Return when qmail-send wrote to a log last, as ``newest`` does, and a line that isn't qmail-send's, or ``None``.
 
     found
-        The log, as ``qmail_log_file.find`` tells it.
+        The log, as ``qmail_log_file.find`` returns it.
 
     limit
-        Look no further back than some so many bytes, and into no more than two files.
+        Look back over about this many bytes at most, and in no more than two files.
 
     For ``qmail_log_file``.
     """
@@ -83,9 +83,9 @@ def _newest_first(found, limit):
 
 
 def _lasts(blocks):
-    """Of what can only be read forwards, the last block that has a line of qmail-send, and one that has none."""
+    """Of a file that can only be read forwards, the last block with a line of qmail-send, and one without any."""
     own = other = None
-    # What can't be unpacked is told by who counts it.
+    # Whoever counts it reports what can't be unpacked.
     with contextlib.suppress(CommandExecutionError):
         for data, newest in blocks:
             if __salt__["qmail_log_line.last"](data):
@@ -96,7 +96,7 @@ def _lasts(blocks):
 
 
 def _backwards(file, mtime):
-    """Blocks of whole lines, from the end to the beginning; of a longer line what fits."""
+    """Blocks of whole lines, from the end to the beginning; of a line that is too long, what fits."""
     end, rest = os.fstat(file.fileno()).st_size, b""
     while end > 0:
         start = max(0, end - BLOCK)
@@ -109,7 +109,7 @@ def _backwards(file, mtime):
 
 
 def _last_of(data, newest):
-    """When the last line of qmail-send in a block was written; a file that shows no time has its own."""
+    """When the last line of qmail-send in a block was written; without times in it, the file's own time."""
     found = __salt__["qmail_log_line.last"](data)
     if found is None:
         return None
@@ -119,7 +119,7 @@ def _last_of(data, newest):
 
 
 def _better(quote, data):
-    """A line for people to see: rather one with qmail-send's words in it than any."""
+    """A line to show: preferably one with qmail-send's words in it."""
     if quote is not None and any(sign in quote for sign in SIGNS):
         return quote
     at = max(data.rfind(sign) for sign in SIGNS)

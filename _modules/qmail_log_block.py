@@ -1,7 +1,7 @@
 """
 What the files of a log hold, in the order it was written: block by block, as fast as it can be read.
 
-For other modules; people ask :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
+For other modules; people use :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
 """
 
 import io
@@ -17,20 +17,20 @@ from itertools import chain
 from salt.exceptions import CommandExecutionError
 
 BLOCK = 2**20
-# glibc gives freed memory back, and takes it anew for each block, which takes longer than reading it. Once a block of
-# this size has been freed, it keeps as much.
+# glibc returns freed memory to the system, and gets it again for each block, which takes longer than reading it. Once a
+# block of this size has been freed, it keeps that much.
 KEPT_MEMORY = 2**22
-# What is read to see a time, or where a line ends.
+# How much is read to find a time, or the end of a line.
 TAIL = 2**13
-# Clocks are set, and several machines may send to one syslog: a log is in the order of time but for this.
+# Clocks are set, and several machines may send to one syslog: a log is in order of time except for this much.
 SLACK, SLACK_SECONDS = 2**20, 600
-# The journal is asked for time, not for bytes.
+# The journal is asked for a time, not for bytes.
 JOURNAL_CONTEXT = 6 * 3600
 UNPACK_ERRORS = (EOFError, zlib.error, lzma.LZMAError, OSError)
 
 
 def _newest(name, mtime):
-    """No line of a file is newer than this. The date in its name is the better witness: a copy has another mtime."""
+    """No line of a file is newer than this. The date in its name is more reliable: a copy has another mtime."""
     match = re.search(r"[.-](\d{4})-?(\d\d)-?(\d\d)(?:[-_T]?\d+)*(?:\.\w+)*$", name)
     try:
         date = match and time.strptime("".join(match.groups()), "%Y%m%d")
@@ -58,7 +58,7 @@ def _open_all(names):
 
 
 def _bisect(part, since, first_time):
-    """Find an offset in a plain file before which nothing is as new as ``since``."""
+    """Find an offset in a plain file such that nothing before it is as new as ``since``."""
     low, high = 0, part["stat"].st_size
     while high - low > BLOCK:
         middle = (low + high) // 2
@@ -79,7 +79,7 @@ def _last(part, first_time):
 
 
 def _offsets(opened, since, context, first_time):
-    """Pair the files that have to be read, oldest first, with where to begin in each."""
+    """Pair the files that have to be read, oldest first, with the offset to begin at in each."""
     chosen = []
     for part in reversed(opened):
         size, offset = part["stat"].st_size, 0
@@ -97,7 +97,7 @@ def _offsets(opened, since, context, first_time):
 
 
 def _whole(file, skipping=False):
-    """Make blocks of whole lines of a file. What goes beyond a block in one line is dropped."""
+    """Split a file into blocks of whole lines. What goes beyond a block in one line is dropped."""
     rest = b""
     while True:
         data = file.read(BLOCK)
@@ -119,7 +119,7 @@ def _whole(file, skipping=False):
 
 
 def _whole_plain(file, offset):
-    """The same of a plain file, without copying: where a line ends is looked up before the block is read."""
+    """The same for a plain file, without copying: the end of a line is looked up before the block is read."""
     handle, near, skipping = file.fileno(), min(TAIL, BLOCK), False
     if offset:
         # From the byte before, to see whether a line begins right here.
@@ -158,7 +158,7 @@ def _part_blocks(part, offset):
 
 def is_plain(file):
     """
-    Tell whether the lines of an open file are those of a log as they are: neither packed, nor entries of journalctl's.
+    Return whether an open file holds plain lines of a log: neither packed, nor entries of journalctl.
 
     file
         What ``qmail_log_part.opened`` returned.
@@ -214,8 +214,8 @@ def blocks(found, since=None, until=None, context=0, most=None):
     """
     Iterate over a log: pairs of a block of whole lines, as bytes, and the time that none of them is newer than.
 
-    Blocks have up to 1 MiB, or 2 where a file is packed. ``since`` and ``until`` are no more than hints where to
-    begin and end: what comes may be older and newer. Raises CommandExecutionError for what can't be read or unpacked.
+    Blocks have up to 1 MiB, or 2 if a file is packed. ``since`` and ``until`` are only hints where to begin and end:
+    what comes may be older or newer. Raises CommandExecutionError for what can't be read or unpacked.
 
     found
         The log, from ``qmail_log_file.find``.
@@ -224,10 +224,10 @@ def blocks(found, since=None, until=None, context=0, most=None):
         Seconds since the epoch, or ``None``.
 
     context
-        How many bytes before ``since`` to begin. (The journal knows no bytes: six hours.)
+        How many bytes before ``since`` to begin. (For the journal, which has no bytes: six hours.)
 
     most
-        No more than so many lines, the last ones, of the journal.
+        At most this many lines of the journal, the last ones.
 
     For ``qmail_log`` and ``qmail_log_age``.
     """

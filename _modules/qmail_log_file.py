@@ -1,8 +1,8 @@
 """
-Which log qmail-send writes, on a machine where several may lie.
+Which log qmail-send writes, on a machine that may have several.
 
-First of all the running qmail-send shows it. Where it doesn't, it is the log in which qmail-send wrote last. For other
-modules; people ask :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
+The running qmail-send shows it. If it doesn't, it is the log in which qmail-send wrote last. For other modules; people
+use :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
 """
 
 import os
@@ -10,7 +10,7 @@ import shutil
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-# Where qmail's own documentation, its successors, the distributions and Plesk have the log.
+# Where qmail's own documentation, its successors, the distributions and Plesk put the log.
 DIRECTORIES = ("/var/log/qmail/send", "/var/log/qmail/qmail-send", "/var/log/qmail")
 FILES = (
     "/var/log/maillog",
@@ -27,27 +27,27 @@ LOOK_BACK = 64 * 2**20
 
 def find(path=None, home="/var/qmail", queue=None):
     """
-    Return which log there is: ``{"kind": …, "path": …, "files": […], "unread": […], "how": …}``.
+    Return the log: ``{"kind": …, "path": …, "files": […], "unread": […], "how": …}``.
 
     ``kind`` is ``multilog`` (a directory, of svlogd or s6-log too), ``file`` (with those it was rotated to) or
-    ``journald``. ``files`` are in the order they were written in; ``unread`` are those that are packed in a way that
-    can't be undone here. ``how`` says how it was found: ``named`` by the caller, ``followed`` from the running
-    qmail-send, or ``newest``: the one of the usual places in which qmail-send wrote last.
+    ``journald``. ``files`` are in the order they were written in; ``unread`` are those that can't be unpacked here.
+    ``how`` says how it was found: ``named`` by the caller, ``followed`` from the running qmail-send, or ``newest``: the
+    one of the usual places in which qmail-send wrote last.
 
-    With ``newest`` come ``others``, the names under which sploggers of other qmails write to syslog.
+    With ``newest`` there is also ``others``: the names under which the sploggers of other qmails write to syslog.
 
     The usual places are /var/log/qmail/send, /var/log/qmail/qmail-send, /var/log/qmail, /var/log/maillog,
     /var/log/mail.log, /var/log/mail/info, /usr/local/psa/var/log/maillog, /var/log/messages, /var/log/syslog, journald,
-    and, where splogger hands qmail-send's lines to syslog, the files that the syslog daemon has open.
+    and, if splogger passes qmail-send's lines to syslog, the files that the syslog daemon has open.
 
-    Raises SaltInvocationError where ``path`` has no log, CommandExecutionError where qmail-send has written in none of
-    the usual places.
+    Raises SaltInvocationError if ``path`` has no log, CommandExecutionError if qmail-send has written in none of the
+    usual places.
 
     path
         A file, a multilog directory, ``journald``, ``journald:UNIT``, or ``None`` or ``auto`` to find it.
 
     home, queue
-        The qmail home directory, and its queue (``None``: ``queue`` in the home): whose running qmail-send is asked.
+        The qmail home directory, and its queue (``None``: ``queue`` in the home): they select the running qmail-send.
 
     For ``qmail_log`` and ``qmail_log_follow``.
     """
@@ -65,7 +65,7 @@ def find(path=None, home="/var/qmail", queue=None):
 
 
 def _trail(home, queue):
-    """Where the running qmail-send logs to; ``None`` where none runs, or that isn't shown."""
+    """Where the running qmail-send logs to; ``None`` if none runs, or if that isn't shown."""
     try:
         pid = __salt__["qmail_base_process.find"](home, queue)
     except CommandExecutionError:
@@ -74,7 +74,7 @@ def _trail(home, queue):
 
 
 def _usual(path):
-    """The log in one of the usual places, if there is any."""
+    """The log in one of the usual places, if it is there."""
     if path == JOURNALD and not shutil.which("journalctl"):
         return None
     if path != JOURNALD and not os.path.lexists(path):
@@ -86,7 +86,7 @@ def _usual(path):
 
 
 def _newest(logs):
-    """The log in which qmail-send wrote last, of several the first; ``None`` where it has written in none."""
+    """The log in which qmail-send wrote last, the first of several; ``None`` if it has written in none."""
     best, when = None, None
     for found in logs:
         try:

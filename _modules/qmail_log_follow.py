@@ -1,7 +1,7 @@
 """
-Follow qmail-send's log from a position on, wherever a rotation puts it meanwhile.
+Follow qmail-send's log from a position on, through every rotation.
 
-A position knows a file by what it begins with, not by its name: multilog and logrotate rename files, logrotate may
+A position identifies a file by its first bytes, not by its name: multilog and logrotate rename files, and logrotate may
 copy and truncate them, and pack the copy.
 """
 
@@ -16,7 +16,7 @@ import zlib
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 JOURNALD = "journald"
-# There are times in the first bytes of a log: no two files of it begin alike.
+# The first bytes of a log hold times: no two of its files begin alike.
 HEAD = 256
 BLOCK = 2**18
 HEX = re.compile(r"(?:[0-9a-f]{2})*")
@@ -38,13 +38,13 @@ def position(path=None, home="/var/qmail", queue=None):
         return {"path": found["path"], "cursor": cursor, "since": int(time.time())}
     file = __salt__["qmail_log_part.opened"](found["files"][-1])
     if file is None:
-        raise CommandExecutionError(f"the log {found['files'][-1]} was rotated away right now: try again")
+        raise CommandExecutionError(f"the log {found['files'][-1]} was rotated away just now: try again")
     with file:
         return _position(found["path"], file, _last_line(file))
 
 
 def _last_line(file):
-    """Where the last line begins that isn't written to its end yet, or the end of the file."""
+    """Where an unfinished last line begins, or the end of the file."""
     end = file.seek(0, os.SEEK_END)
     start = max(0, end - BLOCK)
     file.seek(start)
@@ -58,7 +58,7 @@ def _position(path, file, offset):
 
 
 def _is(file, where):
-    """Say whether a file is the one of a position. One that was empty then is known by its inode."""
+    """Return whether a file is the one of a position. One that was empty then is recognized by its inode."""
     head = bytes.fromhex(where["head"])
     if not head:
         return os.fstat(file.fileno()).st_ino == where["inode"]
@@ -67,7 +67,7 @@ def _is(file, where):
 
 
 def _opened_since(found, where):
-    """Open the file of a position and all that are newer: the files, oldest first, and whether it is among them."""
+    """Open the file of a position and all newer ones; return the files, oldest first, and whether it is among them."""
     files = []
     for name in reversed(found["files"]):
         file = __salt__["qmail_log_part.opened"](name)
@@ -82,7 +82,7 @@ def _opened_since(found, where):
 
 
 def _lines(file, offset, limit, rotated):
-    """Yield whole lines from an offset on, each with the offset behind it."""
+    """Yield whole lines from an offset on, each with the offset after it."""
     file.seek(offset)
     while limit > 0:
         data = file.read(BLOCK)
@@ -108,7 +108,7 @@ def lines_since(where, limit=2**20):
     For ``qmail_log``.
     """
     if not _is_position(where):
-        raise SaltInvocationError(f"where={where!r} is no position: give what qmail_log_follow.position returned")
+        raise SaltInvocationError(f"where={where!r} is not a position: give what qmail_log.position returned")
     if "cursor" in where:
         return _journal_since(where)
     found = __salt__["qmail_log_part.named"](where["path"])

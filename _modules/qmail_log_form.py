@@ -1,9 +1,9 @@
 """
-The forms of a log line: what stands in front of qmail-send's own words, and what time it tells.
+The forms of a log line: what precedes qmail-send's own words, and the time in it.
 
 Known are the stamps of multilog, svlogd (with its prefix) and s6-log, the lines of splogger and syslog in the old and
-the new form (RFC 3164 and 5424), and those of journalctl. For other modules; people ask
-:py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
+the new form (RFC 3164 and 5424), and those of journalctl. For other modules; people use :py:func:`qmail_log.summary
+<salt.modules.qmail_log.summary>`.
 """
 
 import re
@@ -14,7 +14,7 @@ DAY = 86400
 TAI = 2**62 + 10
 MONTHS = {name: number for number, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 
-# <22> is what syslog sends, <22>1 the version of RFC 5424. s6-log writes both stamps where it is told t and T.
+# <22> is what syslog sends, <22>1 the version of RFC 5424. s6-log writes both stamps if it is given t and T.
 PRIORITY = rb"(?P<priority><\d{1,3}>(?P<rfc5424>1\ (?=\d{4}-))?)?"
 TIME = (
     rb"@(?P<tai>[0-9a-f]{24})[ \t](?:\d{4}-\d\d-\d\d[ T_]\d\d:\d\d:\d\d\.\d+[ \t]+)?"
@@ -23,8 +23,8 @@ TIME = (
     rb"|(?P<month>[A-Z][a-z]{2})\ (?P<day>[ \d]\d)\ (?P<hms>\d\d:\d\d:\d\d)(?:\.\d+)?\ "
     rb"|(?P<unix>\d{9,11})\.\d{1,9}\ "
 )
-# Only programs that speak qmail-send's words: a qmail-smtpd or a spam filter may log what a stranger told it. A
-# journal was asked for qmail-send's unit, whatever the name is that its lines go by.
+# Only programs that write qmail-send's words: a qmail-smtpd or a spam filter may log what a stranger sent it. The
+# journal was asked for qmail-send's unit, whatever name its lines have.
 NAMES = rb"(?:\w+\.)?(?:[a-z]?qmail(?:-send|-start)?|splogger|send)\d{0,3}(?:\.service)?"
 HOST = rb"[^\s\[]*[^\s\[:]"
 NAME = (
@@ -38,9 +38,9 @@ NAME = (
     + rb")(?:\[\d+\])?:\ )"
 )
 STAMP = rb"(?P<stamp>\d{9,11})\.\d{6}(?P<join>[ +])"
-# eQmail puts these in front of what others say without.
+# eQmail puts these before what others write without them.
 EQMAIL = rb"(?P<eqmail>qmail-send: (?:notice: )?(?=\w))"
-# svlogd puts what its config says in front of every line. A host is left out only in what syslog is sent.
+# svlogd puts a configured prefix before every line. A host is missing only in what is sent to syslog.
 SAID = (
     rb"(?:status: |new msg \d|info:? msg \d+: |end msg \d|bounce msg \d+ qp |starting delivery \d+"
     rb"|delivery \d+(?:\.\S+)?: |(?:double|triple) bounce: discarding )"
@@ -54,13 +54,13 @@ HEAD = re.compile(
 
 def reader():
     """
-    Return two functions: one that matches the head of a line, and one that tells the time of such a match.
+    Return two functions: one that matches the head of a line, and one that returns the time of such a match.
 
-    A call from module to module for every line would take longer than all the rest. The first one matches any line,
-    were it with nothing; the words begin behind it. Its groups are ``priority``; the time: ``tai``, ``date`` with
-    ``sep``, ``clock`` and ``zone`` or ``place``, ``month`` with ``day`` and ``hms``, or ``unix``; the program's
-    ``name`` as syslog has it, or svlogd's ``prefix``; and ``said``, what splogger (``stamp``, ``join``) and eQmail
-    (``eqmail``) put before the words. It is for the first 512 bytes of a line.
+    A call from module to module for every line would take longer than all the rest. The first one matches any line, if
+    only an empty head; the words begin after it. Its groups are ``priority``; the time: ``tai``, ``date`` with ``sep``,
+    ``clock`` and ``zone`` or ``place``, ``month`` with ``day`` and ``hms``, or ``unix``; the program's ``name`` as
+    syslog has it, or svlogd's ``prefix``; and ``said``, what splogger (``stamp``, ``join``) and eQmail (``eqmail``) put
+    before the words. It is for the first 512 bytes of a line.
 
     For ``qmail_log_line`` and ``qmail_log_time``.
     """
@@ -69,9 +69,9 @@ def reader():
 
 def _seconds(head, newest):
     """
-    Return the time that a head tells, in seconds since the epoch; ``None`` where it tells none, or one that isn't.
+    Return the time in a head, in seconds since the epoch; ``None`` if it has none, or an impossible one.
 
-    No line is newer than ``newest``, give or take a day: it tells the year where the log doesn't.
+    No line is newer than ``newest``, give or take a day: it gives the year if the log doesn't.
     """
     try:
         if head["tai"]:
@@ -84,7 +84,7 @@ def _seconds(head, newest):
 
 
 def _zone(text):
-    """Say what the hours of a readable date are counted from; ``None`` is the machine's own time."""
+    """Return the zone of a readable date; ``None`` is local time."""
     if text in (b"Z", b"UTC", b"GMT"):
         return timezone.utc
     if not text or text[:1] not in b"+-":
@@ -98,16 +98,16 @@ def _dated(head):
     if zone is None and head["sep"] != b" ":
         zone = timezone.utc  # svlogd writes UTC and no zone; tai64nlocal and s6-log write a blank
     text = (head["date"] + b"T" + head["clock"]).decode()
-    # Of an hour that comes twice, the name of the zone tells which.
+    # If an hour comes twice, the name of the zone says which one it is.
     again = (head["place"] or b"").decode() == time.tzname[0]
     return datetime.fromisoformat(text).replace(tzinfo=zone, fold=int(again)).timestamp()
 
 
 def _yearless(head, newest):
     """
-    Seconds of a date without a year: the last such date that isn't after the end of the file.
+    The time of a date without a year: the last such date that isn't after the end of the file.
 
-    A day is let pass, for clocks and zones that differ.
+    A day more is allowed, for clocks and zones that differ.
     """
     month, day = MONTHS[head["month"]], int(head["day"])
     hour, minute, second = (int(part) for part in head["hms"].split(b":"))

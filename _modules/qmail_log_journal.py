@@ -1,18 +1,18 @@
 """
-qmail-send's lines in systemd's journal: how to ask journalctl for them, and what journalctl once wrote into a file.
+qmail-send's lines in systemd's journal: how to ask journalctl for them, and how to read what it wrote into a file.
 
-For other modules; people ask :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
+For other modules; people use :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
 """
 
 import json
 import re
 
 JOURNALD = "journald"
-# A unit can't be imitated; an identifier can, by whoever may write to the journal. splogger has no unit of its own.
+# A unit can't be faked; an identifier can, by anybody who may write to the journal. splogger has no unit of its own.
 UNITS = ("_SYSTEMD_UNIT=qmail-send.service", "_SYSTEMD_UNIT=qmail.service", "SYSLOG_IDENTIFIER=qmail")
 OWN_UNIT = re.compile(r"[a-z]?qmail(?:-send)?\d{0,3}\.service")
 OWN_NAME = re.compile(r"[a-z]?qmail(?:-send|-start)?\d{0,3}|splogger|send")
-# Of an entry in the form export no field is longer, or it is not read on.
+# A longer field of an entry in the form export is not read any further.
 LONGEST = 2**22
 
 
@@ -35,7 +35,7 @@ def command(path=JOURNALD, options=()):
 
 def form(begin):
     """
-    Tell which of journalctl's forms for programs a file has, ``json`` or ``export``; ``None`` for any other.
+    Return which of journalctl's forms for programs a file has, ``json`` or ``export``; ``None`` for any other.
 
     begin
         The first bytes of the file, 64 or more.
@@ -50,8 +50,8 @@ def form(begin):
 
 def lines(blocks, form):
     """
-    Iterate over blocks of such a file, and make blocks of lines as ``command`` has them printed. What others than
-    qmail-send's units and names have said begins with ``#``.
+    Iterate over blocks of such a file, and return blocks of lines as ``command`` prints them. Lines of other units and
+    names than qmail-send's begin with ``#``.
 
     blocks
         Blocks of whole lines, as bytes.
@@ -68,11 +68,11 @@ def lines(blocks, form):
 
 
 def _line(entry):
-    """Say as ``short-unix`` does what an entry says; where it isn't qmail-send's, in a way that nobody takes for it."""
+    """Return an entry as ``short-unix`` prints it; if it isn't qmail-send's, with a mark that says so."""
     unit, name = entry.get("_SYSTEMD_UNIT"), entry.get("SYSLOG_IDENTIFIER") or entry.get("_COMM")
     stamp, message = entry.get("__REALTIME_TIMESTAMP"), entry.get("MESSAGE")
     own = (isinstance(unit, str) and OWN_UNIT.fullmatch(unit)) or (isinstance(name, str) and OWN_NAME.fullmatch(name))
-    if isinstance(message, list):  # what is no text comes as numbers
+    if isinstance(message, list):  # what is not text comes as numbers
         message = bytes(byte for byte in message if isinstance(byte, int) and 0 <= byte < 256)
     message = message if isinstance(message, bytes) else str(message).encode("utf-8", "replace")
     said = message.replace(b"\n", b" ")
@@ -96,7 +96,7 @@ def _entry(line):
 
 
 def _export(blocks):
-    """Entries of the form export: ``FIELD=text``, or what is no text with its length in front; then a blank line."""
+    """Entries of the form export: ``FIELD=text``, or its length and the bytes if it is not text; then a blank line."""
     rest, entry = b"", {}
     for data in blocks:
         data, at, entries = rest + data, 0, []

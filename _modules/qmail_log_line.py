@@ -1,8 +1,8 @@
 """
 Which lines of a log are qmail-send's own, and what its words are.
 
-All of it works on blocks of whole lines as bytes: addresses in a log are whatever a sender made of them, and a log of
-1 GB is ordinary. For other modules; people ask :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
+Everything here works on blocks of whole lines as bytes: a sender can put anything into an address, and a log of 1 GB is
+ordinary. For other modules; people use :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
 """
 
 import functools
@@ -10,17 +10,17 @@ import io
 import os
 import re
 
-# splogger hands out 799 characters at a time; what is longer goes on in a line with "+" behind the same stamp.
+# splogger writes 799 characters at a time; a longer line continues in another one with "+" after the same stamp.
 SPLOGGER = 799
 # No head is longer.
 HEAD_BYTES = 512
-# How many lines tell what the lines of a block are like.
+# How many lines show what the lines of a block are like.
 NEAR = 50
 WORDS = re.compile(
     rb"status: |new msg |info:? msg |end msg |bounce msg |starting delivery |delivery |(?:double|triple) bounce: "
     rb"|warning: |alert: |qmail-send: "
 )
-# What is in most of qmail-send's lines, and in few others: quicker to look for than to look at every line.
+# What is in most of qmail-send's lines, and in few others: to search for it is faster than to examine every line.
 SIGNS = (b" msg ", b"delivery ", b"status: ", b"alert: ")
 
 
@@ -34,23 +34,23 @@ def _match(line):
 
 
 def _sends(head, line):
-    """Say whether this is qmail-send's head, and its words follow: in a syslog other programs write as well."""
+    """Return whether this is qmail-send's head, and its words follow: other programs write to a syslog as well."""
     return _owns(head) and WORDS.match(line, head.end()) is not None
 
 
 def _owns(head):
     if head["join"] == b"+":
         return False
-    # Where syslog writes, each line has its program's name.
+    # syslog puts the name of its program into each line.
     syslog = head["month"] or head["priority"] or (head["prefix"] and (head["zone"] or head["unix"]))
     return bool(head["name"] or not syslog)
 
 
 def _layout(data):
     """
-    The head of the first line of qmail-send, as that of most others will be.
+    The head of the first line of qmail-send; most others will be like it.
 
-    What svlogd puts in front stands in front of every line. Where it does not, it is another program's name.
+    svlogd puts its prefix before every line. A name that is not before every line is that of another program.
     """
     match, start, seen, prefixed = _matching(), 0, 0, []
     while seen < NEAR and start < len(data):
@@ -68,14 +68,14 @@ def _layout(data):
 
 
 def _even(layout):
-    """Say whether all lines have their words at one place: multilog's stamps are all of one length."""
+    """Return whether the words of all lines begin at the same place: multilog's stamps all have one length."""
     if layout is None or layout["name"] or layout["prefix"] or layout["said"] or layout["priority"]:
         return False
     return bool(layout["tai"] or not layout.end())
 
 
 def _constant(layout):
-    """Where a line has the name, which name, and where the words begin, as long as the lines are like this one."""
+    """Where the name is in a line, which name, and where the words begin, as long as the lines are like this one."""
     if layout is None or layout["eqmail"] or not layout.end():
         return 0, 0, None, 0  # no slice is None
     named = "name" if layout["name"] else "prefix"
@@ -90,7 +90,7 @@ def _words(line, head):
 
 
 def _collect(lines, layout):
-    """Take qmail-send's words out of lines that others write to as well, and mend what splogger cut."""
+    """Take qmail-send's words out of a log that others write to as well, and join what splogger cut."""
     words, match = [], _matching()
     start, end, name, body = _constant(layout)
     prefix = layout and layout["prefix"]
@@ -102,7 +102,7 @@ def _collect(lines, layout):
             continue
         head = match(line[:HEAD_BYTES])
         raw = head.end("join") if head["stamp"] else head.end("name")
-        # eQmail's splogger goes on without a mark: only the length of the line before tells.
+        # eQmail's splogger continues without a mark: only the length of the line before shows it.
         if cut and head["name"] and (head["join"] == b"+" or not head["stamp"]):
             words[-1] += line[raw:]
         elif head["prefix"] in (None, prefix) and _sends(head, line):
@@ -117,8 +117,8 @@ def words(data):
     """
     Return qmail-send's own words, line by line: a list of bytes, and how many bytes to skip in each.
 
-    Lines of other programs are left out where the log names its programs. Where it doesn't, they are there, and don't
-    begin with words of qmail-send. What splogger cut is put together again.
+    Lines of other programs are left out if the log names its programs. If it doesn't, they are included, and don't
+    begin with words of qmail-send. What splogger cut is joined again.
 
     data
         Whole lines, as bytes.
@@ -135,8 +135,8 @@ def words(data):
 
 def whole(data):
     """
-    Return how many bytes of a block are lines with their ends: splogger may have cut the last one of qmail-send, and
-    its end is in the next block.
+    Return how many bytes of a block are lines with their ends: splogger may have cut the last one of qmail-send, so
+    that its end is in the next block.
 
     data
         Whole lines, as bytes.
@@ -165,7 +165,7 @@ def whole(data):
 
 def without(data, names):
     """
-    Return the lines of a block that syslog has not under one of some names.
+    Return the lines of a block that do not have one of these names in syslog.
 
     data
         Whole lines, as bytes.
@@ -205,11 +205,11 @@ def last(data):
 
 def count(data, mark, before):
     """
-    Count qmail-send's lines that say ``mark`` straight after ``before``.
+    Count qmail-send's lines that have ``mark`` directly after ``before``.
 
-    qmail-send makes blanks in addresses and reports ``_`` (qsutil.c, ``logsafe``), so a ``mark`` with blanks at both
-    ends is no part of one: a line counts if its words begin as those of ``before`` where qmail-send's words are. A line
-    that is not like the others is looked at more closely.
+    qmail-send writes blanks in addresses and reports as ``_`` (qsutil.c, ``logsafe``), so a ``mark`` with blanks at
+    both ends is never part of one: a line counts if qmail-send's words in it begin as ``before`` does. A line that is
+    not like the others is examined more closely.
 
     data
         Whole lines, as bytes.
@@ -218,7 +218,7 @@ def count(data, mark, before):
         The words to count, as bytes.
 
     before
-        A regular expression for all of qmail-send's words that stand before them.
+        A regular expression for all of qmail-send's words before them.
 
     For ``qmail_log``.
     """
@@ -244,7 +244,7 @@ def count(data, mark, before):
 
 
 def _count_even(data, mark, lead, body):
-    """Count where qmail-send's words begin at one place in every line."""
+    """Count in a block in which qmail-send's words begin at the same place in every line."""
     number, size, at = 0, len(mark), data.find(mark)
     begin, end, find, rfind = body + 1, body + 1 + len(lead), data.find, data.rfind
     while at >= 0:
@@ -256,7 +256,7 @@ def _count_even(data, mark, lead, body):
 
 
 def _says(layout, mark, before):
-    """Make a function that tells whether a line is qmail-send's, and says what stands before the mark, and the mark."""
+    """Return a function that returns whether a line is qmail-send's, with ``before`` and then the mark."""
     prefix, said = layout and layout["prefix"], re.compile(before + re.escape(mark))
 
     def says(line):

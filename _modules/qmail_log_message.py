@@ -1,8 +1,7 @@
 """
-What qmail-send's words tell of messages: their lives from ``info msg`` to ``end msg``, and the bounces between them.
+What qmail-send's words say about messages: their lives from ``info msg`` to ``end msg``, and the bounces between them.
 
-The words are those that ``qmail_log_words`` knows; the common ones are known here once more, in the loop that must be
-fast.
+The words are those of ``qmail_log_words``; the common ones are repeated here, in the loop that must be fast.
 """
 
 from itertools import islice
@@ -20,9 +19,9 @@ COUNTS = (
 )
 DOUBLES, DISCARDED, TRIPLES, SWALLOWED, STORED, FORWARDED, DEFERRED, SINGLES, DELIVERIES = range(len(COUNTS))
 
-# Memory is bounded whatever a log holds; what was heard of first is forgotten first. Counts are exact up to a quarter
-# of a million double bounces in the queue at a time; causes are, up to 65,536 messages that failed and are still on
-# their way.
+# Memory is bounded whatever a log holds; the oldest entries are dropped first. Counts are exact up to a quarter of a
+# million double bounces in the queue at a time, and causes up to 65,536 messages that failed and are still on their
+# way.
 MOST_DOUBLES = 2**18
 MOST_NULLS = 2**15
 MOST_CAUSES = 2**16
@@ -40,17 +39,17 @@ QP = [b"qp"]
 
 def _fate(channel, report):
     """
-    What became of a double bounce that wasn't refused: the index of a count.
+    What happened to a double bounce that wasn't refused: the index of a count.
 
-    qmail-local says ``did_FILES+FORWARDS+PROGRAMS/`` after what programs said. One program, or none, is a sink. Two are
-    more than a sink needs: so does Plesk keep a mailbox, with ``deliverquota`` behind ``true``.
+    qmail-local writes ``did_FILES+FORWARDS+PROGRAMS/`` after what programs wrote. One program, or none, is a sink. Two
+    are more than a sink needs: that is how Plesk keeps a mailbox, with ``deliverquota`` after ``true``.
     """
     what, _, report = report.partition(b": ")
     if what != b"success":
         return DEFERRED
     did = __salt__["qmail_log_words.did"](report)
     if not did:
-        # qmail-lspawn drops mail to an empty local part, and says nothing.
+        # qmail-lspawn drops mail to an empty local part, and writes nothing.
         return FORWARDED if channel != b"local" else STORED if report.strip(b"/ ") else SWALLOWED
     files, forwards, programs = did
     if files or (programs > 1 and not forwards):
@@ -59,7 +58,7 @@ def _fate(channel, report):
 
 
 def _forget(known, most):
-    """Forget what was heard of first, an eighth at a time. A copy has no holes where something was deleted."""
+    """Drop the oldest entries, an eighth at a time. A copy has no holes where something was deleted."""
     if len(known) <= most:
         return known
     for key in list(islice(known, len(known) - most + most // 8)):
@@ -68,7 +67,7 @@ def _forget(known, most):
 
 
 def _add(names, name):
-    """Count a name; names that are seen rarely go when there are too many."""
+    """Count a name; if there are too many, the rare ones are dropped."""
     names[name] = names.get(name, 0) + 1
     if len(names) > 2 * MOST_NAMES:
         for key in sorted(names, key=names.get)[:MOST_NAMES]:
@@ -80,13 +79,13 @@ class _Tracker:
     Follows messages from ``info msg`` to ``end msg``, deliveries from their start to their report, and bounces by
     ``qp``.
 
-    A number means a message only for its lifetime: message and delivery numbers are used again. Nothing is kept of a
-    message with a sender as long as it doesn't fail.
+    A number stands for a message only during its lifetime: message and delivery numbers are used again. Nothing is kept
+    of a message with a sender unless it fails.
     """
 
     def __init__(self):
         self.doubles = {}  # double bounces: whether the recipient was counted
-        self.nulls = {}  # messages with an empty sender, and maybe some that ended
+        self.nulls = {}  # messages with an empty sender, and perhaps some that ended
         self.causes = {}  # messages: the domain that failed first
         self.deliveries = {}  # deliveries: the words of their start
         self.notices = {}  # qp: the cause, and the counts in which it is a single bounce
@@ -100,7 +99,7 @@ class _Tracker:
         self.forked = False
 
     def enter(self, slot):
-        """Count from here on for a slot; for ``None``, what happens is followed but not counted."""
+        """Count from here on for a slot; with ``None``, messages are followed but not counted."""
         self.counting = slot is not None
         if not self.counting:
             self.counts = [0] * len(COUNTS)
@@ -112,9 +111,9 @@ class _Tracker:
         """
         Follow qmail-send's lines; its words begin after ``skip`` bytes.
 
-        This is the loop that takes the time, so it does the common things itself. The fourth letter tells the words
-        apart, and fields are taken from the end of a line, where no address can shift them. What doesn't fit is
-        looked at again, as the words of a fork.
+        This loop takes most of the time, so it does the common things itself. The fourth letter distinguishes the
+        words, and fields are taken from the end of a line, where no address can shift them. What doesn't fit is read
+        again, as the words of a fork.
         """
         doubles, nulls, causes, deliveries = self.doubles, self.nulls, self.causes, self.deliveries
         letter, end_word, word, longest = skip + 3, skip + 8, skip + 9, LONGEST_LINE
@@ -192,7 +191,7 @@ class _Tracker:
             _add(self.recipients, recipient)
 
     def _fared(self, channel, report):
-        """Count what became of a double bounce; most reports are the same."""
+        """Count what happened to a double bounce; most reports are the same."""
         key = report[:1] + channel + report[-LONGEST_RECIPIENT:]
         if key not in self.fates:
             if len(self.fates) > MOST_NAMES:
@@ -201,7 +200,7 @@ class _Tracker:
         self.counts[self.fates[key]] += 1
 
     def _failed(self, message, recipient):
-        """Remember the domain of the recipient that failed first, unless a notice has a cause already."""
+        """Remember the domain of the first recipient that failed, unless a notice has a cause already."""
         if len(message) <= LONGEST_NUMBER:
             domain = recipient.rpartition(b"@")[2].lower()[-LONGEST_DOMAIN:]
             self.causes[message] = self.shared.setdefault(domain, domain)
@@ -210,8 +209,8 @@ class _Tracker:
         """
         A notice goes to the sender of a message: a single bounce, if there is a sender.
 
-        A message of which the beginning isn't known counts as one with a sender, until its notice turns out to be a
-        double bounce.
+        A message whose beginning isn't known counts as one with a sender, until its notice turns out to be a double
+        bounce.
         """
         single = None
         if message not in self.nulls:
@@ -221,7 +220,7 @@ class _Tracker:
             self.notices[qp] = self.causes.get(message), single
 
     def _null(self, message, notice):
-        """A message with an empty sender: the notice that a message bounced, or from elsewhere."""
+        """A message with an empty sender: the notice that a message bounced, or one from elsewhere."""
         if len(message) <= LONGEST_NUMBER:
             self.nulls[message] = None
             if notice and notice[0] is not None:
@@ -266,7 +265,7 @@ class _Tracker:
             self.shared.clear()
 
     def told(self):
-        """What was counted, in the shape that ``follow`` returns."""
+        """The counts, in the shape that ``follow`` returns."""
         slots = {slot: counts for slot, counts in sorted(self.slots.items()) if any(counts)}
         return {
             "counts": {name: sum(counts[number] for counts in slots.values()) for number, name in enumerate(COUNTS)},
@@ -282,16 +281,16 @@ def _text(name):
 
 def follow(parts):
     """
-    Follow the messages of a log, and count what became of bounces.
+    Follow the messages of a log, and count what happened to bounces.
 
     Returns ``{"counts": {count: …}, "by": {slot: {count: …}}, "recipients": {address: …}, "domains": {domain: …}}``,
     with the counts that ``qmail_log.summary`` explains. Memory is bounded: beyond 262,144 bounces in the queue at a
-    time the oldest aren't followed further, names are counted exactly up to 8192 of a kind, and beyond 8192 slots the
-    rest is counted as ``more``.
+    time the oldest aren't followed any further, names are counted exactly up to 8192 of a kind, and beyond 8192 slots
+    the rest is counted as ``more``.
 
     parts
-        An iterable of triples, in the order of time: a slot, or ``None`` for what is to be followed but not counted;
-        qmail-send's lines, as bytes; how many bytes to skip in each.
+        An iterable of triples, in order of time: a slot, or ``None`` for what is followed but not counted; qmail-send's
+        lines, as bytes; how many bytes to skip in each.
 
     For ``qmail_log``.
     """

@@ -1,7 +1,7 @@
 """
-The files that a log is made of: the one that is written to, and those that it was rotated to, packed or not.
+The files of a log: the one that is written to, and those that it was rotated to, packed or not.
 
-For other modules; people ask :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
+For other modules; people use :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
 """
 
 import bz2
@@ -20,7 +20,7 @@ JOURNALD = "journald"
 UNPACK = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open, b"\x5d\x00\x00": lzma.open}
 UNZSTD = ["zstd", "-dcq"]
 ZSTD = b"\x28\xb5\x2f\xfd"
-# What Python has nothing for: compress, lz4, zip, 7z, lzop.
+# What Python cannot unpack: compress, lz4, zip, 7z, lzop.
 PACKED = (b"\x1f\x9d", b"\x04\x22\x4d\x18", b"PK\x03\x04", b"7z\xbc\xaf", b"\x89LZO")
 # logrotate's names, with its dateformat and its extension, those of newsyslog, and Plesk's maillog.processed.
 ROTATED = re.compile(
@@ -40,7 +40,7 @@ def _listed(directory):
 
 
 def _multilog(directory):
-    """The files of a multilog directory: ``previous`` is there while multilog is about to rename it."""
+    """The files of a multilog directory: ``previous`` exists just before multilog renames it."""
     names = _listed(directory)
     found = [name for name in names if ROTATED_MULTILOG.fullmatch(name)]
     return [
@@ -49,7 +49,7 @@ def _multilog(directory):
 
 
 def _ending(name, base):
-    """What a rotated file's name has more than the log's: ``mail.log`` may become ``mail-20261124.log``, too."""
+    """What the name of a rotated file adds to the log's: ``mail.log`` may also become ``mail-20261124.log``."""
     stem, dot, extension = base.rpartition(".")
     if name.startswith(base):
         return ROTATED.fullmatch(name[len(base) :]) if name != base else None
@@ -79,17 +79,17 @@ def _rotated(path):
     found = {
         name: match for name, match in endings.items() if match and any(match.group("number", "date", "processed"))
     }
-    # While logrotate packs a file, it is there twice.
+    # While logrotate packs a file, it exists twice.
     once = [name for name, match in found.items() if not (match["packed"] and name[: -len(match["packed"])] in found)]
     return [os.path.join(directory, name) for name in sorted(once, key=lambda name: (_age(found[name]), name))]
 
 
 def _packed(name):
-    """Say whether a file is packed in a way that can't be undone here."""
+    """Return whether a file is packed in a way that can't be unpacked here."""
     try:
         handle = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return False  # told when it is read
+        return False  # reported when it is read
     try:
         magic = os.pread(handle, 6, 0)
     except OSError:
@@ -111,9 +111,9 @@ def named(path):
     Return the log of a name: ``{"kind": …, "path": …, "files": […], "unread": […]}``.
 
     ``kind`` is ``multilog`` (a directory, of svlogd or s6-log too), ``file`` (with those it was rotated to) or
-    ``journald``. ``files`` are in the order they were written in; ``unread`` are those of its files that are packed in
-    a way that can't be undone here. Raises SaltInvocationError where there is no such log, CommandExecutionError where
-    nothing of it can be read.
+    ``journald``. ``files`` are in the order they were written in; ``unread`` are those of its files that can't be
+    unpacked here. Raises SaltInvocationError if there is no such log, CommandExecutionError if nothing of it can be
+    read.
 
     path
         A file, a multilog directory, ``journald``, or ``journald:UNIT``.
@@ -121,16 +121,14 @@ def named(path):
     For ``qmail_log_file`` and ``qmail_log_follow``.
     """
     if not isinstance(path, str) or not path or "\0" in path:
-        raise SaltInvocationError(f"path={path!r} is no name: give a file, a multilog directory, or {JOURNALD}")
+        raise SaltInvocationError(f"path={path!r} is not a log: give a file, a multilog directory, or {JOURNALD}")
     if path == JOURNALD or path.startswith(JOURNALD + ":"):
         return _log(JOURNALD, path, [])
     directory = os.path.dirname(path) if os.path.basename(path) == "current" else path
     if os.path.isdir(directory) and (directory == path or len(_multilog(directory)) > 1):
         files = _multilog(directory)
         if not files:
-            raise SaltInvocationError(
-                f"path={path!r} has no log in it: multilog would have put the file 'current' there"
-            )
+            raise SaltInvocationError(f"path={path!r} holds no log: multilog would have put the file 'current' there")
         return _log("multilog", directory, files)
     files = _syslog(path)
     if not files:
@@ -140,13 +138,13 @@ def named(path):
 
 def opened(name):
     """
-    Open one file of a log for reading, unpacked; ``None`` where it was rotated away. For other modules: close it.
+    Open one file of a log for reading, unpacked; ``None`` if it was rotated away. For other modules, which close it.
 
-    A file that isn't packed is opened without a buffer. Raises CommandExecutionError for what can't be read, or is no
-    regular file.
+    A file that isn't packed is opened without a buffer. Raises CommandExecutionError for what can't be read, or is not
+    a regular file.
 
     name
-        The file, one of those that ``named`` tells.
+        The file, one of those that ``named`` returns.
 
     For ``qmail_log_age``, ``qmail_log_block`` and ``qmail_log_follow``.
     """
@@ -159,7 +157,7 @@ def opened(name):
     file = os.fdopen(handle, "rb", buffering=0)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         file.close()
-        raise CommandExecutionError(f"the log {name} is no regular file")
+        raise CommandExecutionError(f"the log {name} is not a regular file")
     magic = os.pread(handle, 6, 0)
     if magic.startswith(ZSTD):
         return _Zstd(file)
@@ -188,7 +186,7 @@ class _Zstd(io.RawIOBase):
 
     def seek(self, offset, whence=os.SEEK_SET):
         if whence != os.SEEK_SET:
-            raise io.UnsupportedOperation("a packed file is read from its beginning on")
+            raise io.UnsupportedOperation("a packed file is read from its beginning")
         if offset < self.at:
             self._end()
         while self.at < offset and self.read(min(offset - self.at, 2**20)):
@@ -196,7 +194,7 @@ class _Zstd(io.RawIOBase):
         return self.at
 
     def read(self, size=-1):
-        """Read so many bytes, and fewer at the end only."""
+        """Read this many bytes, and fewer only at the end."""
         if self.process is None:
             self._begin()
         data = self.process.stdout.read(size)

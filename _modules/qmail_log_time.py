@@ -1,14 +1,14 @@
 """
-When the lines of a log were written: blocks of lines, cut by the hour or the day.
+When the lines of a log were written: blocks of lines, cut by hour or day.
 
-All of it works on blocks of whole lines as bytes: addresses in a log are whatever a sender made of them, and a log of
-1 GB is ordinary. For other modules; people ask :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
+Everything here works on blocks of whole lines as bytes: a sender can put anything into an address, and a log of 1 GB is
+ordinary. For other modules; people use :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
 """
 
 import functools
 from datetime import datetime, timezone
 
-# How many lines at an end of a block are looked at for a time.
+# How many lines at an end of a block are searched for a time.
 NEAR = 50
 HEAD_BYTES = 512
 
@@ -22,7 +22,7 @@ def _near(data, start, end, newest, step):
     """
     The time at one end of a block, from the first lines of it that have one.
 
-    splogger's stamp is worth more than the time of syslog: it has a year and no zone.
+    splogger's stamp is better than the time of syslog: it has a year and no zone.
     """
     match, seconds = _reader()
     found = None
@@ -52,8 +52,7 @@ def first_time(data, newest):
         Whole lines, as bytes.
 
     newest
-        No line is newer than this (seconds since the epoch, give or take a day). It tells the year where the log
-        doesn't.
+        No line is newer than this (seconds since the epoch, give or take a day). It gives the year if the log doesn't.
 
     For ``qmail_log_age`` and ``qmail_log_block``.
     """
@@ -79,7 +78,7 @@ def _slot(seconds, since, until, by):
 
 
 def _split(data, start, end, slots, slot_at):
-    """Halve a block until both its ends are in one slot: a log is written in the order of time."""
+    """Halve a block until both its ends are in one slot: a log is written in order of time."""
     if slots[0] == slots[1]:
         yield slots[0], start
         return
@@ -97,19 +96,17 @@ def _split(data, start, end, slots, slot_at):
 
 def segments(data, newest, since=None, until=None, by="hour"):
     """
-    Cut a block of lines by the hour or the day they were written in.
+    Cut a block of lines by the hour or the day in which they were written.
 
     Returns a list of pairs: the slot, and its lines. A slot is the start of the hour with the machine's offset from
-    UTC,
-    ``2026-11-24T02:00+00:00``, or the day, ``2026-11-24``; ``None`` before ``since``, ``False`` from ``until`` on, and
-    ``unknown`` where the log has no times.
+    UTC, ``2026-11-24T02:00+00:00``, or the day, ``2026-11-24``; ``None`` before ``since``, ``False`` from ``until`` on,
+    and ``unknown`` if the log has no times.
 
     data
         Whole lines, as bytes.
 
     newest
-        No line is newer than this (seconds since the epoch, give or take a day). It tells the year where the log
-        doesn't.
+        No line is newer than this (seconds since the epoch, give or take a day). It gives the year if the log doesn't.
 
     since, until
         Seconds since the epoch, or ``None``.

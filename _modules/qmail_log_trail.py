@@ -1,31 +1,31 @@
 """
-The log that the running qmail-send writes: the way from its descriptors to a file, as the kernel shows it.
+The log that the running qmail-send writes: the path from its descriptors to a file, as the kernel shows it.
 
 qmail-send logs to its descriptor 0; a pipe leads from there to multilog, svlogd, s6-log or splogger, or a socket to
-journald. A directory that lies in the usual place may be that of a year ago, or of another qmail; this one is not.
+journald. A directory in the usual place may be a year old, or that of another qmail; this one is not.
 """
 
 import os
 import stat
 
 PROC = "/proc"
-# splogger hands on to syslog, and these write what syslog is told. Which file has qmail's lines, their settings tell.
+# splogger passes lines to syslog, and these daemons write them. Their settings decide which file has qmail's lines.
 SPLOGGERS = ("splogger", "logger")
 SYSLOGS = ("rsyslogd", "syslog-ng", "syslogd", "sysklogd", "metalog")
 SUPERVISORS = ("supervise", "runsv", "s6-supervise")
-# Programs between qmail-send and what writes its log: one may put readable times in, or go round a lock.
+# Programs between qmail-send and what writes its log: one may insert readable times, or avoid a lock.
 MOST_STEPS = 5
 WRITES = os.O_WRONLY | os.O_RDWR
 
 
 def follow(pid):
     """
-    Return where a qmail-send logs to: ``{"kind": …, "paths": […]}``, or ``None`` where that isn't shown.
+    Return where a qmail-send logs to: ``{"kind": …, "paths": […]}``, or ``None`` if that isn't shown.
 
-    ``kind`` is ``multilog`` (for svlogd and s6-log too; ``paths`` are its directories), ``file`` (its path),
+    ``kind`` is ``multilog`` (also for svlogd and s6-log; ``paths`` are its directories), ``file`` (its path),
     ``journald`` (``journald:UNIT``), or ``syslog``: then ``paths`` are all files that this machine's syslog daemon has
-    open for writing, and ``others`` are the names that other sploggers give to their lines. To follow the descriptors
-    of another user's processes takes root.
+    open for writing, and ``others`` are the names that other sploggers give their lines. Root is needed to follow the
+    descriptors of another user's processes.
 
     pid
         The process id of qmail-send.
@@ -58,14 +58,14 @@ def _end(pid, number, readers, steps):
     if not stat.S_ISFIFO(found.st_mode):
         return None
     reading = (readers or {}).get((found.st_dev, found.st_ino), ())
-    # A supervisor has the pipe of what it supervises, too: first those that write a log.
+    # A supervisor has the pipe of what it supervises, too: programs that write a log come first.
     ends = [_written(reader) for reader in reading]
     ends += [_end(reader, 1, readers, steps - 1) for reader in reading if _name(reader) not in SUPERVISORS]
     return next(filter(None, ends), None)
 
 
 def _written(pid):
-    """Where a process writes what it reads, if it is one that keeps a log."""
+    """Where a process writes what it reads, if it keeps a log."""
     directories = _directories(pid)
     if directories:
         return {"kind": "multilog", "paths": directories}
@@ -85,7 +85,7 @@ def _tag(pid):
 
 
 def _readers():
-    """Tell which processes read from which pipe on their descriptor 0."""
+    """Return which processes read from which pipe on their descriptor 0."""
     readers = {}
     for pid in _pids():
         found = _stat(pid, 0)
@@ -95,7 +95,7 @@ def _readers():
 
 
 def _directories(pid):
-    """List the directories that a process keeps a log in: it has ``current`` and ``lock`` open there."""
+    """List the directories in which a process keeps a log: it has ``current`` and ``lock`` open there."""
     found = []
     for number in _listed(f"{PROC}/{pid}/fd"):
         path = _path(pid, number)
@@ -107,7 +107,7 @@ def _directories(pid):
 
 
 def _is_log(directory):
-    """Tell whether a directory has a log in it; for a moment, while that is rotated, it has no ``current``."""
+    """Return whether a directory holds a log; for a moment during a rotation it has no ``current``."""
     return any(name == "current" or name.startswith("@") for name in _listed(directory))
 
 
@@ -141,7 +141,7 @@ def _stat(pid, number):
 
 
 def _path(pid, number):
-    """The path of an open file, if it is still that of this file: another name space may have another one there."""
+    """The path of an open file, if it still leads to this file: another namespace may have another one there."""
     link = f"{PROC}/{pid}/fd/{number}"
     try:
         path = os.readlink(link)

@@ -1,9 +1,9 @@
 """
-The grammar of qmail-send's log: what its words say of messages and deliveries.
+The grammar of qmail-send's log: what its words say about messages and deliveries.
 
-The words are those of qmail-log(5), and of the forks: indimail puts the name of its queue behind each line, eQmail
-leaves blanks in addresses and reports. This is the one place that knows them; ``qmail_log_message`` has the common ones
-once more, in the loop that must be fast.
+The words are those of qmail-log(5), and of the forks: indimail puts the name of its queue after each line, and eQmail
+leaves blanks in addresses and reports. Only this module knows them; ``qmail_log_message`` repeats the common ones, in
+the loop that must be fast.
 """
 
 import re
@@ -11,8 +11,8 @@ import re
 LONGEST_FIELD = 256
 
 QUEUE = re.compile(rb"[A-Za-z][\w.-]*")
-# name: what forks say; what qmail-send says; and which numbers count anew in each of indimail's queues. Blanks in
-# addresses come as _ in the log, so nobody can put such words into one.
+# name: what forks write; what qmail-send writes; and which numbers start again in each of indimail's queues. Blanks in
+# addresses appear as _ in the log, so nobody can put such words into one.
 EVENTS = (
     ("new", rb"new msg (?P<msg>\d+)", b"new msg %s", ("msg",)),
     (
@@ -51,8 +51,8 @@ EVENTS = (
 EVENTS = tuple((name, re.compile(form), words, own) for name, form, words, own in EVENTS)
 NUMBERS = ("msg", "size", "qp", "uid")
 
-# What is counted: the words, and what qmail-send says before them in the same line. Words that are long, and end in a
-# letter that is rare, are found sooner.
+# What is counted: the words, and what qmail-send writes before them in the same line. Words that are long and end in a
+# rare letter are found faster.
 MARKS = {
     "double_bounces": (b" from <#@[]> qp", rb"info msg \d+: bytes \d+"),
     "discarded": (b"double bounce: discarding ", rb""),
@@ -64,10 +64,10 @@ DID = re.compile(rb"did.(\d{1,9})\+(\d{1,9})\+(\d{1,9})[/ ]?$")
 
 def event(words):
     """
-    Return what a line of qmail-send's says happened; ``None`` where it is about no message.
+    Return the event that a line of qmail-send reports; ``None`` if it is not about a message.
 
-    Returns a dict with ``event`` and what belongs to it, numbers of messages and processes as numbers, all else as
-    text:
+    Returns a dict with ``event`` and what belongs to it, numbers of messages and processes as numbers, everything else
+    as text:
 
     - ``new``: ``msg``;
     - ``info``: ``msg``, ``size``, ``sender``, ``qp``, ``uid``;
@@ -97,9 +97,9 @@ def event(words):
 
 def stock(words):
     """
-    Say what a fork says in qmail-send's own words; ``None`` where it is about no message.
+    Put what a fork writes in qmail-send's own words; ``None`` if it is not about a message.
 
-    A number that counts anew in each of a fork's queues has the name of its queue behind it then.
+    A number that starts again in each of a fork's queues gets the name of its queue after it.
 
     words
         The fork's words, as bytes.
@@ -116,9 +116,9 @@ def stock(words):
 
 def did(report):
     """
-    Return what qmail-local says it did: how many ``files``, ``forwards`` and ``programs``; ``None`` where it does not.
+    Return what qmail-local reports: how many ``files``, ``forwards`` and ``programs``; ``None`` if it does not say.
 
-    It says so behind whatever the programs said: ``did_FILES+FORWARDS+PROGRAMS/``.
+    It follows whatever the programs wrote: ``did_FILES+FORWARDS+PROGRAMS/``.
 
     report
         The report of a delivery, as bytes.
@@ -132,7 +132,7 @@ def did(report):
 def marks():
     """
     Return what is counted without following messages: for each name its words, and a regular expression for what
-    qmail-send says before them in the same line, both as bytes.
+    qmail-send writes before them in the same line, both as bytes.
 
     For ``qmail_log``.
     """
@@ -140,7 +140,7 @@ def marks():
 
 
 def _parsed(words):
-    """Return the name of an event, the match that tells it, and the mark of the fork's queue that it is of."""
+    """Return the name of an event, the match, and the mark of the fork's queue that it belongs to."""
     rest, _, queue = words.rpartition(b" ")
     tries = [(rest, b"." + queue)] if QUEUE.fullmatch(queue) else []
     for text, mark in (*tries, (words, b"")):

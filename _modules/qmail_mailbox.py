@@ -1,18 +1,18 @@
 """
-The sink: the dot-qmail file at the end of an address's route, what qmail-local does with mail there, and what it has
-stored there before.
+The sink: the dot-qmail file at the end of an address's route, what qmail-local does with mail there, and what it stored
+there before.
 """
 
 
 def check(address, home="/var/qmail", control=None, forbidden="002"):
     """
-    Tell what would happen to a message for an address, and why.
+    Return what would happen to a message for an address, and why.
 
     Returns a dict: ``address``, ``recipient`` (as qmail rewrites it), ``fate`` (``swallowed``, ``stored``,
-    ``forwarded``, ``deferred``, ``bounced``, ``remote``, or ``unknown`` where a program decides), ``reason`` (a
-    sentence; where something is wrong, with what to change), ``sink`` (a sentence that tells whether the address can
-    be a sink), ``dotqmail`` (the file that decides, ``None`` where there is none), ``exact`` (the address's own
-    dot-qmail file, there or not), ``home`` (the directory that qmail-local works in), and ``files``, ``forwards``,
+    ``forwarded``, ``deferred``, ``bounced``, ``remote``, or ``unknown`` if a program decides), ``reason`` (a sentence;
+    if something is wrong, it says what to change), ``sink`` (a sentence that says whether the address can be a sink),
+    ``dotqmail`` (the file that decides, ``None`` if there is none), ``exact`` (the address's own dot-qmail file,
+    whether it exists or not), ``home`` (the directory that qmail-local works in), and ``files``, ``forwards``,
     ``programs`` (the instructions that would be carried out).
 
     The rules are those of ``qmail_route.resolve`` and ``qmail_mailbox_dotqmail.predict``.
@@ -46,7 +46,7 @@ def check(address, home="/var/qmail", control=None, forbidden="002"):
 
 def ends(route, forbidden="002"):
     """
-    Tell what would happen to a message that takes a route, and why.
+    Return what would happen to a message that takes a route, and why.
 
     Returns what ``check`` does, without ``address`` and ``sink``.
 
@@ -67,7 +67,7 @@ def ends(route, forbidden="002"):
 
 def predict(dotqmail, home, user, dash="", forbidden="002", default="./Maildir/"):
     """
-    Return what becomes of a message that qmail-local delivers through one dot-qmail file.
+    Return what happens to a message that qmail-local delivers through one dot-qmail file.
 
     Returns a dict with ``fate``, ``files``, ``forwards``, ``programs`` and ``reason``: see
     ``qmail_mailbox_dotqmail.predict``, which has the rules.
@@ -101,11 +101,11 @@ def predict(dotqmail, home, user, dash="", forbidden="002", default="./Maildir/"
 
 def meaning(address, instruction="|exit 0", home="/var/qmail", control=None):
     """
-    Tell what these instructions ask for, in an address's own dot-qmail file, whatever state the mailbox is in now.
+    Return what these instructions ask for in an address's own dot-qmail file, whatever state the mailbox is in now.
 
     Returns a dict with ``fate``, ``reason``, ``exact``, ``files``, ``forwards`` and ``programs``, as ``check`` does.
-    The home, and each file or Maildir that they name, is taken to be in order: what stands in the way there is no part
-    of what was asked for. ``fate`` is ``None`` where the address can have no such file, because its route ends before.
+    The home, and each file or Maildir that they name, is assumed to be in order: obstacles there are not part of what
+    was asked for. ``fate`` is ``None`` if the address cannot have such a file, because its route ends earlier.
 
     address
         The address.
@@ -127,13 +127,13 @@ def meaning(address, instruction="|exit 0", home="/var/qmail", control=None):
 
 def make(address, home="/var/qmail", control=None, mailbox="auto", test=False):
     """
-    Make the mailbox of an address, where Plesk runs its domain and has none, and return what that changed.
+    Make the mailbox of an address if Plesk runs its domain and has none, and return what that changed.
 
-    Returns ``{}`` where nothing had to be made (elsewhere the dot-qmail file that ``write`` writes is all it takes),
-    else ``{"mailbox": {"old": None, "new": ADDRESS}}``. Its password is random and kept nowhere: nobody needs it.
-    ``restore`` does not remove the mailbox again: mail could be in it. Remove it in Plesk.
+    Returns ``{}`` if nothing had to be made (without Plesk, the dot-qmail file that ``write`` writes is enough), else
+    ``{"mailbox": {"old": None, "new": ADDRESS}}``. Its password is random and is not kept: nobody needs it. ``restore``
+    does not remove the mailbox again: mail could be in it. Remove it in Plesk.
 
-    Raises CommandExecutionError with Plesk's own words where it cannot be made, and where Plesk says that there is one.
+    Raises CommandExecutionError with Plesk's own words if it cannot be made, or if Plesk says that it exists.
 
     address
         The whole address.
@@ -142,7 +142,7 @@ def make(address, home="/var/qmail", control=None, mailbox="auto", test=False):
         As for ``check``.
 
     mailbox
-        ``auto``: where Plesk runs the domain. ``plesk``: Plesk must run it. ``dotqmail``: never.
+        ``auto``: if Plesk runs the domain. ``plesk``: Plesk must run it. ``dotqmail``: never.
 
     test
         Only return what would change.
@@ -160,14 +160,14 @@ def write(address, instruction="|exit 0", home="/var/qmail", control=None, mailb
     """
     Make an address a sink: write these instructions into its own dot-qmail file, and return what that changed.
 
-    Returns ``{}`` where they are there already, else a dict with ``instruction`` and, where they changed, ``uid``,
-    ``gid`` and ``mode``, each ``{"old": …, "new": …}``. An existing file keeps its owner and mode if qmail-local can
-    use it so; a new one belongs to the user that qmail-local runs as, mode 0600. What somebody else had written there
-    is kept: see ``history``.
+    Returns ``{}`` if they are there already, else a dict with ``instruction`` and, if they changed, ``uid``, ``gid``
+    and ``mode``, each ``{"old": …, "new": …}``. An existing file keeps its owner and mode if qmail-local can use it so;
+    a new one belongs to the user that qmail-local runs as, mode 0600. What somebody else had written there is kept: see
+    ``history``.
 
-    Raises SaltInvocationError where the address or the instruction is none for a sink, CommandExecutionError where
-    mail for the address would not end as the instruction means: the route ends remote, at a catch-all or nowhere, or
-    qmail-local would defer. The file is then as it was; the message tells where that could not be had.
+    Raises SaltInvocationError if the address or the instruction is not suitable for a sink, CommandExecutionError if
+    mail for the address would not end as the instruction says: the route ends remote, at a catch-all or nowhere, or
+    qmail-local would defer. Then the file is as it was; if that was not possible, the message says so.
 
     address
         The whole address.
@@ -180,8 +180,8 @@ def write(address, instruction="|exit 0", home="/var/qmail", control=None, mailb
 
     mailbox
         ``auto``: the address must have a mailbox of its own (``make`` makes it under Plesk), or be one that a dot-qmail
-        file makes (an alias, a vpopmail address). ``dotqmail``: write the file also where a catch-all receives the
-        address now. ``plesk``: the mailbox must be one of Plesk's.
+        file makes (an alias, a vpopmail address). ``dotqmail``: write the file even if a catch-all receives the address
+        now. ``plesk``: the mailbox must be one of Plesk's.
 
     test
         Only return what would change.
@@ -199,8 +199,8 @@ def restore(address=None, version=None, test=False, home=None):
     """
     Put the dot-qmail file of an address back as it was before it became a sink, and return what that changed.
 
-    Returns ``{}`` where there is nothing to undo; else a dict of the paths, each with what ``write`` would return, or
-    with ``left``, a sentence, where somebody has changed the file since: it is left as it is then, and is theirs.
+    Returns ``{}`` if there is nothing to undo; else a dict of the paths, each with what ``write`` would return, or with
+    ``left``, a sentence, if somebody has changed the file since: then it is left as it is, and is theirs.
 
     Raises SaltInvocationError for a version that is not kept.
 
@@ -208,14 +208,14 @@ def restore(address=None, version=None, test=False, home=None):
         The address; ``None`` for every address that was made a sink on this machine.
 
     version
-        One of the versions that ``history`` lists: it is put back whatever is there now, which is kept. ``None`` for
-        the newest.
+        One of the versions that ``history`` lists: it is put back whatever is there now, and what is there now is kept.
+        ``None`` for the newest.
 
     test
         Only return what would change.
 
     home
-        Only sinks that were made for the qmail in this directory, and those of which that is not known.
+        Only sinks that were made for the qmail in this directory, and those for which that is not known.
 
     CLI Example:
 
@@ -250,30 +250,30 @@ def history(address=None):
 
 def purge(maildir, older_than=None, home="/var/qmail", control=None, test=False):
     """
-    Delete the double bounces that a mailbox has stored, and nothing else, and return what that came to.
+    Delete the double bounces that a mailbox has stored, and nothing else, and return the counts.
 
-    Only files in ``new`` and ``cur`` of a Maildir are looked at, and only those whose first line is
-    ``Return-Path: <#@[]>``, as qmail-local writes it, are deleted. Messages that come and go meanwhile are no error,
-    and it can be interrupted and run again. How far it is, the minion's log and the event
-    ``qmail-doublebounce/progress`` tell every five seconds.
+    Only files in ``new`` and ``cur`` of a Maildir are looked at, and only those whose first line is ``Return-Path:
+    <#@[]>``, as qmail-local writes it, are deleted. Messages that come and go meanwhile are not an error, and it can be
+    interrupted and run again. The minion's log and the event ``qmail-doublebounce/progress`` show its progress every
+    five seconds.
 
     Returns a dict: ``deleted`` and ``kept`` (how many messages), ``bytes`` (the size of those deleted), ``seconds``,
     and ``maildirs`` (the paths).
 
-    Raises SaltInvocationError for what is neither a path nor an address, CommandExecutionError where there is no such
+    Raises SaltInvocationError for what is neither a path nor an address, CommandExecutionError if there is no such
     Maildir. An mbox is refused: it is one file with all messages, and mail programs may be writing to it.
 
     maildir
         The Maildir, an absolute path; or an address, for the Maildirs that ``qmail_mailbox_maildir.of`` lists.
 
     older_than
-        Only those that were delivered more than so many seconds ago.
+        Only those that were delivered more than this many seconds ago.
 
     home, control
         As for ``check``.
 
     test
-        Delete nothing; the counts tell what would be deleted.
+        Delete nothing; the counts say what would be deleted.
 
     CLI Example:
 
@@ -295,7 +295,7 @@ def places(route):
     List where the mail of a route may be stored: the Maildirs (with ``/`` at the end) and mboxes that its dot-qmail
     file names now, and ``Maildir`` in the home of its user, where default deliveries and many programs put it.
 
-    Returns absolute paths, there or not. A dot-qmail file that cannot be read safely names none.
+    Returns absolute paths, whether they exist or not. A dot-qmail file that cannot be read safely names none.
 
     route
         What ``qmail_route.resolve`` or ``qmail_route.deliver`` returns.
@@ -311,16 +311,16 @@ def places(route):
 
 def take_out(token, maildir):
     """
-    Remove from a Maildir each message that holds a token, and return how many they were.
+    Remove from a Maildir each message that holds a token, and return how many there were.
 
-    Raises CommandExecutionError for what is no Maildir, and where the path leads through a link that others could have
+    Raises CommandExecutionError for what is not a Maildir, and if the path leads through a link that others could have
     made.
 
     token
-        What the message must hold; a random text that nobody else can have written.
+        What the message must hold: a random text that nobody else can have written.
 
     maildir
-        The Maildir, an absolute path. A link is followed only where root alone could have made it.
+        The Maildir, an absolute path. A link is followed only if nobody but root could have made it.
 
     CLI Example:
 
@@ -337,8 +337,8 @@ def former(but=None, home="/var/qmail", control=None):
     List what is wrong with former sinks: those that still hold what this project wrote there, each as a sentence.
 
     but
-        The address whose sink is wanted; ``None``: none is. Where its route ends nowhere, it cannot be told which is
-        its sink: none is listed.
+        The address whose sink is wanted; ``None`` if none is. If its route ends nowhere, its sink is not known, and
+        none is listed.
 
     home, control
         As for ``check``.
@@ -354,11 +354,11 @@ def former(but=None, home="/var/qmail", control=None):
 
 def split(address):
     """
-    Split an address into what qmail wants in its two control files.
+    Split an address into the values of qmail's two control files.
 
     Returns a dict with ``local`` (for ``doublebounceto``) and ``host`` (for ``doublebouncehost``).
 
-    Raises SaltInvocationError where it is no whole address of plain ASCII characters; the message says what is wrong.
+    Raises SaltInvocationError if it is not a whole address of plain ASCII characters; the message says what is wrong.
 
     address
         The whole address, for example ``doublebounce@example.com``.
@@ -376,7 +376,7 @@ def contents(instruction):
     """
     Return the contents of a dot-qmail file that holds these instructions, as bytes.
 
-    Raises SaltInvocationError where they can be none: no text, control characters, a blank first line, or a line that
+    Raises SaltInvocationError if they are not valid: not text, control characters, a blank first line, or a line that
     begins with a blank.
 
     instruction
@@ -393,7 +393,7 @@ def contents(instruction):
 
 def is_without_qmail(address, home="/var/qmail"):
     """
-    Tell whether Plesk runs the domain of an address with another mail server: Plesk's tree is there, and no qmail-send.
+    Return whether Plesk runs an address's domain with another mail server: Plesk's tree is there, but no qmail-send.
 
     address
         The whole address.

@@ -1,9 +1,9 @@
 """
-What a command in a dot-qmail file exits with, as far as that can be known without running it.
+The exit status of a command in a dot-qmail file, as far as it can be known without running it.
 
-qmail-local hands the command to ``/bin/sh -c`` in the user's home (qmail-command(8)). Plain ``exit N``, ``true``
-and ``false`` mean the same to every shell. Odd forms of them, say ``exit 0`` and a carriage return, do
-not: for these, and for nothing else, this machine's shell is asked. Such a command can do no harm.
+qmail-local passes the command to ``/bin/sh -c`` in the user's home (qmail-command(8)). Plain ``exit N``, ``true`` and
+``false`` mean the same to every shell. Odd forms of them, for example ``exit 0`` and a carriage return, do not: only
+for these, this machine's shell is asked. Such a command can do no harm.
 """
 
 import os
@@ -25,11 +25,11 @@ _SHELL_TIMEOUT = 5  # seconds
 
 def exit_status(command, home, uid, gid):
     """
-    Return the exit status that a command in a dot-qmail file ends with, or ``None`` where nobody can know.
+    Return the exit status that a command in a dot-qmail file ends with, or ``None`` if that cannot be known.
 
-    Known are ``exit N``, ``true`` and ``false`` and lists of them, the empty command, a command that starts with
-    an operator (a syntax error, 2), and a plain command whose program is missing (127) or may not be run
-    (126). A bare name is looked for in the usual directories and in this process's own ``PATH``.
+    These are known: ``exit N``, ``true`` and ``false`` and lists of them, the empty command, a command that starts with
+    an operator (a syntax error, 2), and a plain command whose program is missing (127) or may not be run (126). A bare
+    name is searched for in the usual directories and in this process's own ``PATH``.
 
     command
         The command, without the leading ``|``.

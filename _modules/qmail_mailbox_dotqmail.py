@@ -1,9 +1,9 @@
 """
 What qmail-local does with one dot-qmail file, predicted without a message.
 
-The rules are qmail-local's own (dot-qmail(5), qmail-local(8), qmail-local.c of notqmail 1.09) and were compared
-with the real program. What the user may read and write is asked of ``qmail_base_access``, what a command exits
-with of ``qmail_mailbox_command``.
+The rules are qmail-local's own (dot-qmail(5), qmail-local(8), qmail-local.c of notqmail 1.09) and were compared with
+the real program. ``qmail_base_access`` knows what the user may read and write, and ``qmail_mailbox_command`` what a
+command exits with.
 """
 
 import os
@@ -12,7 +12,7 @@ import stat
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 _MOST_BYTES = 1024 * 1024
-_MOST_DELIVERIES = 1000  # to files and programs: somebody else's file shall not keep us busy
+_MOST_DELIVERIES = 1000  # to files and programs: somebody else's file must not keep us busy
 _LONGEST_ADDRESS = 1002  # bytes; qmail-queue.c refuses more
 _LONGEST_QUOTE = 80  # characters; a reason is there to be read
 _NOT_THERE = ("ENOENT", "ENOTDIR", "ELOOP", "ENAMETOOLONG")  # qmail-local goes on as if there were no file
@@ -24,23 +24,22 @@ _LISTS = {"maildir": "files", "mbox": "files", "forward": "forwards", "program":
 
 def predict(dotqmail, home, user, dash="", forbidden="002", default="./Maildir/", gid=None, contents=None):
     """
-    Return what becomes of a message that qmail-local delivers through a dot-qmail file, as a dict.
+    Return what happens to a message that qmail-local delivers through a dot-qmail file, as a dict.
 
-    ``fate`` is ``swallowed`` (delivered, and nothing left of it), ``stored``, ``forwarded``, ``deferred`` (stays
-    in the queue and is tried again), ``bounced``, or ``unknown`` where a program decides and only running it
-    would tell, or where the file is too large to be judged. Stored outranks forwarded, forwarded outranks
-    swallowed.
+    ``fate`` is ``swallowed`` (delivered, with nothing left of it), ``stored``, ``forwarded``, ``deferred`` (stays in
+    the queue and is tried again), ``bounced``, or ``unknown`` if a program decides and only running it would show how,
+    or if the file is too large to be judged. Stored outranks forwarded, forwarded outranks swallowed.
 
     ``files``, ``forwards`` and ``programs`` list what was done, in order: the mboxes and Maildirs written, the
-    addresses forwarded to, the commands run. Where a later instruction defers or bounces the message, they hold
-    what was done until then; forwards come last of all, so then there are none. With ``unknown`` they hold what
-    is done if every such program succeeds. ``reason`` is a sentence that says why and, where something is wrong
-    there, what to change. That mail is stored, forwarded or given to a program is not wrong: whose file it is, and
-    whether anybody reads that mail, is not known here.
+    addresses forwarded to, the commands run. If a later instruction defers or bounces the message, they hold what was
+    done until then; forwards come last of all, so then there are none. With ``unknown`` they hold what is done if every
+    such program succeeds. ``reason`` is a sentence that says why and, if something is wrong there, what to change. Mail
+    that is stored, forwarded or given to a program is not wrong: this module does not know whose file it is, and
+    whether anybody reads that mail.
 
-    Only this file is judged: whether qmail-local would fall back to a ``.qmail-default`` is not asked. Raises
-    ``SaltInvocationError`` for an unknown user, a relative path or bad bits, and ``CommandExecutionError``
-    where this process itself may not look or read.
+    Only this file is judged, not whether qmail-local would fall back to a ``.qmail-default``. Raises
+    ``SaltInvocationError`` for an unknown user, a relative path or bad bits, and ``CommandExecutionError`` if this
+    process itself may not look or read.
 
     dotqmail
         The dot-qmail file, an absolute path. It need not exist.
@@ -63,7 +62,7 @@ def predict(dotqmail, home, user, dash="", forbidden="002", default="./Maildir/"
         The default delivery, as given to qmail-start; several lines are allowed.
 
     gid
-        The group that qmail-local runs as, where it is not the one in passwd.
+        The group that qmail-local runs as, if it is not the one in passwd.
 
     contents
         Bytes to judge as if the file held them already, and the user could read it; ``None`` for the file as it is.
@@ -103,9 +102,10 @@ def predict(dotqmail, home, user, dash="", forbidden="002", default="./Maildir/"
 
 def asks(contents, dotqmail, home, user, gid=None):
     """
-    Tell what the contents of a dot-qmail file ask for, whatever state its mailbox is in: a dict as of ``predict``.
+    Return what the contents of a dot-qmail file ask for, whatever state its mailbox is in: a dict like that of
+    ``predict``.
 
-    The home, and each mbox and Maildir that they name, is taken to be in order.
+    The home, and each mbox and Maildir that they name, is assumed to be in order.
 
     contents
         The contents, bytes.
@@ -124,9 +124,9 @@ def parse(contents):
     Return the instructions of a dot-qmail file as a list of ``(kind, text)``, one for each line.
 
     ``kind`` is ``blank``, ``comment``, ``maildir``, ``mbox``, ``program``, ``forward``, ``list`` (``+list``: what
-    follows may only forward) or ``ignored`` (another ``+`` line). ``text`` is what qmail-local takes from the
-    line: no sign in front of a command or address, no blanks or tabs at the end, nothing from a NUL on. A
-    carriage return belongs to the text.
+    follows may only forward) or ``ignored`` (another ``+`` line). ``text`` is what qmail-local takes from the line: no
+    sign before a command or address, no blanks or tabs at the end, nothing from a NUL on. A carriage return is part of
+    the text.
 
     contents
         The contents of the file, bytes or text.
@@ -146,7 +146,7 @@ def _instructions(contents):
 
 
 def _instruction(line):
-    """A NUL ends the text, but the last byte of the whole line tells a Maildir from an mbox."""
+    """A NUL ends the text, but the last byte of the whole line distinguishes a Maildir from an mbox."""
     text = os.fsdecode(line.split(b"\0")[0])
     sign = text[:1]
     if sign in ("", "#"):
@@ -175,7 +175,7 @@ def _look(path, want, job):
 
 
 def _from_home(dotqmail, home):
-    """The name as qmail-local opens it, from inside the home: the way to the home is not walked twice."""
+    """The name as qmail-local opens it, from inside the home: the path to the home is not walked twice."""
     return dotqmail[len(home) :].lstrip("/") if dotqmail.startswith(home + "/") else dotqmail
 
 
@@ -189,11 +189,11 @@ def _objection(found, bits):
 
 
 def _absence(found, dotqmail):
-    """A sentence for what qmail-local takes for no file at all; empty where there is a file, or no way to it."""
+    """A sentence for what qmail-local treats as no file at all; empty if there is a file, or no way to it."""
     if found["error"] in _NOT_THERE:
         return f"{dotqmail} is a link to nothing" if os.path.islink(dotqmail) else f"{dotqmail} does not exist"
     if not found["error"] and found["kind"] != "file":
-        return f"{dotqmail} is no file but a {found['kind']}"
+        return f"{dotqmail} is not a file but a {found['kind']}"
     return ""
 
 
@@ -201,7 +201,7 @@ def _read(found):
     """
     The contents of the very file that was looked up, up to the limit and one byte more.
 
-    The file belongs to somebody else, who must not get us to read what is closed to him, or to wait.
+    The file belongs to somebody else, who must not be able to make us read what that user may not read, or wait.
     """
     name = _shown(found["path"])
     try:
@@ -252,7 +252,7 @@ def _follow(contents, forward_only, job):
 
 
 def _step(number, kind, text, forward_only, job):
-    """What one instruction comes to: done, ended, unknown, refused (nothing ran), deferred or bounced; and why."""
+    """The result of one instruction: done, ended, unknown, refused (nothing ran), deferred or bounced; and why."""
     if kind == "blank" and number == 1:
         return "refused", "is blank; put an instruction there"
     if kind not in ("maildir", "mbox", "program"):
@@ -312,7 +312,7 @@ def _sum_up(done, doubt, job):
     if not done["forwards"]:
         return _result("swallowed", f"{job['preface']}{job['source']} leaves nothing of it", done)
     address = done["forwards"][0]
-    remedy = "; remove the blank in front" if address[:1] in ("\t", " ") else ""
+    remedy = "; remove the blank at its beginning" if address[:1] in ("\t", " ") else ""
     return _result("forwarded", f"{job['preface']}{job['source']} forwards to {_quoted(address)}{remedy}", done)
 
 
@@ -324,7 +324,7 @@ def _result(fate, why, done=None):
 
 
 def _shown(text):
-    """Text that Salt can send: bytes that are no UTF-8 become escapes."""
+    """Text that Salt can send: bytes that are not UTF-8 become escapes."""
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 

@@ -1,11 +1,11 @@
 """
-What becomes of mail that takes a route, and what instructions in its own dot-qmail file would ask for.
+What happens to mail that takes a route, and what instructions in its own dot-qmail file would ask for.
 """
 
 
 def ends(route, forbidden="002"):
     """
-    Tell what would happen to a message that takes a route, and why.
+    Return what would happen to a message that takes a route, and why.
 
     route, forbidden
         As for ``qmail_mailbox.ends``, which documents all of it.
@@ -22,7 +22,7 @@ def ends(route, forbidden="002"):
 
 def meaning(address, instruction, home, control):
     """
-    Tell what these instructions ask for, in an address's own dot-qmail file.
+    Return what these instructions ask for, in an address's own dot-qmail file.
 
     address, instruction, home, control
         As for ``qmail_mailbox.meaning``, which documents all of it.
@@ -39,7 +39,7 @@ def meaning(address, instruction, home, control):
 
 def predict(route, dotqmail, wanted=None, forbidden="002"):
     """
-    Tell what becomes of mail that takes a route, with one dot-qmail file at its end: as ``qmail_mailbox.predict`` does.
+    Return what happens to mail that takes a route and ends at one dot-qmail file, as ``qmail_mailbox.predict`` does.
 
     route
         What ``qmail_route.resolve`` or ``qmail_route.deliver`` returns.
@@ -48,7 +48,7 @@ def predict(route, dotqmail, wanted=None, forbidden="002"):
         The path of the file.
 
     wanted
-        What it shall hold, as bytes; ``None`` for what it holds.
+        What it is to hold, as bytes; ``None`` for what it holds now.
 
     forbidden
         As for ``ends``.

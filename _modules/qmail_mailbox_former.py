@@ -1,5 +1,5 @@
 """
-The sinks that this project made, also those that pillar does not ask for any more: whoever gets such an address next
+The sinks that this project made, including those that pillar no longer asks for: whoever gets such an address next
 would lose all mail.
 """
 
@@ -10,19 +10,19 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 def sinks(address=None, home=None, ever=False):
     """
-    List the dot-qmail files that are sinks, wherever their addresses' routes went at that time.
+    List the dot-qmail files that are sinks, wherever their addresses' routes led at that time.
 
-    Each is a dict with ``path``, ``address`` and ``home`` (the qmail home; ``None`` where an earlier version wrote it,
-    which did not remember that), in the order of the paths.
+    Each is a dict with ``path``, ``address`` and ``home`` (the qmail home; ``None`` if an earlier version wrote it,
+    which did not record that), in the order of the paths.
 
     address
-        Only those made for this address, in whatever case.
+        Only those made for this address, in upper or lower case.
 
     home
-        Only those made for the qmail in this directory, and those of which that is not known.
+        Only those made for the qmail in this directory, and those for which that is not known.
 
     ever
-        Also those that were sinks and are not any more.
+        Also those that were sinks and no longer are.
 
     For ``qmail_mailbox``.
     """
@@ -40,11 +40,11 @@ def others(but=None, home="/var/qmail", control=None):
     """
     List the sinks that this project made for one qmail, except that of one address, as ``sinks`` does.
 
-    The sink of an address is the file that its mail takes today, however the address was spelled when it was made. One
-    of which the qmail is not known is listed where the address that it was made for still leads there.
+    The sink of an address is the file that its mail goes to today, however the address was spelled when it was made.
+    One whose qmail is not known is listed if the address that it was made for still leads there.
 
     but
-        The address whose sink is wanted; ``None``: none is.
+        The address whose sink is wanted; ``None`` if none is.
 
     home, control
         As for ``qmail_mailbox.check``.
@@ -63,8 +63,8 @@ def restore(paths, version=None, test=False):
     """
     Put dot-qmail files back as they were before they became sinks, and return what that changed.
 
-    Returns a dict of the paths, each with what ``qmail_mailbox.write`` would return, or with ``left``, a sentence,
-    where somebody has changed the file since; none where there was nothing to undo.
+    Returns a dict of the paths, each with what ``qmail_mailbox.write`` would return, or with ``left``, a sentence, if
+    somebody has changed the file since; without those that had nothing to undo.
 
     paths, version, test
         As for ``qmail_file.restore``.
@@ -77,10 +77,10 @@ def restore(paths, version=None, test=False):
 
 def unready(home="/var/qmail", control=None, queue=None, provider="auto", name="auto", test=False):
     """
-    Return why qmail-send may still send double bounces to a former sink; ``None`` where it does not.
+    Return why qmail-send may still send double bounces to a former sink; ``None`` if it does not.
 
-    It must run, and have read the control files as they are. With ``test`` it is as if it had been restarted, unless
-    it is down on purpose.
+    It must run, and have read the control files as they are. With ``test`` it counts as restarted, unless it is down on
+    purpose.
 
     home, control, queue
         As for ``qmail_service.status``.
@@ -89,13 +89,13 @@ def unready(home="/var/qmail", control=None, queue=None, provider="auto", name="
         As for ``qmail_service.left_down``.
 
     test
-        Tell what would be so after a run of the formula.
+        Answer as after a run of the formula.
 
     For the state ``qmail_mailbox``.
     """
     found = __salt__["qmail_service.status"](home, control, queue)
     if found["running"] is None:
-        return "whether qmail-send has read the control files cannot be told here"
+        return "this system does not show whether qmail-send has read the control files"
     if found["running"]:
         return None if found["loaded"] or test else "qmail-send has not read the control files as they are now"
     down = __salt__["qmail_service.left_down"](home, queue, provider, name)
@@ -118,9 +118,9 @@ def problems(but=None, home="/var/qmail", control=None):
             return []
         left = [sink for sink in others(but, home, control) if __salt__["qmail_file.is_ours"](sink["path"])]
     except (CommandExecutionError, SaltInvocationError) as err:
-        return [f"Which mailboxes are still sinks cannot be told: {err}"]
+        return [f"Cannot tell which mailboxes are still sinks: {err}"]
     return [
-        f"{sink['address']} is still a sink, by {sink['path']}, and pillar does not ask for it: whoever gets that "
+        f"{sink['address']} is still a sink, by {sink['path']}, but pillar does not ask for it: whoever gets that "
         "address loses all mail."
         for sink in left
     ]

@@ -1,9 +1,9 @@
 """
-The one safe way into a Maildir: delete the double bounces in it, or one message that is known, and nothing else.
+The one safe way into a Maildir: delete the double bounces in it, or one known message, and nothing else.
 
-qmail-local writes the envelope sender as the first line of what it delivers: ``Return-Path: <#@[]>`` at the very start
-of the file tells a double bounce. The owner of a Maildir may change it meanwhile in any way: every file is opened
-from the descriptor of its directory, no link is followed, and a name is deleted only from that same directory.
+qmail-local writes the envelope sender as the first line of what it delivers: a file that starts with ``Return-Path:
+<#@[]>`` is a double bounce. The owner of a Maildir may change it in any way meanwhile, so every file is opened from the
+descriptor of its directory, no link is followed, and a name is deleted only from that same directory.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ DOUBLE = b"Return-Path: <#@[]>\n"
 LONGEST = 1 << 16  # bytes; what take_out looks for is far shorter
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-# So many names are read at once and put in the order of their inodes, in which the disk has less to seek.
+# This many names are read at once and sorted by their inodes, so that the disk seeks less.
 BATCH = 32768
 
 
@@ -27,18 +27,18 @@ def purge(maildir, older_than=None, test=False):
     Delete the double bounces from ``new`` and ``cur`` of a Maildir.
 
     Returns a dict with ``deleted`` and ``kept``: how many messages; ``bytes``: the size of those deleted; and
-    ``seconds``. Messages that vanish meanwhile are no error. Can be interrupted and run again. Raises
-    CommandExecutionError for what is no Maildir: an mbox holds all messages in one file, which cannot be changed
+    ``seconds``. Messages that vanish meanwhile are not an error. It can be interrupted and run again. Raises
+    CommandExecutionError for what is not a Maildir: an mbox holds all messages in one file, which cannot be changed
     safely while mail comes in.
 
     maildir
-        The Maildir, an absolute path. A link is followed only where root alone could have made it.
+        The Maildir, an absolute path. A link is followed only if nobody but root could have made it.
 
     older_than
-        Only those that were delivered more than so many seconds ago.
+        Only those that were delivered more than this many seconds ago.
 
     test
-        Touch nothing; the counts tell what would be deleted.
+        Touch nothing; the counts say what would be deleted.
 
     For ``qmail_mailbox``.
     """
@@ -60,7 +60,7 @@ def purge(maildir, older_than=None, test=False):
 
 def take_out(token, maildir):
     """
-    Remove from ``new`` and ``cur`` of a Maildir each message that holds a token, and return how many they were.
+    Remove from ``new`` and ``cur`` of a Maildir each message that holds a token, and return how many there were.
 
     token, maildir
         As for ``qmail_mailbox.take_out``, which documents all of it.
@@ -71,15 +71,15 @@ def take_out(token, maildir):
         with _opened(maildir) as directories:
             return sum(_taken(name, at, token.encode()) for at in directories for name in os.listdir(at))
     except OSError as err:
-        raise CommandExecutionError(f"Cannot look into {maildir}: {err.strerror or err}.") from err
+        raise CommandExecutionError(f"Cannot read {maildir}: {err.strerror or err}.") from err
 
 
 def of(address, home="/var/qmail", control=None):
     """
     List the Maildirs that mail for an address was or is stored in, below the home directory of its user.
 
-    They are those that its dot-qmail file names, or named in a kept version; and, where the address is a user's own,
-    the ``Maildir`` of that user. Raises CommandExecutionError where there is none, with what there is instead.
+    They are those that its dot-qmail file names, or named in a kept version; and, if the address is a user's own, the
+    ``Maildir`` of that user. Raises CommandExecutionError if there is none, and says what there is instead.
 
     address
         The address.
@@ -96,7 +96,7 @@ def of(address, home="/var/qmail", control=None):
     if not route.get("exact"):
         raise CommandExecutionError(f"{address} has no Maildir here: {route['reason']}")
     named = [os.path.normpath(os.path.join(route["home"], text)) for text in _named(route)]
-    # What the owner of a mailbox writes must not lead root to somebody else's.
+    # What the owner of a mailbox writes must not lead root to somebody else's mailbox.
     below = [path for path in dict.fromkeys(named) if path.startswith(os.path.join(route["home"], ""))]
     found = [path for path in below if os.path.isdir(path)]
     if not found:
@@ -130,7 +130,7 @@ def named(route):
 
 
 def _named(route):
-    """Go through the Maildirs and mboxes that the dot-qmail file of an address names now, or in a kept version."""
+    """Yield the Maildirs and mboxes that the dot-qmail file of an address names now, or named in a kept version."""
     current = [__salt__["qmail_file.read"](route["dotqmail"])] if route["dotqmail"] else []
     versions = [version["version"] for version in __salt__["qmail_file.kept"](route["exact"])]
     kept = [__salt__["qmail_file.version"](route["exact"], version) for version in versions]
@@ -147,7 +147,7 @@ def _texts(file):
 
 @contextlib.contextmanager
 def _opened(maildir):
-    """Yield descriptors of new/ and cur/; an error tells what is there instead of a Maildir."""
+    """Yield descriptors of new/ and cur/; an error says what is there instead of a Maildir."""
     if not isinstance(maildir, str) or not os.path.isabs(maildir) or "\0" in maildir:
         raise SaltInvocationError(f"A Maildir is an absolute path, not {maildir!r}.")
     if os.path.isfile(maildir):
@@ -163,7 +163,7 @@ def _opened(maildir):
             with contextlib.suppress(FileNotFoundError):
                 found.append(_keep(stack, os.open(name, DIRECTORY, dir_fd=top)))
         if not found:
-            raise CommandExecutionError(f"{maildir} is no Maildir: there is neither new/ nor cur/ in it.")
+            raise CommandExecutionError(f"{maildir} is not a Maildir: there is neither new/ nor cur/ in it.")
         yield found
 
 
@@ -189,9 +189,9 @@ def _purge(directories, before, test, half, tell):
 
 
 def _half_of(directory, half):
-    """Go through the names of the files with even, or with odd, inodes."""
+    """Yield the names of the files with even, or with odd, inodes."""
     with contextlib.ExitStack() as stack:
-        # A descriptor of its own: the position in the directory is shared by all copies of one, also by the child's.
+        # A descriptor of its own: all copies of one share the position in the directory, even the child's.
         entries = stack.enter_context(os.scandir(_keep(stack, os.open(".", DIRECTORY, dir_fd=directory))))
         while True:
             batch = list(itertools.islice(entries, BATCH))
@@ -204,7 +204,7 @@ def _half_of(directory, half):
 
 
 def _clear(name, directory, before, test, opened):
-    """Delete a file if it is a double bounce: return its size then, 0 for other mail, None for what has vanished."""
+    """Delete a file if it is a double bounce: return its size then, 0 for other mail, None if it has vanished."""
     fd, contents = opened(name, directory)
     if fd is None:
         return None
@@ -236,12 +236,12 @@ def _taken(name, directory, token):
 
 
 def _unlink(name, directory, status):
-    """Delete the name of an open file; return whether it still was that."""
+    """Delete the name of an open file; return whether it still was its name."""
     try:
         if not os.path.samestat(os.stat(name, dir_fd=directory, follow_symlinks=False), status):
             return False
-        # Between these two calls the owner can put another file there, of this directory or a link to elsewhere: then
-        # that name goes, which he could have deleted himself.
+        # Between these two calls the owner can put another file there, from this directory or a link to elsewhere: then
+        # that name is deleted, which the owner could have deleted, too.
         os.unlink(name, dir_fd=directory)
     except (FileNotFoundError, IsADirectoryError):
         return False

@@ -1,8 +1,8 @@
 """
-Plesk's own command for mailboxes: where Plesk runs a domain, nobody else may make one.
+Plesk's own command for mailboxes: if Plesk runs a domain, nobody else may make one.
 
-What the command takes and prints is that of ``plesk bin mail`` (``/usr/local/psa/bin/mail``, on Debian builds also
-``/opt/psa/bin/mail``): ``--info ADDRESS`` and ``--create ADDRESS``, a line ``SUCCESS: …`` and exit 0 where it worked.
+The arguments and the output are those of ``plesk bin mail`` (``/usr/local/psa/bin/mail``, on Debian builds also
+``/opt/psa/bin/mail``): ``--info ADDRESS`` and ``--create ADDRESS``, a line ``SUCCESS: …`` and exit 0 if it worked.
 """
 
 import os
@@ -21,9 +21,9 @@ LONGEST_WORDS = 1000  # characters of Plesk's output that an error repeats
 
 def runs(domain, home="/var/qmail"):
     """
-    Tell whether Plesk runs a mail domain here: its directory in the tree of mailnames, and Plesk's command, are there.
+    Return whether Plesk runs a mail domain here: its directory among the mailnames, and Plesk's command, are there.
 
-    The tree alone is there under Plesk with Postfix too, and after Plesk has gone.
+    The tree alone is also there under Plesk with Postfix, and after Plesk was removed.
 
     domain
         The domain, in lower case.
@@ -38,16 +38,16 @@ def runs(domain, home="/var/qmail"):
 
 def info(address, timeout=120):
     """
-    Return what Plesk tells of a mailbox, as a dict of its words (``Mailname``, ``Domain``, ``Mailbox`` …); ``None``
-    where it knows no such mailbox.
+    Return what Plesk says about a mailbox, as a dict of its words (``Mailname``, ``Domain``, ``Mailbox`` …); ``None``
+    if it knows no such mailbox.
 
-    Raises CommandExecutionError where Plesk's command fails in another way.
+    Raises CommandExecutionError if Plesk's command fails in another way.
 
     address
         The whole address.
 
     timeout
-        Seconds after which Plesk's command is given up: it is stopped then.
+        Seconds after which Plesk's command is stopped.
 
     For ``qmail_mailbox_write``.
     """
@@ -57,24 +57,24 @@ def info(address, timeout=120):
         return told
     if status != 0 and _says_that_there_is_none(said):
         return None
-    raise CommandExecutionError(_failed(f"tell about {address}", status, said))
+    raise CommandExecutionError(_failed(f"describe {address}", status, said))
 
 
 def create(address, timeout=120):
     """
-    Make a mailbox by Plesk's own command, with a random password that is kept nowhere.
+    Make a mailbox with Plesk's own command, with a random password that is not kept.
 
-    Raises CommandExecutionError with Plesk's own words where that does not work.
+    Raises CommandExecutionError with Plesk's own words if that fails.
 
     address
         The whole address.
 
     timeout
-        Seconds after which Plesk's command is given up: it is stopped then.
+        Seconds after which Plesk's command is stopped.
 
     For ``qmail_mailbox_write``.
     """
-    password = secrets.token_urlsafe(24) + "aA1!"  # of every kind of character that Plesk's rules may ask for
+    password = secrets.token_urlsafe(24) + "aA1!"  # with every kind of character that Plesk's rules may ask for
     status, said = _run(["--create", address, "-mailbox", "true", "-passwd", ""], timeout, password)
     said = said.replace(password, "…")
     if status != 0 or not re.search(r"^SUCCESS:", said, re.MULTILINE):
@@ -82,7 +82,7 @@ def create(address, timeout=120):
 
 
 def _command():
-    """Return Plesk's command for mailboxes, as a list of words; ``None`` where it is not there."""
+    """Return Plesk's command for mailboxes, as a list of words; ``None`` if it is missing."""
     for first, *rest in COMMANDS:
         found = shutil.which(first) or shutil.which(first, path=ELSEWHERE)
         if found:
@@ -110,17 +110,19 @@ def _run(words, timeout, password=None):
     try:
         said, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired as err:
-        os.killpg(process.pid, signal.SIGKILL)  # with its helpers, which hold the pipe open; it leads their group
+        os.killpg(
+            process.pid, signal.SIGKILL
+        )  # with its helpers, which hold the pipe open; it leads their process group
         process.communicate()
         raise CommandExecutionError(
-            f"Plesk's command {words[0]} {words[1]} did not end within {timeout} seconds. See whether Plesk works, and "
-            "run this again."
+            f"Plesk's command {words[0]} {words[1]} did not end within {timeout} seconds. Check whether Plesk works, "
+            "and run this again."
         ) from err
     return process.returncode, said.decode(errors="backslashreplace")
 
 
 def _says_that_there_is_none(said):
-    """Plesk's words differ from version to version; all that were seen hold one of these."""
+    """Plesk's words differ from version to version; all that were seen contain one of these."""
     return re.search(r"does ?n[o']t exist|not exist|not found|unable to find|no such", said, re.IGNORECASE) is not None
 
 

@@ -1,7 +1,7 @@
 """
-What can be a sink: which instructions, which addresses, and by which route that their mail takes.
+What can be a sink: which instructions, which addresses, and which routes of their mail.
 
-qmail takes almost anything for an address. This project takes only what means the same to every program on the way:
+qmail accepts almost anything as an address. This project accepts only what means the same to every program on the way:
 control files, users/assign, file names, the log.
 """
 
@@ -33,10 +33,10 @@ def contents(instruction):
     for line in lines:
         if any((ord(sign) < 32 and sign != "\t") or ord(sign) == 127 for sign in line):
             raise SaltInvocationError(
-                f"instruction {line!r} holds a control character; give one line a list entry each."
+                f"instruction {line!r} holds a control character; give each line as a list entry of its own."
             )
     if not lines[0].strip():
-        raise SaltInvocationError("instruction begins with a blank line: qmail-local defers such mail for ever.")
+        raise SaltInvocationError("instruction begins with a blank line: qmail-local defers such mail forever.")
     if any(line[:1] in (" ", "\t") for line in lines):
         raise SaltInvocationError(
             "instruction has a line that begins with a blank: qmail-local takes it for an address."
@@ -58,7 +58,7 @@ def lines(raw):
 
 def told(changes):
     """
-    Tell a change of a dot-qmail file by its lines: as ``instruction`` rather than as ``contents``.
+    Describe a change of a dot-qmail file by its lines: as ``instruction`` rather than as ``contents``.
 
     changes
         What ``qmail_file.replace`` or ``restore`` returned.
@@ -74,7 +74,7 @@ def told(changes):
 
 def split(address):
     """
-    Split an address into what qmail wants in its two control files.
+    Split an address into the values of qmail's two control files.
 
     address
         As for ``qmail_mailbox.split``, which documents all of it.
@@ -83,14 +83,14 @@ def split(address):
     """
     problem = _address_problem(address)
     if problem:
-        raise SaltInvocationError(f"{address!r} is no address for double bounces: {problem}.")
+        raise SaltInvocationError(f"{address!r} is not an address for double bounces: {problem}.")
     local, _, host = address.partition("@")
     return {"local": local, "host": host}
 
 
 def problem(address, route, home="/var/qmail", mailbox="auto"):
     """
-    Return why mail for an address cannot be made to vanish here, with the remedy; ``None`` where it can.
+    Return why mail for an address cannot be made to vanish here, with the remedy; ``None`` if it can.
 
     address
         The whole address.
@@ -114,12 +114,12 @@ def problem(address, route, home="/var/qmail", mailbox="auto"):
     if is_without_qmail(address, home):
         return (
             f"There is no {home}/bin/qmail-send: Plesk runs this server with another mail server, which sends no "
-            "double bounces. Leave this formula off this minion."
+            "double bounces. Do not assign this formula to this minion."
         )
     if is_plesks(address, route, home, mailbox):
         return (
-            f"{address} ends nowhere: Plesk runs its domain, and qmail finds no such mailbox. Make it by "
-            "qmail_mailbox.make; where Plesk has it, have Plesk write its mail files anew: plesk repair mail"
+            f"{address} ends nowhere: Plesk runs its domain, and qmail finds no such mailbox. Make it with "
+            "qmail_mailbox.make; if Plesk has it, have Plesk rewrite its mail files: plesk repair mail"
         )
     if route["outcome"] == "deferred" or route["exact"] is None:
         return f"{address} ends nowhere: {route['reason']} Set qmail_doublebounce:address to a mailbox."
@@ -130,7 +130,7 @@ def problem(address, route, home="/var/qmail", mailbox="auto"):
         )
     if mailbox == "auto" and not _has_own(route) and route["dotqmail"] and not _is_vpopmail(route):
         return (
-            f"{address} ends at a catch-all, {route['dotqmail']}: it has no mailbox of its own. Mend "
+            f"{address} ends at a catch-all, {route['dotqmail']}: it has no mailbox of its own. Fix "
             "qmail_doublebounce:address, or set qmail_doublebounce:mailbox to dotqmail to make it one by writing "
             f"{route['exact']}."
         )
@@ -139,13 +139,13 @@ def problem(address, route, home="/var/qmail", mailbox="auto"):
 
 def outlook(address, route, fate, home="/var/qmail"):
     """
-    Tell in a sentence whether an address can be a sink, and what would become of the mail that it gets now.
+    Say in a sentence whether an address can be a sink, and what would happen to the mail that it gets now.
 
     address, route, home
         As for ``problem``.
 
     fate
-        What becomes of its mail now: see ``qmail_mailbox.check``.
+        What happens to its mail now: see ``qmail_mailbox.check``.
 
     For ``qmail_mailbox``.
     """
@@ -176,7 +176,7 @@ def outlook(address, route, fate, home="/var/qmail"):
 
 
 def _has_own(route):
-    """Tell whether an address has a mailbox or a dot-qmail file of its own, by its route."""
+    """Return whether an address has a mailbox or a dot-qmail file of its own, by its route."""
     if route["outcome"] not in ("dotqmail", "defaultdelivery"):
         return False
     return route["dotqmail"] == route["exact"] or not route["dash"]
@@ -184,9 +184,9 @@ def _has_own(route):
 
 def is_plesks(address, route, home="/var/qmail", mailbox="auto"):
     """
-    Tell whether an address lacks a mailbox that Plesk has to make: the setting says so, or Plesk runs the domain.
+    Return whether an address lacks a mailbox that Plesk has to make: the setting says so, or Plesk runs the domain.
 
-    Plesk runs a domain where virtualdomains gives it a number, its directory is in the tree of mailnames, and Plesk's
+    Plesk runs a domain if virtualdomains gives it a number, its directory is in the tree of mailnames, and Plesk's
     command is there.
 
     address, route, home, mailbox
@@ -202,7 +202,7 @@ def is_plesks(address, route, home="/var/qmail", mailbox="auto"):
 
 def is_without_qmail(address, home="/var/qmail"):
     """
-    Tell whether Plesk runs the domain with another mail server: Plesk's tree is there, and no qmail-send.
+    Return whether Plesk runs the domain with another mail server: Plesk's tree is there, but no qmail-send.
 
     address, home
         As for ``qmail_mailbox.is_without_qmail``, which documents all of it.
@@ -218,25 +218,25 @@ def _domain(address):
 
 
 def _is_vpopmail(route):
-    """A vpopmail domain's catch-all is no catch-all but the program that knows the domain's mailboxes."""
+    """The catch-all of a vpopmail domain is really the program that knows the domain's mailboxes."""
     found = __salt__["qmail_file.read"](route["dotqmail"])
     return bool(found) and b"vdelivermail" in found["contents"]
 
 
 def _address_problem(address):
     if not isinstance(address, str):
-        return "it is no text; quote it in YAML"
+        return "it is not text; quote it in YAML"
     if not address:
         return "it is empty; set qmail_doublebounce:address in pillar"
     if address.count("@") != 1:
-        return f"it holds {address.count('@') or 'no'} @, and one belongs into it, as in doublebounce@example.com"
+        return f"it holds {address.count('@') or 'no'} @, and exactly one is needed, as in doublebounce@example.com"
     local, _, host = address.partition("@")
     if not local:
-        return "nothing stands before the @"
+        return "there is nothing before the @"
     if not host:
-        return "nothing stands behind the @"
+        return "there is nothing after the @"
     if not _LOCAL.fullmatch(local):
-        return "before the @ may stand up to 64 letters, digits and the signs !#$&*+=?^_~.-"
+        return "before the @, only up to 64 letters, digits and the signs !#$&*+=?^_~.- are allowed"
     if not _HOST.fullmatch(host):
-        return "behind the @ stands no host name"
+        return "what follows the @ is not a host name"
     return None

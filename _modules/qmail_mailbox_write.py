@@ -9,7 +9,7 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 def make(address, home, control, mailbox, test):
     """
-    Make the mailbox of an address, where Plesk runs its domain and has none, and return what that changed.
+    Make the mailbox of an address if Plesk runs its domain and has none, and return what that changed.
 
     address, home, control, mailbox, test
         As for ``qmail_mailbox.make``, which documents all of it.
@@ -25,8 +25,8 @@ def make(address, home, control, mailbox, test):
         raise CommandExecutionError(__salt__["qmail_mailbox_sink.problem"](address, route, home, mailbox))
     if __salt__["qmail_mailbox_plesk.info"](address) is not None:
         raise CommandExecutionError(
-            f"Plesk has a mailbox {address}, but qmail does not find it: {route['reason']} Have Plesk write its mail "
-            "files anew: plesk repair mail"
+            f"Plesk has a mailbox {address}, but qmail does not find it: {route['reason']} Have Plesk rewrite its mail "
+            "files: plesk repair mail"
         )
     changes = {"mailbox": {"old": None, "new": address}}
     if test:
@@ -51,7 +51,7 @@ def write(address, instruction, home, control, mailbox, test):
     if test and __salt__["qmail_mailbox_sink.is_plesks"](address, route, home, mailbox):
         return {
             "instruction": {"old": None, "new": __salt__["qmail_mailbox_sink.lines"](wanted)}
-        }  # in the mailbox that "make" would have made
+        }  # in the mailbox that "make" would make
     problem = __salt__["qmail_mailbox_sink.problem"](address, route, home, mailbox)
     if problem:
         raise CommandExecutionError(problem)
@@ -74,11 +74,11 @@ def write(address, instruction, home, control, mailbox, test):
 def _refuse_loop(address, route, forwards, home, control):
     for forward in forwards:
         if __salt__["qmail_route.resolve"](forward, home, control=control).get("exact") == route["exact"]:
-            raise SaltInvocationError(f"instruction {forward!r} forwards {address} to itself: give another one.")
+            raise SaltInvocationError(f"instruction {forward!r} forwards {address} to itself: set another one.")
 
 
 def _owner(old, route):
-    """Keep owner and mode of a file that qmail-local can use; else make it the file of the user it runs as."""
+    """Keep owner and mode of a file that qmail-local can use; otherwise give it to qmail-local's user."""
     if old:
         mode = int(old["mode"], 8)
         shift = 6 if old["uid"] == route["uid"] else 3 if old["gid"] == route["gid"] else 0

@@ -1,8 +1,8 @@
 """
 Double bounces that wait in qmail's queue: count them, list them, expire them, remove them.
 
-Only the envelope sender tells a double bounce, never the text of the message: the record in its file in ``info/``
-is ``F#@[]`` and nothing else. A single bounce has ``F`` alone. Where no queue is given, it is ``HOME/queue``.
+Only the envelope sender identifies a double bounce, never the text of the message: the record in its file in ``info/``
+is exactly ``F#@[]``. That of a single bounce is ``F``. If no queue is given, it is ``HOME/queue``.
 """
 
 import contextlib
@@ -19,14 +19,14 @@ def summary(queue=None, home="/var/qmail"):
 
     - ``messages``: how many there are, as qmail-qstat counts them, and ``bytes``, the size of all;
     - ``double_bounces`` and ``single_bounces`` among them;
-    - ``unprocessed``: those that qmail-send has not looked at yet, whether bounces or not;
-    - ``oldest``: when the oldest one came, in seconds since the epoch; ``None`` where there are none.
+    - ``unprocessed``: those that qmail-send has not looked at yet, bounces or not;
+    - ``oldest``: when the oldest one came, in seconds since the epoch; ``None`` if there are none.
 
-    Messages that come and go meanwhile are no error. Raises CommandExecutionError where there is no queue.
+    Messages that come and go meanwhile are not an error. Raises CommandExecutionError if there is no queue.
 
     queue
-        The queue directory, or a list of them; ``*`` is a pattern. Otherwise ``HOME/queue``, and where that is no
-        queue itself (indimail), all that are in it or beside it.
+        The queue directory, or a list of them; ``*`` is a pattern. Otherwise ``HOME/queue``, and if that is not a queue
+        itself (indimail), all queues in it or beside it.
 
     home
         The qmail home directory.
@@ -72,20 +72,20 @@ def double_bounces(queue=None, home="/var/qmail", older_than=None, limit=None):
     Return the double bounces that wait in the queue: a list of dicts with
 
     - ``id``: the message number, and ``queue``: the directory of the queue;
-    - ``recipient``: where it goes, as qmail-send rewrote it; ``None`` where that is not known any more;
+    - ``recipient``: where it goes, as qmail-send rewrote it; ``None`` if that is no longer known;
     - ``age`` in seconds, and ``bytes``: the size of the message.
 
-    A quarter of a million of them are a long list: :py:func:`each_double_bounce` is for other modules. Raises
-    CommandExecutionError where there is no queue.
+    A quarter of a million of them make a long list: :py:func:`each_double_bounce` is for other modules. Raises
+    CommandExecutionError if there is no queue.
 
     queue, home
         As for :py:func:`summary`.
 
     older_than
-        Only those older than so many seconds.
+        Only those older than this many seconds.
 
     limit
-        Only so many.
+        At most this many.
 
     CLI Example:
 
@@ -99,7 +99,7 @@ def double_bounces(queue=None, home="/var/qmail", older_than=None, limit=None):
 
 def each_double_bounce(queue=None, home="/var/qmail", older_than=None):
     """
-    Like :py:func:`double_bounces`, one at a time and without a list: an iterator.
+    Like :py:func:`double_bounces`, but one at a time: an iterator.
 
     queue, home, older_than
         As for :py:func:`double_bounces`.
@@ -125,29 +125,29 @@ def expire(queue=None, home="/var/qmail", older_than=None, single=False, timeout
     """
     Have the running qmail-send try each double bounce one last time and then drop it.
 
-    Makes their files in ``info/`` older than any ``queuelifetime``, sends qmail-send a SIGALRM, and watches them go.
-    Those that cannot be delivered end as triple bounces, which qmail discards; nothing else is lost. But SIGALRM has
-    qmail-send try **everything** in the queue now.
+    This makes their files in ``info/`` older than any ``queuelifetime``, sends qmail-send a SIGALRM, and watches them
+    go. Those that cannot be delivered end as triple bounces, which qmail discards; nothing else is lost. But SIGALRM
+    makes qmail-send try **everything** in the queue now.
 
-    Returns a dict with ``expired``: how many are gone; ``left``: how many are still there when the timeout is over,
-    qmail-send goes on with them; ``bytes``: the size of those gone; and ``seconds``. Can be interrupted and run
-    again. Raises CommandExecutionError where qmail-send does not run: use ``remove`` then.
+    Returns a dict with ``expired``: how many are gone; ``left``: how many are still there after the timeout, and
+    qmail-send goes on with them; ``bytes``: the size of those gone; and ``seconds``. It can be interrupted and run
+    again. Raises CommandExecutionError if qmail-send does not run: then use ``remove``.
 
     queue, home
         As for ``summary``.
 
     older_than
-        Only those older than so many seconds.
+        Only those older than this many seconds.
 
     single
-        Expire single bounces, too. **Each one that cannot be delivered becomes a new double bounce**, and is sent
-        to where those go; its sender will not hear of it again.
+        Expire single bounces, too. **Each one that cannot be delivered becomes a new double bounce**, and is sent where
+        those go; its sender will not hear of it again.
 
     timeout
         How many seconds to watch.
 
     test
-        Touch nothing; ``expired`` and ``bytes`` tell what there is to expire.
+        Touch nothing; ``expired`` and ``bytes`` say what there is to expire.
 
     CLI Example:
 
@@ -190,23 +190,24 @@ def remove(
     """
     Delete the double bounces from the queue while qmail-send is stopped.
 
-    Stops qmail-send as ``qmail_service.stop`` does, holds its lock so that nobody starts it, deletes, and starts it
-    again: also after an error, an interrupt, or when this process is killed. Where it did not run, it is not started,
-    and where there is nothing to delete, it is not stopped. New messages may come in meanwhile.
+    This stops qmail-send as ``qmail_service.stop`` does, holds its lock so that nobody starts it, deletes, and starts
+    it again: also after an error, an interrupt, or when this process is killed. If it did not run, it is not started,
+    and if there is nothing to delete, it is not stopped. New messages may come in meanwhile.
 
     Returns a dict with ``deleted`` and ``kept``: how many messages; ``bytes``: the size of those deleted; and
-    ``seconds``. Can be interrupted and run again. Raises CommandExecutionError where there is no queue, where
-    qmail-send cannot be stopped or started, or where another one holds the lock.
+    ``seconds``. It can be interrupted and run again. Raises CommandExecutionError if there is no queue, if qmail-send
+    cannot be stopped or started, or if another one holds the lock.
 
     queue, home
         As for ``summary``.
 
     older_than
-        Only those that are older than so many seconds now: the drain that follows makes none older.
+        Only those that are older than this many seconds at the time of the call: waiting for qmail-send's end does not
+        count.
 
     single
-        Delete single bounces, too. **Each is the notice to a sender that a message was not delivered**: nobody
-        will hear of that then.
+        Delete single bounces, too. **Each one is the notice to a sender that a message was not delivered**, and nobody
+        will get it then.
 
     provider, name
         What runs qmail-send: see ``qmail_service_supervisor.find``.
@@ -218,7 +219,7 @@ def remove(
         Seconds that it must stay down, and then up.
 
     test
-        Stop and touch nothing; ``deleted``, ``kept`` and ``bytes`` tell what would come of it.
+        Stop and touch nothing; ``deleted``, ``kept`` and ``bytes`` say what would be done.
 
     CLI Example:
 
@@ -238,9 +239,9 @@ def remove(
 
 def unprocessed(queue=None, home="/var/qmail"):
     """
-    Return how many messages qmail-send has not looked at yet: they lie before one that is queued now.
+    Return how many messages qmail-send has not looked at yet: they are ahead of one that is queued now.
 
-    Raises CommandExecutionError where there is no queue, or it cannot be read.
+    Raises CommandExecutionError if there is no queue, or it cannot be read.
 
     queue, home
         As for ``summary``.
@@ -258,13 +259,13 @@ def unprocessed(queue=None, home="/var/qmail"):
 
 def give_up(token, since, age, known=(), home="/var/qmail", queue=None, grace=0, timeout=10):
     """
-    Wait until the messages that hold a token have left the queue, and have qmail-send give up those that do not go.
+    Wait until the messages that hold a token have left the queue, and have qmail-send give up those that do not leave.
 
     Only what holds the token is given up, but for that qmail-send tries **everything in the queue** (ALRM), and twice
-    where a message comes back as a double bounce that waits as well.
+    if a message comes back as a double bounce that waits as well.
 
     Returns a dict: ``given_up``, the numbers of the messages that qmail-send was told to give up, and ``waits``, the
-    numbers of those that are still there. Raises CommandExecutionError where the queue cannot be read.
+    numbers of those that are still there. Raises CommandExecutionError if the queue cannot be read.
 
     token
         What the messages must hold: a random text that nobody else can have written.
@@ -274,13 +275,13 @@ def give_up(token, since, age, known=(), home="/var/qmail", queue=None, grace=0,
         ago that was.
 
     known
-        Numbers of messages to look at whatever time they have.
+        Numbers of messages to look at, whatever their time.
 
     home, queue
         The qmail home directory, and the queue; ``None`` for ``queue`` in the home directory.
 
     grace
-        Seconds that a message gets to go by itself.
+        Seconds that a message gets to leave by itself.
 
     timeout
         Seconds to watch.
@@ -322,7 +323,7 @@ def _bounces(queue, home, before, single=False):
     parts = _parts(queue, home)
     opened, bounces = __salt__["qmail_queue_envelope.opened"], __salt__["qmail_queue_envelope.bounces"]
 
-    # From here on without __salt__: whoever goes through this may be outside of the loader by then.
+    # No __salt__ from here on: the caller may iterate outside of the loader.
     def through():
         with _plain_errors():
             for part in parts:
@@ -344,7 +345,7 @@ def _remove(queue, home, chosen, service, test):
         __salt__["qmail_queue_pause.recover"](home, queue, service)
     counts = delete(queue, **chosen, test=True)
     if counts["deleted"]:
-        __salt__["qmail_queue_pause.check"](home, queue, service)  # what would fail then, fails now
+        __salt__["qmail_queue_pause.check"](home, queue, service)  # so that what would fail then fails now
     return counts
 
 
@@ -353,13 +354,13 @@ def _qmail_send(home, queue):
     pid = __salt__["qmail_base_process.find"](home, queue)
     if not pid:
         raise CommandExecutionError(
-            f"No qmail-send runs {queue}, so nothing expires there. Start it, or use qmail_queue.remove."
+            f"No qmail-send works on {queue}, so nothing expires there. Start it, or use qmail_queue.remove."
         )
     return pid
 
 
 def _last_try(aged, home, queues, deadline):
-    """Have qmail-send try everything now; return those of the aged ones that are still there at the deadline."""
+    """Have qmail-send try everything now; return the aged messages that are still there at the deadline."""
     tell = __salt__["qmail_base_bulk.progress"]("qmail_queue.expire")
     for queue in queues if aged else ():
         __salt__["qmail_queue_retry.alarm"](home, queue)
@@ -376,7 +377,7 @@ def _last_try(aged, home, queues, deadline):
 
 
 def _still(part, items):
-    """Return those aged messages of one split directory that are still there, not just another of that number."""
+    """Return the aged messages of one split directory that are still there, and are not others of the same number."""
     is_aged = __salt__["qmail_queue_envelope.is_aged"]
     with __salt__["qmail_queue_envelope.opened"](part) as fds:
         return [item for item in items if is_aged(item[1], fds["info"])]

@@ -11,7 +11,7 @@ import time
 
 from salt.exceptions import CommandExecutionError
 
-# A process that has just ended can hold a lock for an instant more. In seconds.
+# Seconds. A process that has just ended can hold a lock for an instant longer.
 PATIENCE = 2
 
 
@@ -19,24 +19,24 @@ def bounces(queue, before=None, single=False, test=False, lock=None):
     """
     Delete the double bounces from a queue, holding its lock: qmail-send does not start meanwhile.
 
-    qmail-queue may go on queueing: ``todo``, ``intd`` and ``pid`` are not touched. Returns a dict with ``deleted``
-    and ``kept``: how many messages; and ``bytes``: the size of those deleted. Raises CommandExecutionError where
-    qmail-send still holds the lock; then nothing is deleted.
+    qmail-queue may go on queueing: ``todo``, ``intd`` and ``pid`` are not touched. Returns a dict with ``deleted`` and
+    ``kept``: how many messages; and ``bytes``: the size of those deleted. Raises CommandExecutionError if qmail-send
+    still holds the lock; then nothing is deleted.
 
     queue
         The queue directory.
 
     before
-        Only those that came before that time, in seconds since the epoch; ``None`` for all.
+        Only those that came before this time, in seconds since the epoch; ``None`` for all.
 
     single
         Single bounces, too.
 
     test
-        Lock and touch nothing, only count.
+        Only count; lock and touch nothing.
 
     lock
-        What ``qmail_base_lock.opened`` returned, which is the caller's to close; ``None`` to open it here.
+        What ``qmail_base_lock.opened`` returned, and the caller closes; ``None`` to open it here.
 
     For ``qmail_queue``.
     """
@@ -56,7 +56,7 @@ def bounces(queue, before=None, single=False, test=False, lock=None):
 
 
 def _lock(stack, queue, lock):
-    """Take the lock of the queue; one that is opened here is held until the stack closes."""
+    """Take the lock of the queue; if it is opened here, it is held until the stack closes."""
     if lock is None:
         lock = __salt__["qmail_base_lock.opened"](queue=queue)
         stack.callback(__salt__["qmail_base_lock.close"], lock)
@@ -69,12 +69,12 @@ def _lock(stack, queue, lock):
 
 
 def _delete(parts, single, before, test, tell):
-    """Delete the bounces in some split directories; return how many went, how many stayed, and their size."""
+    """Delete the bounces in some split directories; return how many it deleted and kept, and the deleted size."""
     deleted = kept = size = 0
     for part in parts:
         with __salt__["qmail_queue_envelope.opened"](part) as fds:
             bounces = __salt__["qmail_queue_envelope.bounces"](part, fds, single=single, before=before)
-            # In the order of their names, which are their inodes: so the disk has less to seek.
+            # In the order of their names, which are their inodes, so that the disk seeks less.
             found = sorted((bounce.name, bounce.size) for bounce in bounces)
             kept += len(os.listdir(fds["mess"])) - len(found)
             there = [(fds[kind], set(os.listdir(fds[kind]))) for kind in part.channels if kind in fds]
@@ -91,8 +91,8 @@ def _unlink(name, fds, channels):
     """
     Delete the files of one message, in the order in which qmail-send does it.
 
-    Wherever this ends too early, what is left is a state that INTERNALS knows: with ``info`` still there, the message
-    has no recipients left and qmail-send ends it; with ``mess`` alone, qmail-send clears it up after 36 hours.
+    If this is cut off at any point, the rest is in a state that INTERNALS describes: if ``info`` is still there, the
+    message has no recipients left and qmail-send ends it; if only ``mess`` is, qmail-send removes it after 36 hours.
     """
     for directory in (*channels, fds["bounce"], fds["info"], fds["mess"]):
         with contextlib.suppress(FileNotFoundError):

@@ -1,9 +1,9 @@
 """
-What the files of a qmail queue say of its messages: which there are, and who sent them.
+What the files of a qmail queue say about its messages: which ones there are, and who sent them.
 
 For the other modules of this formula; :py:mod:`qmail_queue` is what the command line is for. A message ``N`` is
 ``mess/S/N``, its envelope sender ``info/S/N``, where ``S`` is ``N`` modulo the split of the queue (fmtqfn.c,
-INTERNALS). Split, channels and the shape of ``todo`` are looked up, as forks differ in them.
+INTERNALS). Split, channels and the shape of ``todo`` are looked up, because forks differ in them.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 DOUBLE = b"F#@[]"
 SINGLE = b"F"
 
-# A longer sender file is taken for no bounce: qmail's own is 6 bytes, indimail adds a few headers.
+# A longer sender file does not count as a bounce: qmail's own has 6 bytes, and indimail adds a few headers.
 LONGEST = 65536
 FIRST = 512
 
@@ -32,7 +32,7 @@ CHANNEL = re.compile(r"local|remote|suppl[0-9]+")
 Part = namedtuple("Part", "queue number split channels waiting")
 Bounce = namedtuple("Bounce", "name came size fd")
 
-# What gives up a message sets the mtime of its sender file to this or less, seconds since the epoch.
+# To give up a message, the mtime of its sender file is set to this or less, in seconds since the epoch.
 AGED = 1
 
 
@@ -40,11 +40,11 @@ def queues(queue=None, home="/var/qmail"):
     """
     Return the paths of the queues that are meant.
 
-    Raises SaltInvocationError for what is no absolute path, and CommandExecutionError where there is no queue.
+    Raises SaltInvocationError for what is not an absolute path, and CommandExecutionError if there is no queue.
 
     queue
-        A queue directory, or a list of them; ``*`` is a pattern. Otherwise ``HOME/queue``, and where that is no
-        queue itself (indimail), all that are in it or beside it.
+        A queue directory, or a list of them; ``*`` is a pattern. Otherwise ``HOME/queue``, and if that is not a queue
+        itself (indimail), all queues in it or beside it.
 
     home
         The qmail home directory.
@@ -60,7 +60,7 @@ def queues(queue=None, home="/var/qmail"):
         found = list(map(_matching, patterns))
     if not all(found) or not found:
         missing = [pattern for pattern in patterns if not _matching(pattern)]
-        raise CommandExecutionError(f"no qmail queue at {', '.join(missing)}: nothing there holds info/ and mess/")
+        raise CommandExecutionError(f"no qmail queue at {', '.join(missing)}: nothing there has info/ and mess/")
     return list(dict.fromkeys(os.path.realpath(path) for paths in found for path in paths))
 
 
@@ -79,7 +79,7 @@ def parts(queue):
         split = _split(os.listdir(_below(stack, top, "info")))
         waiting = dict(_waiting(_below(stack, top, "todo")))
     if not split:
-        raise CommandExecutionError(f"{queue} is no qmail queue: there is no {queue}/info/0")
+        raise CommandExecutionError(f"{queue} is not a qmail queue: there is no {queue}/info/0")
     return [Part(queue, number, split, channels, waiting) for number in range(split)]
 
 
@@ -151,11 +151,11 @@ def count(part, fds):
 
 def bounces(part, fds, single=False, before=math.inf):
     """
-    Go through the double bounces in one split directory: tuples of name, when the message came (mtime of the sender
-    file), size of the message, and a descriptor of the sender file, which is open until the next one.
+    Iterate over the double bounces in one split directory: tuples of name, arrival time of the message (mtime of the
+    sender file), size of the message, and a descriptor of the sender file, which stays open until the next one.
 
-    What is not certain is left out: a message that is in ``todo``, too, and one younger than its sender file, which
-    another message of the same number has left behind then.
+    What is not certain is left out: a message that is also in ``todo``, and one that is younger than its sender file,
+    which then is from another message of the same number.
 
     part, fds
         One of :py:func:`parts`, and what :py:func:`opened` makes of it.
@@ -164,7 +164,7 @@ def bounces(part, fds, single=False, before=math.inf):
         Single bounces, too.
 
     before
-        Only those that came before that time, in seconds since the epoch.
+        Only those that came before this time, in seconds since the epoch.
 
     For ``qmail_queue`` and ``qmail_queue_delete``.
     """
@@ -183,7 +183,7 @@ def bounces(part, fds, single=False, before=math.inf):
 
 def recipient(part, fds, name):
     """
-    Return the first recipient of a message, done or not; ``None`` where there is none any more.
+    Return the first recipient of a message, done or not; ``None`` if none is left.
 
     part, fds
         One of :py:func:`parts`, and what :py:func:`opened` makes of it.
@@ -205,7 +205,7 @@ def recipient(part, fds, name):
 
 def age(fd):
     """
-    Make a message older than any ``queuelifetime``: qmail-send gives it up after its next try.
+    Make a message older than any ``queuelifetime``: qmail-send gives it up after the next try.
 
     fd
         A descriptor of its sender file.
@@ -217,7 +217,7 @@ def age(fd):
 
 def is_aged(name, info):
     """
-    Tell whether a message is still there and was made old: not just another one of that number.
+    Return whether an aged message is still there, and is not another one of the same number.
 
     name
         The message number, as text.
@@ -232,7 +232,7 @@ def is_aged(name, info):
 
 
 def _matching(pattern):
-    """Return the queues that a path or pattern means."""
+    """Return the queues that a path or pattern stands for."""
     if not isinstance(pattern, str) or not os.path.isabs(pattern):
         raise SaltInvocationError(f"a queue is an absolute path, not {pattern!r}")
     paths = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern))
@@ -254,7 +254,7 @@ def _split(names):
 
 
 def _waiting(todo):
-    """Go through the messages in todo/, with bigtodo in its directories: their names, and when they came."""
+    """Iterate over the messages in todo/, with bigtodo in its directories: their names, and when they came."""
     for entry in os.scandir(todo):
         if entry.name.isdecimal() and entry.is_dir(follow_symlinks=False):
             with contextlib.ExitStack() as stack:
@@ -290,9 +290,9 @@ def _status(name, directory):
 
 def _came(status, message):
     """
-    Return when a message came, by its sender file and itself.
+    Return when a message came, by its sender file and by the message itself.
 
-    Of one that was made to be given up, the sender file does not tell it any more; the message was written then, too.
+    For one that is to be given up, the sender file no longer shows that; the message was written at that time, too.
     """
     return message.st_mtime if message and status.st_mtime <= AGED else status.st_mtime
 
@@ -301,15 +301,15 @@ def _written(status):
     """
     Return the time until which the message of a sender file was complete.
 
-    qmail-send writes the sender file after qmail-queue has written the message. mtime is what a utime and a restore
-    from a backup change, ctime is what a clock that was wrong makes too early: the later one of both counts. The
-    two seconds are for what wrote both at once, in the other order.
+    qmail-send writes the sender file after qmail-queue has written the message. A utime and a restore from a backup
+    change mtime, and a clock that was wrong makes ctime too early: the later one of the two counts. The two seconds are
+    for a program that wrote both at once, in the other order.
     """
     return max(status.st_mtime, status.st_ctime) + 2
 
 
 def _senders(info, names, opened):
-    """Go through the sender files of these messages: name, sender record, status, and the open descriptor."""
+    """Iterate over the sender files of these messages: name, sender record, status, and the open descriptor."""
     for entry in _files(info):
         if entry.name in names:
             fd, contents = opened(entry.name, info)
@@ -321,7 +321,7 @@ def _senders(info, names, opened):
 
 
 def _rest(fd, contents):
-    """Return what is in a sender file, whose first bytes are given; nothing, where it is too long for one."""
+    """Return the contents of a sender file whose first bytes are given; nothing, if it is too long for one."""
     if len(contents) < FIRST:
         return contents
     contents += os.read(fd, LONGEST)
@@ -332,7 +332,7 @@ def _sender(contents):
     """
     Return the sender record of an info file: the one that starts with ``F``.
 
-    None where there is not exactly one, or the last record has no end: then qmail-send would not know either.
+    None if there is not exactly one, or the last record has no end: then qmail-send would not know it, either.
     """
     if contents == DOUBLE + b"\0":
         return DOUBLE

@@ -1,6 +1,6 @@
 """
-What a probe leaves behind in the queue, and how it is taken away again: the probe alone, which is known by the random
-token in its text.
+What a probe leaves behind in the queue, and how it is removed: only the probe, which is recognized by the random token
+in its text.
 """
 
 import contextlib
@@ -12,13 +12,13 @@ from salt.exceptions import CommandExecutionError
 
 BLOCK = 1 << 16  # bytes; a probe and its bounce are far shorter
 POLL = 0.1  # seconds
-SLACK = 2  # seconds by which the time of a file may be early: file systems round it
-HOPS = 2  # the probe itself, and the double bounce that comes of it
+SLACK = 2  # seconds by which the time of a file may be too early: file systems round it
+HOPS = 2  # the probe itself, and the double bounce that it causes
 
 
 def clear(token, since, age, known=(), home="/var/qmail", queue=None, grace=0, timeout=10):
     """
-    Wait until a probe has left the queue, and have qmail-send give up what does not go by itself.
+    Wait until a probe has left the queue, and have qmail-send give up what does not leave by itself.
 
     token, since, age, known, home, queue, grace, timeout
         As for ``qmail_queue.give_up``, which documents all of it.
@@ -30,7 +30,8 @@ def clear(token, since, age, known=(), home="/var/qmail", queue=None, grace=0, t
     while True:
         now = time.monotonic()
         waiting = _waits(token, since, age + now - began, (*known, *given_up), home, queue)
-        # A bounce is queued before its message goes, maybe where we had looked already: only two looks are sure.
+        # A bounce is queued before its message leaves, perhaps where we have looked already: only two looks are
+        # certain.
         empty = 0 if waiting else empty + 1
         if empty == 2 or (waiting and now - began >= timeout):
             return {"given_up": given_up, "waits": [found["msg"] for found in waiting]}
@@ -47,7 +48,7 @@ def _waits(token, since, age, known, home, queue):
     """
     List the queued messages that hold a token: a list of dicts with ``queue`` (its path) and ``msg`` (the number).
 
-    Looked at are those that are known, and those that came since the probe was sent; also where the clock was set
+    It looks at those that are known, and at those that came after the probe was sent, even if the clock was set
     meanwhile.
     """
     since = min(since, time.time() - age) - SLACK
@@ -59,19 +60,19 @@ def _waits(token, since, age, known, home, queue):
                     names = list(_names(fds["mess"], since, {str(msg) for msg in known}))
                     found += [{"queue": path, "msg": int(name)} for name in names if _holds(name, fds["mess"], token)]
     except OSError as err:
-        raise CommandExecutionError(f"Cannot look into the queue: {err}.") from err
+        raise CommandExecutionError(f"Cannot read the queue: {err}.") from err
     return found
 
 
 def _names(mess, since, known):
-    """Go through the messages of one directory that may be the probe."""
+    """Iterate over the messages of one directory that may be the probe."""
     with os.scandir(mess) as entries:
         for entry in entries:
             if not (entry.name.isascii() and entry.name.isdecimal()):
                 continue
             with contextlib.suppress(FileNotFoundError):  # gone meanwhile
                 status = entry.stat(follow_symlinks=False)
-                # What was restored from a backup has an old mtime; nobody can set the ctime.
+                # A message restored from a backup has an old mtime; nobody can set the ctime.
                 fresh = max(status.st_mtime, status.st_ctime) >= since
                 if stat.S_ISREG(status.st_mode) and (fresh or entry.name in known):
                     yield entry.name
@@ -104,4 +105,4 @@ def _age(found, token):
             finally:
                 os.close(info)
     except OSError as err:
-        raise CommandExecutionError(f"Cannot look into the queue: {err}.") from err
+        raise CommandExecutionError(f"Cannot read the queue: {err}.") from err

@@ -1,9 +1,9 @@
 """
-Hold qmail-send still while something works on its queue, and bring it back whatever happens.
+Keep qmail-send stopped while something works on its queue, and bring it back whatever happens.
 
-For the other modules of this formula. There are three nets below the work, one under the other: ``finally``, for
-errors and interrupts; a guardian process, for signals that end this one at once; and a note on disk, for the end of
-both, which the next run reads.
+For the other modules of this formula. Three safety nets bring it back: ``finally``, for errors and interrupts; a
+guardian process, for signals that end this one at once; and a note on disk, which the next run reads, for the end of
+both.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 log = logging.getLogger(__name__)
 
-# In seconds: how long the guardian goes on trying, and how long it watches whether a start has lasted. What was killed
-# may have been about to stop qmail-send, and one delivery may take qmail's timeoutremote, 20 minutes.
+# In seconds: how long the guardian keeps trying, and how long it watches whether a start has lasted. The killed process
+# may have been stopping qmail-send, and one delivery may take qmail's timeoutremote, 20 minutes.
 TRYING = 3600
 WATCHING = 2
 
@@ -29,12 +29,13 @@ def during(work, home="/var/qmail", queue=None, service=None):
     """
     Stop qmail-send, call ``work``, start qmail-send again, and return what ``work`` returned.
 
-    Only what ran before is started again. qmail-send comes back when ``work`` fails or is interrupted, and when this
-    process is killed. What somebody else asks for meanwhile is so afterwards: one that he started is started again, as
-    it ended at once for want of the lock, and one that he told its service directory to take down stays down.
+    qmail-send is started again only if it ran before. It comes back when ``work`` fails or is interrupted, and when
+    this process is killed. What somebody else asks for meanwhile is done afterwards: a qmail-send that was started
+    meanwhile ended at once, because it did not get the lock, and is started again; one whose service directory was told
+    to take it down stays down.
 
-    Raises SaltInvocationError where an argument is none, CommandExecutionError where qmail-send cannot be stopped or
-    started; then ``work`` was not called, or its result is lost.
+    Raises SaltInvocationError for a wrong argument, CommandExecutionError if qmail-send cannot be stopped or started;
+    then ``work`` was not called, or its result is lost.
 
     work
         A function of one argument, the lock, as ``qmail_base_lock.opened`` returns it; the work takes it.
@@ -52,7 +53,7 @@ def during(work, home="/var/qmail", queue=None, service=None):
     where = {"home": home, "queue": queue}
     arguments = {**where, **(service or {})}
     __salt__["qmail_base_check.arguments"](**arguments)
-    __salt__["qmail_base_process.settle"]()  # else the guardian would lose what it has in their places
+    __salt__["qmail_base_process.settle"]()  # otherwise the guardian would lose what it has in their places
     with _turn(where) as note:
         _recover(note, arguments, where)
         if not check(home, queue, service):
@@ -64,7 +65,7 @@ def check(home="/var/qmail", queue=None, service=None):
     """
     Return whether qmail-send runs, so that ``during`` would stop it.
 
-    Raises CommandExecutionError where it runs, and could not start again, or nothing is found here that could start it.
+    Raises CommandExecutionError if it runs, but could not start again, or if nothing is found here that could start it.
 
     home, queue, service
         As for ``during``.
@@ -81,9 +82,9 @@ def check(home="/var/qmail", queue=None, service=None):
 
 def recover(home="/var/qmail", queue=None, service=None):
     """
-    Start qmail-send where an earlier ``during`` stopped it and came to a sudden end, its guardian too.
+    Start qmail-send if an earlier ``during`` stopped it and was killed, with its guardian.
 
-    Returns whether that was due. Raises CommandExecutionError where qmail-send cannot be started.
+    Returns whether that was due. Raises CommandExecutionError if qmail-send cannot be started.
 
     home, queue, service
         As for ``during``.
@@ -103,7 +104,7 @@ def _recover(note, arguments, where):
     if __salt__["qmail_service.status"](**where)["running"]:
         _forget(note)
         return False
-    log.warning("qmail-send of %s was left stopped by a run that was killed: it is started", where["home"])
+    log.warning("a killed run left qmail-send of %s stopped: starting it", where["home"])
     _start(note, arguments)
     return True
 
@@ -115,7 +116,7 @@ def _while_down(work, note, arguments):
             return work(lock)
     finally:
         if meanwhile.get("asked") == "up":
-            log.warning("somebody started qmail-send of %s meanwhile: it is started again", arguments["home"])
+            log.warning("somebody started qmail-send of %s meanwhile: starting it again", arguments["home"])
             _start(note, arguments)
 
 
@@ -130,14 +131,14 @@ def _work(work, note, arguments):
     finally:
         try:
             if meanwhile.get("asked") == "down":
-                log.warning("somebody told qmail-send of %s to stay down meanwhile: it does", arguments["home"])
+                log.warning("somebody took qmail-send of %s down meanwhile: it stays down", arguments["home"])
                 _forget(note)
             else:
                 _start(note, arguments)
             with contextlib.suppress(BrokenPipeError):
                 os.write(line, b".")
         finally:
-            # Without the byte written, the guardian takes this for the end of the process, and starts qmail-send.
+            # Unless the byte was written, the guardian takes this for the end of the process, and starts qmail-send.
             os.close(line)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(guardian, 0)
@@ -175,7 +176,7 @@ def _start(note, arguments):
 
 
 def _forget(note):
-    with contextlib.suppress(OSError):  # the next run sees that qmail-send runs, or is not to
+    with contextlib.suppress(OSError):  # the next run sees that qmail-send runs, or is not to run
         os.ftruncate(note, 0)
 
 
@@ -194,7 +195,7 @@ def _guardian(note, arguments):
         os.close(writing)
         _forget(note)
         raise CommandExecutionError(
-            f"qmail-send is left running: there is no room for a process that watches over its stop ({err.strerror})."
+            f"qmail-send is left running: no process can be started that would bring it back ({err.strerror})."
         ) from err
     if child:
         os.close(reading)
@@ -212,7 +213,7 @@ def _guardian(note, arguments):
 def _stand_alone():
     """Leave the session, the terminal, the signals and the log of the parent."""
     os.setsid()
-    # Handlers, not SIG_IGN: what is ignored stays ignored in the programs that starting qmail-send runs.
+    # Handlers, not SIG_IGN: an ignored signal stays ignored in the programs that a start of qmail-send runs.
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     null = os.open(os.devnull, os.O_RDWR)
@@ -222,7 +223,7 @@ def _stand_alone():
 
 
 def _word(reading, parent):
-    """Wait for the parent's word; ``b""`` is that it ended without one."""
+    """Wait for the parent's word; ``b""`` means that it ended without one."""
     while not select.select([reading], [], [], 1)[0]:
         # Another child of the parent can hold a copy of the pipe's other end, and keep it open.
         if os.getppid() != parent:
@@ -231,19 +232,19 @@ def _word(reading, parent):
 
 
 def _wait_for_the_end_of(parent):
-    """A process that is killed lets go of the pipe, and an instant later of the lock that qmail-send needs."""
+    """A killed process releases the pipe, and an instant later the lock that qmail-send needs."""
     deadline = time.monotonic() + WATCHING
     while os.getppid() == parent and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
 def _bring_back(note, arguments):
-    """Start qmail-send, and again until it runs: the killed parent may have been in the middle of stopping it."""
+    """Start qmail-send, and try again until it runs: the killed parent may have been in the middle of stopping it."""
     deadline, told = time.monotonic() + TRYING, None
     while time.monotonic() < deadline:
         try:
             with contextlib.suppress(OSError):  # a full disk
-                os.pwrite(note, _boot(), 0)  # a start takes it back, and may not last
+                os.pwrite(note, _boot(), 0)  # a start deletes it, and may not last
             _start(note, arguments)
             time.sleep(WATCHING)
             if __salt__["qmail_service.status"](arguments["home"], queue=arguments["queue"])["running"]:
@@ -258,9 +259,9 @@ def _bring_back(note, arguments):
 @contextlib.contextmanager
 def _turn(where):
     """
-    Open the note, and lock it, so that two runs do not stop and start one qmail-send.
+    Open the note, and lock it, so that two runs do not stop and start the same qmail-send.
 
-    The guardian has the lock, too: as long as it lives, nobody else takes its note for one that was left behind.
+    The guardian has the lock, too: while it lives, nobody else takes its note for one that was left behind.
     """
     path = _path(where, make=True)
     try:
@@ -280,7 +281,8 @@ def _lock(note):
         fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as err:
         raise CommandExecutionError(
-            "Another run works on this queue, or is bringing its qmail-send back. Run this again when that is done."
+            "Another run is working on this queue, or is bringing its qmail-send back. Run this again when that is "
+            "done."
         ) from err
 
 
@@ -289,7 +291,7 @@ def _path(where, make=False):
 
 
 def _boot():
-    """Return what names this boot of the machine: after the next one, qmail-send's own start has come."""
+    """Return the id of this boot of the machine: at the next one, qmail-send is started anyway."""
     try:
         with open("/proc/sys/kernel/random/boot_id", "rb") as file:
             return file.read(64)

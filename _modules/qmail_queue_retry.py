@@ -9,9 +9,10 @@ import signal
 
 def alarm(home="/var/qmail", queue=None):
     """
-    Send ALRM to the qmail-send of a queue, if one runs. One that has ended tries everything when it is started.
+    Send ALRM to the qmail-send of a queue, if one runs. A qmail-send that has ended tries everything when it is
+    started.
 
-    It is looked for anew: the work before may have taken long, and its process id may be somebody else's by now.
+    It is looked up again: the work before may have taken long, and its process id may be another's by now.
 
     Raises what ``qmail_base_process.find`` raises.
 

@@ -10,7 +10,7 @@ import stat
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-# What is told of a local address, where qmail comes that far.
+# What is returned for a local address, if qmail gets that far.
 FIELDS = ("user", "uid", "gid", "home", "dash", "ext", "source", "exact", "dotqmail", "default")
 
 
@@ -18,24 +18,24 @@ def resolve(address, home="/var/qmail", root=None, control=None):
     """
     Return where qmail delivers an address.
 
-    Returns a dict. Always in it:
+    Returns a dict that always has:
 
     - ``channel``: ``local`` or ``remote``; ``recipient``: the address as qmail-send rewrote it;
     - ``outcome``: ``dotqmail`` (a dot-qmail file decides), ``defaultdelivery`` (the mailbox has none, and qmail-start's
       default runs), ``bounce``, ``remote``, ``deferred``, or ``dropped`` (the local part is empty: qmail-lspawn
       takes the message and delivers it nowhere);
     - ``reason``: a sentence that says so;
-    - ``domain``: how the host is known: ``locals``, ``virtualdomains`` or ``remote``.
+    - ``domain``: what the host is: ``locals``, ``virtualdomains`` or ``remote``.
 
-    Where the channel is local, also ``user``, ``uid``, ``gid``, ``home``, ``ext``, ``dash``, ``source`` (see
-    ``qmail_route_users.find``), ``exact`` (the path of this very address's dot-qmail file, there or not), ``dotqmail``
-    (the path that qmail-local reads, ``None`` where there is none) and ``default`` (what a default file matched, ``""``
-    if none). They are ``None`` where qmail does not come that far.
+    If the channel is local, also ``user``, ``uid``, ``gid``, ``home``, ``ext``, ``dash``, ``source`` (see
+    ``qmail_route_users.find``), ``exact`` (the path of this address's own dot-qmail file, whether it exists or not),
+    ``dotqmail`` (the path that qmail-local reads, ``None`` if there is none) and ``default`` (what a default file
+    matched, ``""`` if none). They are ``None`` if qmail does not get that far.
 
-    Raises SaltInvocationError for what can be no address, CommandExecutionError where a file cannot be read.
+    Raises SaltInvocationError for what cannot be an address, CommandExecutionError if a file cannot be read.
 
-    The rules are those of qmail-send (rewrite), qmail-lspawn, qmail-getpw and qmail-local, tried against recordings
-    of a real qmail.
+    The rules are those of qmail-send (rewrite), qmail-lspawn, qmail-getpw and qmail-local, compared with recordings of
+    a real qmail.
 
     address
         The address. Without an ``@``, ``envnoathost`` is appended.
@@ -44,8 +44,8 @@ def resolve(address, home="/var/qmail", root=None, control=None):
         The qmail home directory.
 
     root
-        A directory that stands for ``/``: every path, and passwd, is taken from below it. Paths in the answer are
-        without it.
+        A directory that stands for ``/``: every path, and passwd, is taken from below it. The paths in the answer do
+        not include it.
 
     control
         The directory of the control files; ``None`` for ``control`` in the home directory.
@@ -58,7 +58,7 @@ def resolve(address, home="/var/qmail", root=None, control=None):
     """
     __salt__["qmail_base_check.arguments"](home=home, root=root, control=control)
     if not isinstance(address, str) or "\0" in address:
-        raise SaltInvocationError(f"{address!r} is no address.")
+        raise SaltInvocationError(f"{address!r} is not an address.")
     control = _below(root, control or os.path.join(home, "control"))
     domain, recipient = _rewrite(os.fsencode(address), control)
     found = {"channel": "remote" if domain == "remote" else "local", "domain": domain, "recipient": _text(recipient)}
@@ -70,14 +70,14 @@ def resolve(address, home="/var/qmail", root=None, control=None):
 
 def deliver(recipient, home="/var/qmail", root=None):
     """
-    Return where a recipient is delivered that qmail-send has rewritten already, as its log shows it.
+    Return where qmail delivers a recipient that qmail-send has already rewritten, as its log shows it.
 
     Returns a dict as ``resolve`` does for a local address, without ``domain``.
 
-    Raises CommandExecutionError where a file cannot be read.
+    Raises CommandExecutionError if a file cannot be read.
 
     recipient
-        The recipient behind ``to local`` in the log.
+        The recipient after ``to local`` in the log.
 
     home, root
         As for ``resolve``.
@@ -90,14 +90,14 @@ def deliver(recipient, home="/var/qmail", root=None):
     """
     __salt__["qmail_base_check.arguments"](home=home, root=root)
     if not isinstance(recipient, str) or "\0" in recipient:
-        raise SaltInvocationError(f"{recipient!r} is no recipient.")
+        raise SaltInvocationError(f"{recipient!r} is not a recipient.")
     found = {"channel": "local", "recipient": recipient, **dict.fromkeys(FIELDS)}
     return {**found, **_local(os.fsencode(recipient), home, root)}
 
 
 def catches_all(path):
     """
-    Tell whether a dot-qmail file receives more than one address, by its name: one that ends in ``default``.
+    Return whether a dot-qmail file receives more than one address, by its name: if it ends in ``default``.
 
     path
         The path of a dot-qmail file.
@@ -117,7 +117,7 @@ def catches_all(path):
 
 
 def _rewrite(address, control):
-    """Return how the host is known, and the recipient that qmail-send hands on."""
+    """Return what the host is, and the recipient that qmail-send passes on."""
     local, at, host = address.rpartition(b"@")
     if not at:
         local, host = address, _setting("envnoathost", control)
@@ -125,7 +125,7 @@ def _rewrite(address, control):
     while host.lower() in hacked and b"%" in local:
         local, _, host = local.rpartition(b"%")
     recipient = local + b"@" + host
-    # What envnoathost or the percent hack brought in may hold an @ of its own; the last one counts.
+    # What envnoathost or the percent hack inserted may hold an @ of its own; the last one counts.
     host = recipient.rpartition(b"@")[2]
     if host.lower() in _names("locals", control):
         return "locals", recipient
@@ -142,7 +142,7 @@ def _names(name, control):
 
 
 def _prefix(recipient, host, control):
-    """Return what virtualdomains puts before an address; ``None`` or nothing where it is not virtual."""
+    """Return what virtualdomains puts before an address; ``None`` or nothing if it is not virtual."""
     lines = __salt__["qmail_control.lines"]("virtualdomains", control=control)
     entries = (os.fsencode(line).partition(b":") for line in lines)
     prefixes = {key.lower(): prefix for key, colon, prefix in entries if colon}  # the last of equal keys wins
@@ -158,7 +158,7 @@ def _prefix(recipient, host, control):
 def _local(recipient, home, root):
     local = recipient.rpartition(b"@")[0]
     if not local:
-        return {"outcome": "dropped", "reason": "The local part is empty: qmail-lspawn takes such mail and drops it."}
+        return {"outcome": "dropped", "reason": "The local part is empty: qmail-lspawn accepts such mail and drops it."}
     try:
         user = __salt__["qmail_route_users.find"](_text(local), home, root)
     except CommandExecutionError as err:
@@ -175,7 +175,7 @@ def _delivery(user, exact, root):
     if not user["uid"]:
         return {"outcome": "deferred", "reason": f"{user['user']} has uid 0, and qmail makes no delivery as root."}
     if not user["home"].startswith("/"):
-        return {"outcome": "bounce", "reason": f"The home directory {user['home']!r} is no absolute path."}
+        return {"outcome": "bounce", "reason": f"The home directory {user['home']!r} is not an absolute path."}
     if not os.path.isdir(_below(root, user["home"])):
         return {"outcome": "deferred", "reason": f"The home directory {user['home']} of {user['user']} is missing."}
     for path, default in _candidates(user, exact):
@@ -187,7 +187,7 @@ def _delivery(user, exact, root):
 
 
 def _candidates(user, exact):
-    """Name the dot-qmail files that qmail-local looks for, in order, each with what $DEFAULT would be."""
+    """List the dot-qmail files that qmail-local looks for, in order, each with the $DEFAULT that it would have."""
     ext, safe = os.fsencode(user["ext"]), os.fsencode(_safe(user["ext"]))
     yield exact, _text(ext[-7:]) if safe.endswith(b"default") else ""
     begin = os.fsencode(exact)[: -len(safe)] if safe else os.fsencode(exact)
@@ -197,7 +197,7 @@ def _candidates(user, exact):
 
 
 def _is_file(path):
-    """qmail-local takes what it can open and is a regular file, links followed; what else is there, it passes over."""
+    """qmail-local takes a regular file that it can open, following links; it passes over anything else."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except PermissionError as err:

@@ -1,5 +1,5 @@
 """
-Who receives a local part: ``users/cdb``, and where that says nothing, the system's users.
+Who receives a local part: ``users/cdb`` decides, and if it has no entry, the system's users do.
 
 The rules are those of qmail-lspawn and qmail-getpw, as in qmail-users(5) and qmail-getpw(8).
 """
@@ -12,7 +12,7 @@ import struct
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 BREAK = b"-"  # conf-break, compiled into qmail-getpw
-LONGEST_NAME = 31  # bytes; qmail-getpw looks up no longer user name
+LONGEST_NAME = 31  # bytes; qmail-getpw does not look up a longer user name
 LARGEST_RECORD = 1 << 16  # bytes; a line of users/assign is far shorter
 
 
@@ -23,8 +23,8 @@ def find(local, home="/var/qmail", root=None):
     Returns a dict: ``user``, ``uid``, ``gid``, ``home`` (a directory), ``dash`` and ``ext`` (what follows ``.qmail``
     in the name of the dot-qmail file), and ``source``: ``assign`` (users/cdb) or ``passwd``.
 
-    Raises CommandExecutionError where qmail-lspawn would defer every message: ``users/cdb`` is damaged, or there is
-    no user ``alias``.
+    Raises CommandExecutionError if qmail-lspawn would defer every message: ``users/cdb`` is damaged, or there is no
+    user ``alias``.
 
     local
         The local part of the recipient, as qmail-send rewrote it.
@@ -39,7 +39,7 @@ def find(local, home="/var/qmail", root=None):
     """
     raw = os.fsencode(local)
     if b"\0" in raw:
-        raise SaltInvocationError(f"{local!r} holds a NUL byte, which no recipient can.")
+        raise SaltInvocationError(f"{local!r} holds a NUL byte, which is impossible in a recipient.")
     return _assigned(raw, home, root) or _getpw(raw, root)
 
 
@@ -88,7 +88,9 @@ def _bytes(handle, path, position, size):
     except OSError as err:
         raise CommandExecutionError(f"Cannot read {path}: {err.strerror}.") from err
     if len(found) != size:
-        raise CommandExecutionError(f"{path} is damaged, and qmail defers all local mail with it. Run qmail-newu.")
+        raise CommandExecutionError(
+            f"{path} is damaged, and qmail defers all local mail because of it. Run qmail-newu."
+        )
     return found
 
 
@@ -102,9 +104,11 @@ def _assigned(local, home, root):
         return None
     record, rest = found
     fields = record.split(b"\0")
-    # user, uid, gid, home, dash, and the extension's beginning; qmail-newu puts a NUL behind each but the last.
+    # user, uid, gid, home, dash, and the extension's beginning; qmail-newu puts a NUL after each but the last.
     if len(fields) < 6:
-        raise CommandExecutionError(f"{path} holds a line with too few fields for {_text(local)}. Mend users/assign.")
+        raise CommandExecutionError(
+            f"{path} holds a line with too few fields for {_text(local)}. Correct users/assign, then run qmail-newu."
+        )
     user, uid, gid, directory, dash, begin = fields[:6]
     return {
         "user": _text(user),
@@ -119,10 +123,12 @@ def _assigned(local, home, root):
 
 def _entry(handle, path, local):
     """Find the whole local part, else the longest wildcard that ends in a break character, else the shortest."""
-    key = b"!" + local.lower()  # ASCII only, as qmail's own
+    key = b"!" + local.lower()  # ASCII only, as in qmail
     breaks = _cdb_get(handle, path, b"")
     if breaks is None:
-        raise CommandExecutionError(f"{path} is damaged, and qmail defers all local mail with it. Run qmail-newu.")
+        raise CommandExecutionError(
+            f"{path} is damaged, and qmail defers all local mail because of it. Run qmail-newu."
+        )
     exact = _cdb_get(handle, path, key + b"\0")
     if exact is not None:
         return exact, b""
@@ -136,7 +142,7 @@ def _entry(handle, path, local):
 
 
 def _number(digits):
-    """Read a number as qmail's scan_ulong does: the digits it begins with, and 0 where there are none."""
+    """Read a number as qmail's scan_ulong does: the digits at its beginning, and 0 if there are none."""
     end = next((place for place, byte in enumerate(digits) if not 48 <= byte <= 57), len(digits))
     return int(digits[:end] or b"0") & 0xFFFFFFFF
 
@@ -152,7 +158,7 @@ def _getpw(local, root):
             return {**found, "dash": "-" if size < len(local) else "", "ext": _text(rest), "source": "passwd"}
     alias = _passwd(b"alias", root)
     if alias is None:
-        raise CommandExecutionError("There is no user alias, and qmail defers mail for unknown users without it.")
+        raise CommandExecutionError("There is no user alias; without it, qmail defers mail for unknown users.")
     return {**alias, "dash": "-", "ext": _text(local), "source": "passwd"}
 
 

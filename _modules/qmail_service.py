@@ -1,8 +1,8 @@
 """
-The running qmail-send: with which settings it runs, and a restart that is known to have happened.
+The running qmail-send: which settings it has read, and a restart that is known to have happened.
 
 qmail-send reads ``doublebounceto`` and ``doublebouncehost`` when it starts and at no other time, so a restart is due
-exactly when the running one has read something else than what they say now.
+exactly when the running one has read something other than what they hold now.
 """
 
 import os
@@ -14,14 +14,14 @@ def status(home="/var/qmail", control=None, queue=None):
     """
     Return the state of qmail-send: a dict with ``running``, ``pid``, ``since`` and ``loaded``.
 
-    ``since`` is when it started, in seconds since the epoch. ``loaded`` is ``True`` where the running qmail-send has
-    read the control files as they are now, ``False`` where it has not (a restart is due) or none runs, ``None`` where
-    that cannot be told. All four are ``None`` where the system does not show whether it runs.
+    ``since`` is when it started, in seconds since the epoch. ``loaded`` is ``True`` if the running qmail-send has read
+    the control files as they are now, ``False`` if it has not (a restart is due) or none runs, ``None`` if that is not
+    known. All four are ``None`` if the system does not show whether it runs.
 
-    A qmail-send that ``restart`` started is known to have read what the files said then, whatever clocks do. Of any
+    A qmail-send that ``restart`` started is known to have read what the files held then, whatever clocks do. For any
     other, its start is compared with the newest change of the files, to the clock tick: see ``qmail_service_loaded``.
 
-    Raises CommandExecutionError where there is no queue, or a control file cannot be read.
+    Raises CommandExecutionError if there is no queue, or a control file cannot be read.
 
     home
         The qmail home directory.
@@ -40,25 +40,24 @@ def status(home="/var/qmail", control=None, queue=None):
     pid = __salt__["qmail_base_process.find"](home, queue, __salt__["qmail_service_loaded.expected"](home, queue))
     since = pid and __salt__["qmail_base_process.since"](pid)
     loaded = since and __salt__["qmail_service_loaded.current"](pid, home, control, queue)
-    if loaded is None:  # none runs, or it has ended at this moment
+    if loaded is None:  # none runs, or it has just ended
         return {"running": False, "pid": None, "since": None, "loaded": False}
     return {"running": True, "pid": pid, "since": since, "loaded": loaded}
 
 
 def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
     """
-    Return what runs qmail-send here, or would where none runs: a dict with
+    Return what runs qmail-send here, or would run it: a dict with
 
     - ``provider``: ``daemontools``, ``runit``, ``s6``, ``systemd``, ``sysv`` or ``qmailctl``;
     - ``name``: the service directory, unit, init script, or path of qmailctl;
-    - ``pid``: the process that it runs, qmail-send or a script that waits for it; ``None`` where it does not tell;
+    - ``pid``: the process that it runs, qmail-send or a script that waits for it; ``None`` if it does not say;
     - ``returns``: whether it starts qmail-send again by itself when that has ended;
-    - ``alone``: whether taking it down ends qmail-send alone, and none of its deliveries;
-    - ``down``: why qmail-send is down, or going there, on purpose; ``None`` where it is not.
+    - ``alone``: whether taking it down ends only qmail-send, and none of its deliveries;
+    - ``down``: why qmail-send is down, or being taken down, on purpose; ``None`` if it is not.
 
-    Raises SaltInvocationError for an unknown provider, CommandExecutionError where none is found, where the one that is
-    named does not run the qmail-send of this queue (it lists what was looked for), and where it would not start it
-    again.
+    Raises SaltInvocationError for an unknown provider, CommandExecutionError if none is found, if the one that is named
+    does not run the qmail-send of this queue (it lists what was looked for), or if it would not start it again.
 
     home, queue
         The qmail home directory, and the queue; ``None`` for ``queue`` in the home directory.
@@ -68,7 +67,7 @@ def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
 
     name
         The service directory (its path, or its name in one of the usual places), unit or init script, or the path of
-        qmailctl; ``auto`` for the one that runs qmail-send, and where none runs for the usual ones.
+        qmailctl; ``auto`` for the one that runs qmail-send, or, if none runs, for the usual ones.
 
     CLI Example:
 
@@ -81,10 +80,10 @@ def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
 
 def left_down(home="/var/qmail", queue=None, provider="auto", name="auto"):
     """
-    Return why qmail-send is down, or going there, on purpose; ``None`` where it is not.
+    Return why qmail-send is down, or being taken down, on purpose; ``None`` if it is not.
 
-    On purpose is a file ``down`` in the service directory, a unit or init script that is disabled, or a supervisor
-    that was told to take it down and waits for it to end.
+    It is on purpose if there is a file ``down`` in the service directory, if the unit or init script is disabled, or if
+    a supervisor was told to take it down and waits for it to end.
 
     Raises what ``find`` raises.
 
@@ -102,23 +101,24 @@ def left_down(home="/var/qmail", queue=None, provider="auto", name="auto"):
     """
     found = __salt__["qmail_service_supervisor.find"](home, queue, provider, name)
     record = __salt__["qmail_service_loaded.recall"](home, queue)
-    # One that an earlier restart ended, and that nobody else brings back, is not down on purpose.
+    # A qmail-send that an earlier restart ended, and that nothing else brings back, is not down on purpose.
     ours = record and record["values"] is None and not found["alone"]
     return None if ours else found["down"]
 
 
 def restart(home="/var/qmail", control=None, queue=None, provider="auto", name="auto", timeout=60, settle=1):
     """
-    Restart qmail-send, or start it where it does not run, and return its process ids: ``{"old": …, "new": …}``.
+    Restart qmail-send, or start it if it does not run, and return its process ids: ``{"old": …, "new": …}``.
 
-    qmail-send alone is told to end (TERM): it starts nothing new, waits for the mail in flight, and is then started
-    again, by what supervises it or by us, never beside the old one. It has worked when another process runs the queue
-    and stays up; what commands say of themselves does not count. Of two restarts at once, the second takes over what
-    the first did.
+    Only qmail-send itself is told to end (TERM): it starts nothing new, waits for the mail in flight, and is then
+    started again, by its supervisor or by this function, never beside the old one. The restart has worked when another
+    process runs the queue and stays up; what commands say of themselves does not count. Of two restarts at once, the
+    second accepts what the first has done.
 
-    Raises CommandExecutionError where qmail-send has not come back within the timeout; the message tells whether the
-    old one still waits for its deliveries, how many these are, and whether it comes back by itself after that. One
-    that could not start again, as it may not read its control files any more, is left running, and that is an error.
+    Raises CommandExecutionError if qmail-send has not come back within the timeout; the message says whether the old
+    one still waits for its deliveries, how many these are, and whether it comes back by itself afterwards. If
+    qmail-send could not start again, because it may no longer read its control files, it is left running, and that is
+    an error.
 
     home, control, queue
         As for ``status``.
@@ -130,7 +130,7 @@ def restart(home="/var/qmail", control=None, queue=None, provider="auto", name="
         Seconds to wait for the new process.
 
     settle
-        Seconds that the new process must live: one that cannot start dies at once.
+        Seconds that the new process must stay up: one that cannot start dies at once.
 
     CLI Example:
 
@@ -143,9 +143,9 @@ def restart(home="/var/qmail", control=None, queue=None, provider="auto", name="
 
 def start(home="/var/qmail", control=None, queue=None, provider="auto", name="auto", timeout=60, settle=1):
     """
-    Start qmail-send where it does not run, and return its process ids as ``restart`` does; ``{}`` where it runs.
+    Start qmail-send if it does not run, and return its process ids as ``restart`` does; ``{}`` if it runs.
 
-    One that was told to end, and still waits for its deliveries, is waited for before.
+    If the old one was told to end, and still waits for its deliveries, its end is awaited first.
 
     Raises what ``restart`` raises.
 
@@ -163,12 +163,12 @@ def start(home="/var/qmail", control=None, queue=None, provider="auto", name="au
 
 def stop(home="/var/qmail", control=None, queue=None, provider="auto", name="auto", timeout=60, settle=1):
     """
-    Stop qmail-send, and return its process ids: ``{"old": …, "new": None}``; ``{}`` where it was down already.
+    Stop qmail-send, and return its process ids: ``{"old": …, "new": None}``; ``{}`` if it was down already.
 
-    It is gone when this returns, and stays down until it is started, or until the next boot. Mail in flight is
-    waited for.
+    It has ended when this returns, and stays down until it is started, or until the next boot. Deliveries in flight are
+    finished first.
 
-    Raises CommandExecutionError where it has not ended within the timeout; the message tells what happens when it has.
+    Raises CommandExecutionError if it has not ended within the timeout; the message says what happens when it has.
 
     home, control, queue, provider, name
         As for ``restart``.
@@ -192,8 +192,8 @@ def check(home="/var/qmail", control=None, queue=None, provider="auto", name="au
     """
     Refuse to end a qmail-send that could not start again: it runs, and mail is delivered. Returns ``True``.
 
-    Raises CommandExecutionError where its next start would fail, with what mends that, and where nothing is found that
-    could start it.
+    Raises CommandExecutionError with the remedy if its next start would fail, or if nothing is found that could start
+    it.
 
     home, control, queue
         As for ``status``.
@@ -214,10 +214,10 @@ def check(home="/var/qmail", control=None, queue=None, provider="auto", name="au
 
 def missing(home="/var/qmail", queue=None, provider="auto", name="auto"):
     """
-    Return why qmail-send could not be restarted here, with the remedy; ``None`` where it could.
+    Return why qmail-send could not be restarted here, with the remedy; ``None`` if it could.
 
-    A qmail-send that is merely down lacks nothing. Where the one that runs was restarted by these very settings before,
-    nobody is asked again: that would take longer than all the rest of a run that changes nothing.
+    A qmail-send that is merely down lacks nothing. If the running one was already restarted with these settings, this
+    is not checked again: that would take longer than all the rest of a run that changes nothing.
 
     Raises SaltInvocationError for an unknown provider.
 
@@ -246,11 +246,11 @@ def missing(home="/var/qmail", queue=None, provider="auto", name="auto"):
 
 def idle(home="/var/qmail", queue=None, provider="auto", name="auto"):
     """
-    Tell whether there is no qmail-send to restart: none runs, and nothing is found that would start one.
+    Return whether there is no qmail-send to restart: none runs, and nothing is found that would start one.
 
-    Then files can be put back without it, and whenever one is started it reads them as they are.
+    Then files can be put back without it, and a qmail-send that is started later reads them as they are.
 
-    Raises CommandExecutionError where it cannot be told whether one runs, SaltInvocationError for an unknown provider.
+    Raises CommandExecutionError if it is not known whether one runs, SaltInvocationError for an unknown provider.
 
     home, queue, provider, name
         As for ``missing``.
@@ -264,19 +264,19 @@ def idle(home="/var/qmail", queue=None, provider="auto", name="auto"):
     if not missing(home, queue, provider, name):
         return False
     if not os.path.exists(__salt__["qmail_base_process.mutex"](home, queue)):
-        return True  # qmail has gone, and its queue with it
+        return True  # qmail is gone, and its queue with it
     return __salt__["qmail_base_process.find"](home, queue) is None
 
 
 def unreadable(home="/var/qmail", control=None, queue=None):
     """
-    List what keeps qmail-send from reading its control files when it starts the next time.
+    List what prevents qmail-send from reading its control files when it starts the next time.
 
-    Returns a list of dicts, empty where nothing does: ``path`` (the file, or the directory on the way to it),
-    ``trouble`` (a sentence that names it) and ``remedy`` (a command). ``None`` where nobody can tell, because it is not
-    known which user qmail-send runs as: that of the running one, else the owner of ``queue/info``, else ``qmails``.
+    Returns a list of dicts, empty if nothing does: ``path`` (the file, or the directory on the way to it), ``trouble``
+    (a sentence that names it) and ``remedy`` (a command). ``None`` if it is not known which user qmail-send runs as:
+    that of the running one, else the owner of ``queue/info``, else ``qmails``.
 
-    Raises CommandExecutionError where this process itself may not look.
+    Raises CommandExecutionError if this process itself may not look.
 
     home, control, queue
         As for ``status``.
@@ -292,9 +292,9 @@ def unreadable(home="/var/qmail", control=None, queue=None):
 
 def last_words(home="/var/qmail", queue=None, provider="auto", name="auto", log="auto"):
     """
-    Return what qmail-send's log ends with: a list of up to three lines, none twice; empty where that cannot be told.
+    Return the last lines of qmail-send's log: a list of up to three lines, none twice; empty if they are not known.
 
-    What supervises qmail-send knows its log; where it keeps none, a log file that is named is looked into.
+    qmail-send's supervisor knows its log; if it keeps none, a log file that is named is read.
 
     home, queue, provider, name
         What runs qmail-send: see ``find``.
@@ -314,10 +314,10 @@ def last_words(home="/var/qmail", queue=None, provider="auto", name="auto", log=
 
 def told(home="/var/qmail", queue=None, provider="auto", name="auto"):
     """
-    Return what was last told to what runs qmail-send: a dict with ``when``, a text that is another one after each time
-    that anybody tells it anything, and ``up``, whether it was told to run it. ``None`` where it keeps no account.
+    Return the last command to qmail-send's supervisor: a dict with ``when``, a text that changes with every command,
+    and ``up``, whether it was to run qmail-send. ``None`` if it keeps no record.
 
-    Service directories do; systemd, scripts and qmailctl forget what they are told.
+    Service directories do; systemd, scripts and qmailctl do not.
 
     Raises what ``find`` raises.
 
@@ -336,15 +336,15 @@ def told(home="/var/qmail", queue=None, provider="auto", name="auto"):
 
 def directory(home="/var/qmail", queue=None, make=False):
     """
-    Return the directory in which is written down what is known of the qmail-send of a queue.
+    Return the directory of the records about the qmail-send of a queue.
 
-    Raises CommandExecutionError where it cannot be made.
+    Raises CommandExecutionError if it cannot be made.
 
     home, queue
         As for ``status``.
 
     make
-        Make it where it is missing, open to nobody else.
+        Make it if it is missing, open to nobody else.
 
     CLI Example:
 

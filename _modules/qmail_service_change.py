@@ -1,7 +1,7 @@
 """
-A restart of qmail-send, step by step: it is told to end, its deliveries are waited for, and another one must stay up.
+A restart of qmail-send, step by step: it is told to end, finishes its deliveries, and another one must stay up.
 
-What supervises it is told as little as can be: only qmail-send itself gets a signal, so that no delivery is cut.
+Its supervisor is used as little as possible: only qmail-send itself gets a signal, so that no delivery is cut.
 """
 
 import contextlib
@@ -15,13 +15,13 @@ from salt.exceptions import CommandExecutionError
 
 RETURNS_WITHIN = 3  # seconds: supervisors start a service again after one
 PAUSE = 0.02  # seconds between two looks
-AGAIN = 0.5  # seconds until one that is just being started is asked for again
-QUICK = 0.001  # seconds; systemd takes longer to start a qmail-send again
+AGAIN = 0.5  # seconds until a start is requested again
+QUICK = 0.001  # seconds; systemd takes longer to start qmail-send again
 
 
 def restart(home, control, queue, provider, name, timeout, settle):
     """
-    Restart qmail-send, or start it where it does not run, and return its process ids.
+    Restart qmail-send, or start it if it does not run, and return its process ids.
 
     home, control, queue, provider, name, timeout, settle
         As for ``qmail_service.restart``, which documents all of it.
@@ -41,7 +41,7 @@ def restart(home, control, queue, provider, name, timeout, settle):
 
 def start(home, control, queue, provider, name, timeout, settle):
     """
-    Start qmail-send where it does not run, and return its process ids.
+    Start qmail-send if it does not run, and return its process ids.
 
     home, control, queue, provider, name, timeout, settle
         As for ``qmail_service.start``, which documents all of it.
@@ -73,13 +73,13 @@ def stop(home, control, queue, provider, name, timeout, settle):
     with _turn(service):
         old = _pid(service)
         if old:
-            _remember(service, old, None)  # so that start waits for it, where we do not wait long enough
+            _remember(service, old, None)  # so that start waits for it, if we do not wait long enough
         if found["alone"]:
             _tell(service, "stop")
         if old or found["provider"] == "systemd":
             with _locked_out(service, old):
                 if not found["alone"]:
-                    _tell(service, "stop")  # nothing is left that this could end halfway, and nothing can begin
+                    _tell(service, "stop")  # nothing is left that this could cut, and nothing can begin
         _wait_for_silence(service)
         _remember(service, None, None)
     return {"old": old, "new": None} if old else {}
@@ -93,8 +93,8 @@ def _service(home, control, queue, provider, name, timeout, settle):
     shown = __salt__["qmail_base_process.shown"]()
     if not shown and found["provider"] in ("sysv", "qmailctl"):
         raise CommandExecutionError(
-            f"Cannot tell which qmail-send runs: this system has no /proc/locks, and {found['name']} does not say it. "
-            "Restart qmail-send by hand, or have a supervisor run it."
+            f"Cannot tell which qmail-send runs: this system has no /proc/locks, and {found['name']} does not show it. "
+            "Restart qmail-send by hand, or run it under a supervisor."
         )
     service = {
         "queue": {"home": home, "queue": queue},
@@ -125,7 +125,7 @@ def _turn(service):
     try:
         while not _locked(handle):
             if time.monotonic() >= service["deadline"]:
-                raise CommandExecutionError("Another run has been restarting qmail-send all the time. Run this again.")
+                raise CommandExecutionError("Another run was restarting qmail-send the whole time. Run this again.")
             time.sleep(PAUSE)
         yield
     finally:
@@ -141,24 +141,24 @@ def _locked(handle):
 
 
 def _renew(service, old):
-    """Have another qmail-send in the place of the old one, if there is one, and return its process id."""
+    """Replace the old qmail-send, if there is one, by a new one, and return its process id."""
     values = __salt__["qmail_service_loaded.values"](**service["files"])
     returns = service["found"]["returns"]
     if old:
         if not returns:
-            _remember(service, old, None)  # we have to bring it back, if not in this run then in the next
+            _remember(service, old, None)  # we have to bring it back, in this run or in the next
         _end(old)
         then = f"{service['found']['provider']} starts it again by itself" if returns else "run this again"
         _wait_for_the_end(service, old, f"When it has ended, {then}.")
     new = _wait_for_another(service, RETURNS_WITHIN if old and returns else 0)
-    # Only what the files said before and say after is certain to have been read in between.
+    # Only what the files held both before and after is certain to have been read in between.
     sure = __salt__["qmail_service_loaded.values"](**service["files"]) == values
     _remember(service, new if sure else None, values)
     return new
 
 
 def _end(pid):
-    """Tell qmail-send alone to end: its children are the deliveries in flight."""
+    """Signal qmail-send alone: its children are the deliveries in flight."""
     try:
         os.kill(pid, signal.SIGTERM)
     except ProcessLookupError:
@@ -186,7 +186,7 @@ def _tell(service, verb):
 
 
 def _wait_for_the_end(service, old, then):
-    """Wait until a qmail-send has ended; its lock goes a little earlier, and scripts may look for the process."""
+    """Wait until a qmail-send has ended; it releases its lock a little earlier, and scripts may check the process."""
     while _pid(service) == old or __salt__["qmail_base_process.ended"](old) is False:
         if time.monotonic() >= service["deadline"]:
             raise CommandExecutionError(_drains(service, old, then))
@@ -196,12 +196,12 @@ def _wait_for_the_end(service, old, then):
 @contextlib.contextmanager
 def _locked_out(service, old):
     """
-    End qmail-send, and hold its lock from that moment on: one that is started meanwhile ends before it has begun.
+    End qmail-send, and hold its lock from that moment on: one that is started meanwhile ends before it does anything.
 
-    A supervisor may be quicker, and start another one first: then that has to end, too.
+    A supervisor may be faster, and start another one first: then that one has to end, too.
     """
     found = service["found"]
-    told = old if found["alone"] and found["pid"] == old else None  # by what runs it
+    told = old if found["alone"] and found["pid"] == old else None  # by its supervisor
     stays = found["alone"] or not found["returns"]
     then = "it stays down" if stays else f"{found['provider']} starts it again by itself"
     lock = __salt__["qmail_base_lock.opened"](**service["queue"])
@@ -216,7 +216,7 @@ def _locked_out(service, old):
             if time.monotonic() >= service["deadline"]:
                 raise CommandExecutionError(_drains(service, pid or old, f"When it has ended, {then}."))
             time.sleep(QUICK)
-        # The lock goes a little earlier than the process, and scripts may look for that.
+        # The lock is released a little before the process ends, and scripts may check the process.
         while told and __salt__["qmail_base_process.ended"](told) is False and time.monotonic() < service["deadline"]:
             time.sleep(QUICK)
         yield
@@ -225,9 +225,9 @@ def _locked_out(service, old):
 
 
 def _wait_for_another(service, patience):
-    """Wait for a qmail-send that stays up, and start it where nobody else does for so many seconds."""
+    """Wait for a qmail-send that stays up, and start it if nothing else does within this many seconds."""
     begun = time.monotonic()
-    # However late the old one has ended, the new one gets the time that it needs.
+    # However late the old one ended, the new one gets the time that it needs.
     limit = max(service["deadline"], begun + RETURNS_WITHIN + service["settle"])
     candidate, seen, started = None, begun, False
     while True:
@@ -252,9 +252,7 @@ def _wait_for_silence(service):
         if pid:
             quiet = time.monotonic()
         if pid and quiet >= service["deadline"]:
-            raise CommandExecutionError(
-                f"qmail-send was started again, and {pid} runs, though it was told to stay down."
-            )
+            raise CommandExecutionError(f"qmail-send was told to stay down, but was started again, and {pid} runs.")
         time.sleep(PAUSE)
 
 
@@ -262,7 +260,7 @@ def _drains(service, pid, then):
     count = f" ({__salt__['qmail_base_process.in_flight'](pid)})" if service["shown"] else ""
     return (
         f"qmail-send {pid} still runs: it waits for its deliveries in flight{count} and starts nothing new. Leave it. "
-        f"{then} service:timeout is how long to wait."
+        f"{then} qmail_doublebounce:service:timeout is how long to wait."
     )
 
 
@@ -271,5 +269,5 @@ def _does_not_come_up(service):
     if obstacles:
         return f"qmail-send does not stay up after its start: no mail is delivered. {obstacles}"
     told = __salt__["qmail_service_startup.last_words"](**service["queue"], **service["asked"])
-    said = f"Its log ends: {' / '.join(told)}" if told else "Its log tells why"
-    return f"qmail-send does not stay up after its start: no mail is delivered. {said}. Mend that, and run this again."
+    said = f"Its log ends: {' / '.join(told)}" if told else "Its log says why"
+    return f"qmail-send does not stay up after its start: no mail is delivered. {said}. Fix that, and run this again."

@@ -2,7 +2,7 @@
 Service directories: what daemontools, runit and s6 run, each through its own tools.
 
 The three work alike. A program of theirs (``supervise``, ``runsv``, ``s6-supervise``) works in the directory, starts
-``./run`` there, and starts it again whenever it has ended. A file ``down`` in the directory keeps it from the first.
+``./run`` there, and starts it again whenever it has ended. A file ``down`` in the directory prevents the first start.
 """
 
 import fcntl
@@ -15,7 +15,7 @@ import time
 
 from salt.exceptions import CommandExecutionError
 
-# kind: (what runs the service, what tells its state, what starts it, what takes it down)
+# kind: (what runs the service, what shows its state, what starts it, what takes it down)
 KINDS = {
     "daemontools": ("supervise", ["svstat"], ["svc", "-u"], ["svc", "-d"]),
     "runit": ("runsv", ["sv", "status"], ["sv", "up"], ["sv", "down"]),
@@ -43,7 +43,7 @@ def runs(pid):
     kinds = {program: kind for kind, (program, *_) in KINDS.items()}
     for distance, process in enumerate(__salt__["qmail_base_process.above"](pid)):
         if process["name"] in kinds and process["directory"]:
-            # Further up it could also be what runs sshd, or Salt, and qmail-send was started by hand below that.
+            # A supervisor further up may also be that of sshd or Salt, with qmail-send started by hand below it.
             near = distance == 1 or "qmail" in _script(process["directory"], "run")
             return {"kind": kinds[process["name"]], "directory": process["directory"]} if near else None
     return None
@@ -51,7 +51,7 @@ def runs(pid):
 
 def directories(home="/var/qmail"):
     """
-    List the service directories of qmail-send that there are in the usual places, each a dict as ``runs`` returns.
+    List qmail-send's service directories in the usual places, each as a dict like that of ``runs``.
 
     home
         The qmail home directory.
@@ -94,7 +94,7 @@ def named(name):
 
 def kind(directory):
     """
-    Tell by its files what supervises a directory, or last did: ``daemontools``, ``runit``, ``s6``, or ``None``.
+    Return, from its files, what supervises a directory, or last did: ``daemontools``, ``runit``, ``s6``, or ``None``.
 
     directory
         The service directory.
@@ -112,13 +112,13 @@ def status(kind, directory):
     """
     Return the state of a service directory: a dict with
 
-    - ``pid``: of what ``./run`` became; ``None`` where it is down;
+    - ``pid``: that of what ``./run`` became; ``None`` if it is down;
     - ``returns``: whether it is started again by itself when it has ended;
-    - ``alone``: ``True``, to take it down ends that process alone;
-    - ``down``: why it is down, or going there, on purpose; ``None`` where it is not;
+    - ``alone``: ``True``, taking it down ends only that process;
+    - ``down``: why it is down, or being taken down, on purpose; ``None`` if it is not;
     - ``file``: the path of ``run``.
 
-    Raises CommandExecutionError where nothing supervises the directory, or the tool for it is missing.
+    Raises CommandExecutionError if nothing supervises the directory, or its tool is missing.
 
     kind
         ``daemontools``, ``runit`` or ``s6``.
@@ -142,12 +142,11 @@ def status(kind, directory):
 
 def told(kind, directory):
     """
-    Return what a service was last told: see ``qmail_service_supervisor.told``.
+    Return the last command to a service: see ``qmail_service_supervisor.told``.
 
-    What supervises it writes ``supervise/status`` anew whenever it is told something, and whenever the service starts
-    or ends.
+    Its supervisor rewrites ``supervise/status`` after every command, and whenever the service starts or ends.
 
-    Raises CommandExecutionError where nothing supervises the directory.
+    Raises CommandExecutionError if nothing supervises the directory.
 
     kind, directory
         As for ``status``.
@@ -165,9 +164,9 @@ def told(kind, directory):
 
 def up(kind, directory, timeout=10):
     """
-    Have a service started, and started again whenever it ends; one that runs goes on.
+    Have a service started, and started again whenever it ends; a running one goes on.
 
-    Raises CommandExecutionError where the tool for it fails or is missing.
+    Raises CommandExecutionError if its tool fails or is missing.
 
     kind, directory
         As for ``status``.
@@ -182,9 +181,9 @@ def up(kind, directory, timeout=10):
 
 def down(kind, directory, timeout=10):
     """
-    Have a service ended (TERM), and not started again until it is told to, or until the next boot.
+    Have a service ended (TERM), and not started again until a command says so, or until the next boot.
 
-    Raises CommandExecutionError where the tool for it fails or is missing.
+    Raises CommandExecutionError if its tool fails or is missing.
 
     kind, directory, timeout
         As for ``up``.
@@ -196,8 +195,8 @@ def down(kind, directory, timeout=10):
 
 def log(kind, directory, lines=3):
     """
-    Return the last lines that a service wrote, where its log is the usual one: a directory with a file ``current`` that
-    ``log/run`` names, or ``log/main``, or ``log``. Empty where there is none.
+    Return the last lines that a service wrote, if its log is the usual one: a directory with a file ``current`` that
+    ``log/run`` names, or ``log/main``, or ``log``. Empty if there is none.
 
     kind, directory
         As for ``status``. The three write such logs alike.
@@ -218,7 +217,7 @@ def log(kind, directory, lines=3):
 
 
 def _asked(kind, directory):
-    """Return what the tool of a supervisor says of a service, and the match that tells its process id."""
+    """Return what the tool of a supervisor says about a service, and the match that has its process id."""
     program, tell, *_ = KINDS[kind]
     said = __salt__["qmail_service_tool.run"]([*tell, directory])["output"]
     words = said.replace(f"{directory}: ", "", 1).partition("; ")[0]  # what follows is about the log
@@ -229,17 +228,17 @@ def _asked(kind, directory):
 
 
 def _tell(kind, command, directory, timeout):
-    status(kind, directory)  # svc itself exits with 0 where nothing listens
+    status(kind, directory)  # svc itself exits with 0 even if nothing listens
     __salt__["qmail_service_tool.must"]([*command, directory], timeout)
     _wait_until_heard(directory)
 
 
 def _wait_until_heard(directory):
     """
-    Wait until what was told has been read.
+    Wait until a command has been read.
 
-    supervise sleeps for a second after each start. What it is told meanwhile lies in a FIFO, and would end a
-    qmail-send that was started in between.
+    supervise sleeps for a second after each start. A command waits in a FIFO meanwhile, and could end a qmail-send that
+    was started in between.
     """
     try:
         control = os.open(os.path.join(directory, "supervise/control"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,9 +1,9 @@
 """
-What the running qmail-send has read of its control files, as far as that can be known.
+What the running qmail-send has read from its control files, as far as that can be known.
 
-After a restart that worked it is known for certain, and written down: which process, and which values. Clocks play no
-part in that. The record lies beside what ``qmail_file`` keeps, under the path of ``sendmutex``, and holds for that one
-process. Of any other, its start is compared with the newest change of the files.
+After a successful restart it is known for certain, and recorded: which process, and which values. Clocks do not matter
+for that. The record is beside what ``qmail_file`` keeps, under the path of ``sendmutex``, and is valid for that one
+process. For any other process, its start is compared with the newest change of the files.
 """
 
 import contextlib
@@ -17,9 +17,9 @@ READ = ("doublebounceto", "doublebouncehost")
 
 def current(pid, home="/var/qmail", control=None, queue=None):
     """
-    Tell whether a qmail-send has read the control files as they are now; ``None`` where it does not run any more.
+    Return whether a qmail-send has read the control files as they are now; ``None`` if it no longer runs.
 
-    By the record, one that was told to end has not: it starts nothing new. By the clock, a file may have changed
+    By the record, a process that was told to end has not: it starts nothing new. By the clock, a file may have changed
     within the tick in which the process started.
 
     pid
@@ -42,7 +42,7 @@ def current(pid, home="/var/qmail", control=None, queue=None):
 
 def values(home="/var/qmail", control=None):
     """
-    Return what the control files say that qmail-send reads at no other time than its start, by their names.
+    Return the values of the control files that qmail-send reads only when it starts, by their names.
 
     home, control
         As for ``current``.
@@ -54,11 +54,10 @@ def values(home="/var/qmail", control=None):
 
 def recall(home="/var/qmail", queue=None):
     """
-    Return what was last written down for a queue: a dict with ``process``, ``values`` and ``by``; ``{}`` where nothing
-    was.
+    Return what was last recorded for a queue: a dict with ``process``, ``values`` and ``by``; ``{}`` if nothing was.
 
-    ``process`` is as ``qmail_base_process.identity`` tells it, ``values`` what it has read; ``None`` for a process that
-    was told to end, and that nobody else starts again. ``by`` is the provider and the name that it was restarted by.
+    ``process`` is what ``qmail_base_process.identity`` returned, ``values`` what it has read; ``None`` for a process
+    that was told to end, and that nothing else starts again. ``by`` is the provider and the name that restarted it.
 
     home, queue
         As for ``qmail_base_process.find``.
@@ -71,12 +70,12 @@ def recall(home="/var/qmail", queue=None):
     except (OSError, ValueError):
         return {}  # without a record, clocks decide
     known = isinstance(record, dict) and {"process", "values"} <= set(record) <= {"process", "values", "by"}
-    return {"by": None, **record} if known else {}  # an older one does not tell by what
+    return {"by": None, **record} if known else {}  # an older one does not say by what
 
 
 def expected(home="/var/qmail", queue=None):
     """
-    Return the id of the process that was last written down, if it is still there; ``None`` otherwise.
+    Return the id of the process that was last recorded, if it still runs; ``None`` otherwise.
 
     home, queue
         As for ``qmail_base_process.find``.
@@ -91,12 +90,12 @@ def expected(home="/var/qmail", queue=None):
 
 def remember(process, values, home="/var/qmail", queue=None, by=None):
     """
-    Write down what a process has loaded; ``None`` for the process means that nothing is known any more.
+    Record what a process has loaded; ``None`` for the process means that nothing is known any more.
 
-    Raises CommandExecutionError where that cannot be written.
+    Raises CommandExecutionError if that cannot be written.
 
     process
-        As ``qmail_base_process.identity`` tells it.
+        As ``qmail_base_process.identity`` returns it.
 
     values
         What it has read, as ``values`` returns it; ``None`` for a process that was told to end.
@@ -105,7 +104,7 @@ def remember(process, values, home="/var/qmail", queue=None, by=None):
         As for ``qmail_base_process.find``.
 
     by
-        A list of the provider and the name by which it was restarted: these are right, as long as it runs.
+        A list of the provider and the name that restarted it: these are right for as long as it runs.
 
     For ``qmail_service_change``.
     """
@@ -136,7 +135,7 @@ def directory(home="/var/qmail", queue=None, make=False):
 
 
 def _changed(home, control):
-    """Return when the newest of the files changed that say where double bounces go."""
+    """Return the newest change of the files that say where double bounces go."""
     names = [*READ]
     if __salt__["qmail_control.value"]("doublebouncehost", home, control)["source"] != "file":
         names.append("me")  # stands in for the missing one

@@ -1,9 +1,9 @@
 """
-Programs that start qmail-send and are done: init scripts, and qmailctl.
+Programs that start qmail-send and exit: init scripts, and qmailctl.
 
-Nobody watches such a qmail-send: when it has ended, it is started again only if somebody does. Salt's own module
-``service`` tells which scripts are enabled, and drives the other kinds that it knows (upstart, rc.d). Scripts are
-run here: ``service.start`` waits as long as anything holds the script's output open, and splogger does that.
+Nothing watches such a qmail-send: when it has ended, it stays down until somebody starts it. Salt's own module
+``service`` knows which scripts are enabled, and handles the other kinds that it knows (upstart, rc.d). Scripts are run
+here, because ``service.start`` waits for as long as anything holds the script's output open, and splogger does that.
 """
 
 import os
@@ -16,15 +16,15 @@ INIT = ("/etc/init.d", "/etc/rc.d/init.d", "/etc/rc.d")
 
 def status(kind, name):
     """
-    Return what is known of a script: a dict with
+    Return what is known about a script: a dict with
 
-    - ``pid``: ``None``, it does not tell;
-    - ``returns``: ``False``, nobody starts qmail-send again when it has ended;
-    - ``alone``: ``False``, what it ends beside qmail-send is not known;
-    - ``down``: why a qmail-send that does not run is down on purpose; ``None`` where it is not;
+    - ``pid``: ``None``, it does not say;
+    - ``returns``: ``False``, nothing starts qmail-send again when it has ended;
+    - ``alone``: ``False``, it is not known what it ends besides qmail-send;
+    - ``down``: why a qmail-send that does not run is down on purpose; ``None`` if it is not;
     - ``file``: the path of the script.
 
-    Raises CommandExecutionError where there is no such script.
+    Raises CommandExecutionError if there is no such script.
 
     kind
         ``sysv`` or ``qmailctl``.
@@ -49,7 +49,7 @@ def up(kind, name, timeout=60):
     """
     Have a script start qmail-send.
 
-    Raises CommandExecutionError where it says that it failed.
+    Raises CommandExecutionError if it reports a failure.
 
     kind, name
         As for ``status``.
@@ -66,7 +66,7 @@ def down(kind, name, timeout=60):
     """
     Have a script stop qmail-send.
 
-    Raises CommandExecutionError where it says that it failed.
+    Raises CommandExecutionError if it reports a failure.
 
     kind, name, timeout
         As for ``up``.
@@ -81,7 +81,7 @@ def _do(verb, kind, name, timeout):
     if path:
         __salt__["qmail_service_tool.must"]([path, verb], timeout, leaves=True)
     elif not __salt__[f"service.{verb}"](name):
-        raise CommandExecutionError(f"The service {name} did not {verb}; its own log tells why.")
+        raise CommandExecutionError(f"The service {name} did not {verb}; its own log says why.")
 
 
 def _path(name):

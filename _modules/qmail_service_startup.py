@@ -1,8 +1,8 @@
 """
-Whether qmail-send could start: it reads its control files as a user of its own, and dies where it may not.
+Whether qmail-send could start: it reads its control files as a user of its own, and dies if it may not.
 
-One that runs has read them already; only its next start shows what has happened to them since. A missing file is fine
-(qmail-control(5)), anything else that keeps it from reading one is not (qmail-send.c, ``getcontrols``).
+A running one has read them already; only its next start shows what has happened to them since. A missing file is fine
+(qmail-control(5)), but anything else that prevents reading one is fatal (qmail-send.c, ``getcontrols``).
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import shlex
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-# What every qmail-send reads; what else a fork reads, it tells itself.
+# What every qmail-send reads; a fork's binary names what else it reads.
 READ = (
     "me",
     "queuelifetime",
@@ -28,9 +28,9 @@ READ = (
     "virtualdomains",
 )
 NAMED = re.compile(rb"\0control/([a-z0-9_-]{1,40})\0")  # as the compiler puts it into the program
-# In front of a line: multilog's stamp, or syslog's with the name and process that follow it.
+# The head of a line: multilog's stamp, or syslog's with the name and process that follow it.
 STAMP = re.compile(r"^(?:@[0-9a-f]{24} |.*?(?=(?:alert|status|warning): ))")
-LONGEST = 200  # characters of a line of a log that are told
+LONGEST = 200  # characters of a log line that are shown
 TAIL = 65536  # bytes
 IDS = re.compile(r"^(?:Uid|Gid):\t\d+\t(\d+)|^Groups:\t?([ \d]*)$", re.MULTILINE)
 USER = "qmails"
@@ -38,7 +38,7 @@ USER = "qmails"
 
 def unreadable(home="/var/qmail", control=None, queue=None):
     """
-    List what keeps qmail-send from reading its control files when it starts the next time.
+    List what prevents qmail-send from reading its control files when it starts the next time.
 
     home, control, queue
         As for ``qmail_service.unreadable``, which documents all of it.
@@ -64,7 +64,7 @@ def unreadable(home="/var/qmail", control=None, queue=None):
 
 def last_words(home="/var/qmail", queue=None, provider="auto", name="auto", log="auto"):
     """
-    Return what qmail-send's log ends with: a list of up to three lines, none twice; empty where that cannot be told.
+    Return the last lines of qmail-send's log: a list of up to three lines, none twice; empty if they are not known.
 
     home, queue, provider, name, log
         As for ``qmail_service.last_words``, which documents all of it.
@@ -77,7 +77,7 @@ def last_words(home="/var/qmail", queue=None, provider="auto", name="auto", log=
         said = __salt__["qmail_service_supervisor.log"](found["provider"], found["name"])
     if not said and log.startswith("/"):
         said = [line for line in _tail(log) if "status: " in line or "alert: " in line]
-    # One that is started every second says the same every second.
+    # A qmail-send that is started every second writes the same every second.
     return list(dict.fromkeys(STAMP.sub("", line)[-LONGEST:] for line in said[-3:]))
 
 
@@ -85,7 +85,7 @@ def check(home="/var/qmail", control=None, queue=None):
     """
     Refuse to end a qmail-send that could not start again: it runs, and mail is delivered.
 
-    Raises CommandExecutionError that tells each file that it could not read, and what mends that.
+    Raises CommandExecutionError that names each file that it could not read, and the remedy.
 
     home, control, queue
         As for ``unreadable``.
@@ -99,7 +99,7 @@ def check(home="/var/qmail", control=None, queue=None):
 
 def obstacles(home="/var/qmail", control=None, queue=None):
     """
-    Say in sentences what ``unreadable`` lists, each with what mends it; an empty text where there is nothing.
+    Return what ``unreadable`` lists as sentences, each with its remedy; an empty text if there is nothing.
 
     Raises what ``unreadable`` raises.
 
@@ -109,7 +109,7 @@ def obstacles(home="/var/qmail", control=None, queue=None):
     For ``qmail_service_change``.
     """
     found = unreadable(home, control, queue) or ()
-    return " ".join(f"{one['trouble']} Mend it: {one['remedy']}" for one in found)
+    return " ".join(f"{one['trouble']} Fix it: {one['remedy']}" for one in found)
 
 
 def _user(home, queue):
@@ -147,7 +147,7 @@ def _of_passwd():
 
 
 def _named(home):
-    """Name what this very qmail-send says that it reads."""
+    """List the control files that this qmail-send's binary names."""
     try:
         with open(os.path.join(home, "bin/qmail-send"), "rb") as file:
             return [name.decode() for name in NAMED.findall(file.read().replace(b"\0", b"\0\0"))]
@@ -156,7 +156,7 @@ def _named(home):
 
 
 def _closed(directory, user):
-    """Tell of the first directory on the way that the user cannot enter."""
+    """Return the problem with the first directory on the way that the user cannot enter."""
     parts = os.path.realpath(directory).split("/")
     for number in range(1, len(parts)):
         path = "/".join(parts[: number + 1])
@@ -194,14 +194,14 @@ def _what(found):
 
 
 def _look(path, user, want):
-    """Return what the user meets at a path by the group that gets furthest."""
+    """Return what the user finds at a path, with the group that gets furthest."""
     uid, gids = user
     found = [__salt__["qmail_base_access.lookup"](path, uid, gid, want=want) for gid in dict.fromkeys(gids)]
     return next((one for one in found if not one["error"]), found[0])
 
 
 def _tail(log):
-    """Return the last lines of a log file, or of what is newest in a multilog directory."""
+    """Return the last lines of a log file, or of the newest file in a multilog directory."""
     path = os.path.join(log, "current") if os.path.isdir(log) else log
     try:
         with open(path, "rb") as file:

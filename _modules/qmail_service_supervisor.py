@@ -1,8 +1,8 @@
 """
-What starts and restarts qmail-send on this machine: one place for each of the ways that are in the field.
+What starts and restarts qmail-send on this machine: one place for all the ways that are in use.
 
-``find`` tells the one that is here. Nothing is guessed about a qmail-send that runs: its service directory is known by
-the process that works there, its unit by its control group. Whether a restart worked is no business of this module:
+``find`` returns the one that is used here. Nothing is guessed about a running qmail-send: the process that works in its
+service directory shows that, and its control group shows its unit. This module does not check whether a restart worked:
 ``qmail_service`` looks at the process.
 """
 
@@ -24,7 +24,7 @@ PAUSE = 0.02  # seconds between two looks
 
 def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
     """
-    Return what runs qmail-send here, or would where none runs: a dict with
+    Return what runs qmail-send here, or would run it: a dict with
 
     home, queue, provider, name
         As for ``qmail_service.find``, which documents all of it.
@@ -33,13 +33,13 @@ def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
     """
     __salt__["qmail_base_check.arguments"](home=home, queue=queue, provider=provider, name=name)
     if provider not in ("auto", *PROVIDERS):
-        raise SaltInvocationError(f"{PILLAR}:provider {provider!r} is none of auto, {', '.join(PROVIDERS)}.")
+        raise SaltInvocationError(f"{PILLAR}:provider is {provider!r}; allowed: auto, {', '.join(PROVIDERS)}.")
     pid = __salt__["qmail_base_process.find"](home, queue) if __salt__["qmail_base_process.shown"]() else None
     looked = []
     for kind, candidate in _usual(provider, home, queue, pid) if name == "auto" else _named(provider, name):
         try:
             found = _status(kind, candidate, pid)
-            # A unit with its whole name is none that is usual, but one that is known.
+            # A unit with its whole name is not a usual one, but one that was recorded.
             _check(kind, candidate, found, pid, home, named=name != "auto" or candidate.endswith(".service"))
         except CommandExecutionError as err:
             looked.append(f"{kind} {candidate}: {str(err).rstrip('.')}")
@@ -49,7 +49,7 @@ def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
         if pid and not found["pid"]:
             found["down"] = None  # what runs is not down, however it was started
         if pid and kind not in TREES and __salt__["qmail_service_directory.runs"](pid):
-            found["returns"] = True  # by what stands between: a qmailctl, say, that speaks to daemontools
+            found["returns"] = True  # by what is in between: for example a qmailctl that uses daemontools
         return {"provider": kind, "name": candidate, **{key: found[key] for key in TOLD}}
     if pid and __salt__["qmail_base_process.find"](home, queue) != pid:
         return find(home, queue, provider, name)  # it ended while we looked
@@ -64,16 +64,16 @@ def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
 
 def start(provider, name, timeout=60):
     """
-    Tell what runs qmail-send to start it, and return whether that was due: systemd may just be starting it by itself.
-    Nobody waits here for that to happen.
+    Have qmail-send's supervisor start it, and return whether that was due: systemd may just be starting it by itself.
+    This does not wait for the start.
 
-    Raises CommandExecutionError where the command for it fails or is missing.
+    Raises CommandExecutionError if the command for it fails or is missing.
 
     provider, name
         As ``find`` returns them.
 
     timeout
-        Seconds to wait for the command. It is left to finish by itself after that.
+        Seconds to wait for the command. After that it is left to finish by itself.
 
     For ``qmail_service_change``.
     """
@@ -82,9 +82,9 @@ def start(provider, name, timeout=60):
 
 def stop(provider, name, timeout=60):
     """
-    Tell what runs qmail-send to end it, and not to start it again. Nobody waits here for that to happen.
+    Have qmail-send's supervisor end it, and not start it again. This does not wait for the end.
 
-    Raises CommandExecutionError where the command for it fails or is missing.
+    Raises CommandExecutionError if the command for it fails or is missing.
 
     provider, name, timeout
         As for ``start``.
@@ -96,10 +96,10 @@ def stop(provider, name, timeout=60):
 
 def told(provider, name):
     """
-    Return what was last told to what runs qmail-send: a dict with ``when``, a text that is another one after each time
-    that anybody tells it anything, and ``up``, whether it was told to run it. ``None`` where it keeps no account.
+    Return the last command to qmail-send's supervisor: a dict with ``when``, a text that changes with every command,
+    and ``up``, whether it was to run qmail-send. ``None`` if it keeps no record.
 
-    Service directories do; systemd, scripts and qmailctl forget what they are told.
+    Service directories do; systemd, scripts and qmailctl do not.
 
     provider, name
         As ``find`` returns them.
@@ -111,7 +111,7 @@ def told(provider, name):
 
 def log(provider, name, lines=3):
     """
-    Return the last lines of qmail-send's log, where what runs it keeps one; an empty list where that is not known.
+    Return the last lines of qmail-send's log, if its supervisor keeps one; an empty list if that is not known.
 
     provider, name
         As ``find`` returns them.
@@ -128,8 +128,8 @@ def _status(kind, name, pid):
     """
     Return the state of what may run qmail-send.
 
-    What supervises a service directory writes down whom it has started a moment after the start, and where the disk is
-    slow that is long after qmail-send runs.
+    The supervisor of a service directory records what it has started a moment after the start, and on a slow disk that
+    is long after qmail-send runs.
     """
     found = _call("status", kind, name)
     if pid and kind in TREES and not found["pid"] and _is_started_in(name, pid):
@@ -153,7 +153,7 @@ def _call(function, kind, name, *arguments):
 
 
 def _remedy(home, queue, provider, name):
-    """Say what runs qmail-send here, where something else was asked for."""
+    """Say what runs qmail-send here, if something else was asked for."""
     if (provider, name) != ("auto", "auto"):
         try:
             found = find(home, queue)
@@ -174,7 +174,7 @@ def _usual(provider, home, queue, pid):
         return [("systemd", unit)]
     trees = [] if pid else __salt__["qmail_service_directory.directories"](home)
     found = [(entry["kind"], entry["directory"]) for entry in trees if provider in ("auto", entry["kind"])]
-    # A qmailctl comes before init scripts: one of these named qmail is often a link to it.
+    # qmailctl comes before init scripts: an init script named qmail is often a link to it.
     if provider in ("auto", "service") and __salt__["qmail_service_systemd.booted"]():
         last = None if pid else __salt__["qmail_service_unit.recall"](home, queue)
         found += [("systemd", unit) for unit in (last, *__salt__["qmail_service_systemd.units"]()) if unit]
@@ -186,7 +186,7 @@ def _usual(provider, home, queue, pid):
 
 
 def _named(provider, name):
-    """List the kind and name of what is named; where only the name is given, by what lies there."""
+    """List the kind and name of what is named; if only the name is given, what is at that path shows the kind."""
     if provider == "auto":
         provider = (__salt__["qmail_service_directory.kind"](name) or "qmailctl") if name.startswith("/") else "service"
     if provider in TREES and not name.startswith("/"):
@@ -197,11 +197,11 @@ def _named(provider, name):
 
 
 def _check(kind, name, found, pid, home, named):
-    """Refuse what does not run this qmail-send; what starts another one must not be touched."""
+    """Refuse what does not run this qmail-send: the supervisor of another one must not be touched."""
     is_script = kind in ("sysv", "qmailctl") or (kind == "systemd" and found["script"])
     if pid and not is_script:
         above = {process["pid"] for process in __salt__["qmail_base_process.above"](pid)}
         if found["pid"] not in above and not (kind == "systemd" and __salt__["qmail_service_systemd.holds"](name, pid)):
-            raise CommandExecutionError(f"it runs process {found['pid']}, and qmail-send is {pid}")
+            raise CommandExecutionError(f"it runs process {found['pid']}, but qmail-send is {pid}")
     elif not named and home != HOME and not __salt__["qmail_service_unit.tells_of"](home, found["file"]):
         raise CommandExecutionError(f"it is not for the qmail in {home}")

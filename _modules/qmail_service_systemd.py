@@ -9,15 +9,15 @@ import time
 
 from salt.exceptions import CommandExecutionError
 
-BOOTED = "/run/systemd/system"  # there exactly when systemd is process 1: sd_booted(3)
+BOOTED = "/run/systemd/system"  # exists exactly if systemd is process 1: sd_booted(3)
 UNITS = ("qmail-send", "notqmail", "qmail")
-# qmail-send ends with exit 0 when it is told to. So Restart=on-failure and the like do not bring it back.
+# qmail-send exits with 0 when it is told to end. So Restart=on-failure and the like do not bring it back.
 RETURNS = ("always", "on-success")
 OFF = ("disabled", "masked", "masked-runtime")
 # Nov 24 02:11:15 host qmail-start[1234]: status: local 0/10 remote 0/20
 HEAD = re.compile(r"\w+ +\d+ [\d:]+ \S+ (?P<by>.+?): (?P<line>.*)")
 SYSTEMD = "systemd[1]"
-RECENT = 25  # lines: of a unit that fails at each start, systemd itself writes five for each
+RECENT = 25  # lines: for a unit that fails at each start, systemd itself writes five each time
 OWN = "/etc/systemd/system"
 SCRIPTS = "/etc/init.d"
 YOUNG = 3  # seconds: a qmail-send that comes up at all has come up by then
@@ -29,7 +29,7 @@ PROPERTIES = (
 
 def booted():
     """
-    Tell whether systemd runs this system; it may also be merely installed.
+    Return whether systemd runs this system; it may be installed without that.
 
     For ``qmail_service_supervisor`` and ``qmail_service_unit``.
     """
@@ -38,7 +38,7 @@ def booted():
 
 def units():
     """
-    List the names that units of qmail-send have in the field.
+    List the usual names of qmail-send's unit.
 
     For ``qmail_service_supervisor`` and ``qmail_service_unit``.
     """
@@ -47,7 +47,7 @@ def units():
 
 def holds(name, pid):
     """
-    Tell whether a process belongs to a unit.
+    Return whether a process belongs to a unit.
 
     name
         The unit.
@@ -64,15 +64,15 @@ def status(name):
     """
     Return the state of a unit: a dict with
 
-    - ``pid``: of its main process; ``None`` where it has none;
+    - ``pid``: that of its main process; ``None`` if it has none;
     - ``returns``: whether systemd starts it again by itself when qmail-send has ended;
-    - ``alone``: ``False``, to take it down also ends what qmail-send has in flight, unless the unit says otherwise;
-    - ``down``: why it is down, or going there, on purpose; ``None`` where it is not;
-    - ``barred``: why nobody could start it again when it has ended; ``None`` where it can be;
+    - ``alone``: ``False``, stopping it also ends what qmail-send has in flight, unless the unit says otherwise;
+    - ``down``: why it is down, or being taken down, on purpose; ``None`` if it is not;
+    - ``barred``: why nobody could start it again when it has ended; ``None`` if it can be;
     - ``file``: the path of the unit, or of the init script that it was made of;
     - ``script``: whether it is such a one; somebody may have started qmail-send by that itself.
 
-    Raises CommandExecutionError where there is no such unit, or no systemctl.
+    Raises CommandExecutionError if there is no such unit, or no systemctl.
 
     name
         The unit, with or without ``.service``.
@@ -97,19 +97,19 @@ def status(name):
 
 def up(name, timeout=10):
     """
-    Start a unit in which qmail-send does not run, whatever state its last run has left it in; return whether it was
-    told to.
+    Start a unit in which qmail-send does not run, whatever state its last run left it in; return whether systemctl was
+    called.
 
-    One that systemd itself has started a moment ago is left to come up: to start it again would end it, and with it
-    the deliveries that it may have begun.
+    If systemd itself has just started it, it is left to come up: to start it again would end it, with the deliveries
+    that it may have begun.
 
-    Raises CommandExecutionError where systemctl says that it failed.
+    Raises CommandExecutionError if systemctl reports a failure.
 
     name
         The unit.
 
     timeout
-        Seconds to wait for systemctl. It is left to finish by itself after that.
+        Seconds to wait for systemctl. After that it is left to finish by itself.
 
     For ``qmail_service_supervisor``.
     """
@@ -117,20 +117,20 @@ def up(name, timeout=10):
     active = unit.get("ActiveState") in ("active", "reloading")
     if active and _is_young(int(unit.get("MainPID") or 0)):
         return False
-    # One that failed too often is not started for a while, unless its failures are forgotten.
+    # A unit that failed too often is not started for a while, unless its failures are reset.
     __salt__["qmail_service_tool.run"](["systemctl", "reset-failed", full(name)])
-    # systemd may take a unit for active whose qmail-send has ended (RemainAfterExit, forking, a script that goes on).
+    # systemd may consider a unit active whose qmail-send has ended (RemainAfterExit, forking, a script that goes on).
     __salt__["qmail_service_tool.must"](["systemctl", "restart" if active else "start", full(name)], timeout)
     return True
 
 
 def down(name, timeout=10):
     """
-    Stop a unit, and have it stay down until the next boot.
+    Stop a unit; it stays down until the next boot.
 
-    With ``KillMode=control-group``, systemd's default, this ends deliveries halfway, and they are made again later.
+    With ``KillMode=control-group``, systemd's default, this cuts deliveries, and they are made again later.
 
-    Raises CommandExecutionError where systemctl says that it failed.
+    Raises CommandExecutionError if systemctl reports a failure.
 
     name, timeout
         As for ``up``.
@@ -142,9 +142,9 @@ def down(name, timeout=10):
 
 def log(name, lines=3):
     """
-    Return the last lines in the journal of a unit since it was last started; empty where it has none.
+    Return the last lines in the journal of a unit since it was last started; empty if it has none.
 
-    They are those of its own processes. Where these are silent, it is what systemd says of it.
+    They are those of its own processes. If these are silent, they are what systemd says about it.
 
     name
         The unit.
@@ -158,7 +158,7 @@ def log(name, lines=3):
     try:
         said = __salt__["qmail_service_tool.must"](["journalctl", "--unit", full(name), *options])
     except CommandExecutionError:
-        return []  # asked for to explain another failure, which must not be lost for this
+        return []  # asked for only to explain another failure, which must not be lost because of this
     told = _of_the_last_run([found for found in map(HEAD.match, said.splitlines()) if found])
     own = [found for found in told if found["by"] != SYSTEMD]
     return [found["line"] for found in (own or told)[:lines]][::-1]
@@ -180,7 +180,7 @@ def _of_the_last_run(told):
     """
     Return the lines, the newest first, as far back as the last start.
 
-    systemd tells of a start a moment later than what it has started may speak: it is the end before that counts.
+    systemd logs a start a moment after the started program may have written: the end before it counts.
     """
     lines, begun = [], False
     for found in told:
@@ -211,12 +211,12 @@ def _barred(name, unit):
     cannot = f"systemd could not start {name} again"
     if unit.get("UnitFileState") == "transient" and not os.path.exists(os.path.join(OWN, name)):
         path = unit.get("FragmentPath")
-        return f"{cannot}: it was made by systemd-run, and is gone when it ends. Mend it: cp {path} {OWN}/"
+        return f"{cannot}: it was made by systemd-run, and is gone when it ends. Fix it: cp {path} {OWN}/"
     if unit.get("CanStart") != "no":
         return None
     if unit.get("LoadState") == "masked":
-        return f"{cannot}, as it is masked. Mend it: systemctl unmask {name}"
-    return f"{cannot}, as it has RefuseManualStart. Mend it: systemctl edit --full {name}"
+        return f"{cannot}, because it is masked. Fix it: systemctl unmask {name}"
+    return f"{cannot}, because of RefuseManualStart. Fix it: systemctl edit --full {name}"
 
 
 def _down(name, unit):
@@ -233,5 +233,5 @@ def _down(name, unit):
 
 
 def _is_linked(script):
-    """Tell whether an init script is started at boot; its unit says ``generated``, whether it is or not."""
+    """Return whether an init script is started at boot; its unit says ``generated`` in both cases."""
     return bool(glob.glob(f"/etc/rc[2-5].d/S[0-9][0-9]{glob.escape(script)}"))

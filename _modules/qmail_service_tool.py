@@ -11,7 +11,7 @@ import time
 
 from salt.exceptions import CommandExecutionError
 
-# Where such tools are, beside PATH: a minion's PATH seldom has the places that daemontools installs to.
+# Where such tools are besides PATH: a minion's PATH seldom has the directories that daemontools uses.
 PLACES = (
     "/command",
     "/usr/local/bin",
@@ -22,29 +22,29 @@ PLACES = (
 LONGEST = 4000  # bytes of output that are worth reading
 BLOCK = 65536
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - nothing has a name there
-PAUSE = 0.05  # seconds between two looks, at the most
+PAUSE = 0.05  # seconds between two looks, at most
 
 
 def _which(name):
-    """Return the path of a tool, from PATH or from where such tools usually are; a path stands for itself."""
+    """Return the path of a tool, from PATH or from the usual directories of such tools; a path stands for itself."""
     places = os.environ.get("PATH", os.defpath).split(os.pathsep)
     found = shutil.which(name, path=os.pathsep.join([*places, *PLACES]))
     if found is None:
         raise CommandExecutionError(
             f"{name} was not found, in PATH ({':'.join(places)}) and in {', '.join(PLACES)}. Install it, or add its "
-            "place to the PATH of the Salt minion."
+            "directory to the PATH of the Salt minion."
         )
     return found
 
 
 def run(command, timeout=10, leaves=False):
     """
-    Run a command, and return a dict with ``exit`` (its exit status) and ``output`` (of both kinds, one text).
+    Run a command, and return a dict with ``exit`` (its exit status) and ``output`` (stdout and stderr in one text).
 
-    One that takes longer than the timeout is left to finish, since stopped halfway it could leave qmail down; ``exit``
+    A command that takes longer than the timeout is left to finish, because cutting it could leave qmail down; ``exit``
     is ``None`` then.
 
-    Raises CommandExecutionError where it cannot be run at all.
+    Raises CommandExecutionError if it cannot be run at all.
 
     command
         The tool and its arguments, a list.
@@ -53,7 +53,7 @@ def run(command, timeout=10, leaves=False):
         Seconds to wait for the command.
 
     leaves
-        Whether it leaves something running, as a script does that starts qmail: that keeps the command's output.
+        Whether it leaves something running that keeps its output open, like a script that starts qmail.
 
     For ``qmail_service_directory`` and ``qmail_service_systemd``.
     """
@@ -67,7 +67,7 @@ def must(command, timeout=10, leaves=False):
     """
     Run a command as ``run`` does, and return its output.
 
-    Raises CommandExecutionError where it exits with anything but 0, with what it said.
+    Raises CommandExecutionError with its output if it exits with anything but 0.
 
     command, timeout, leaves
         As for ``run``.
@@ -81,7 +81,7 @@ def must(command, timeout=10, leaves=False):
 
 
 def _through_a_pipe(command, deadline):
-    """Run what leaves nothing behind; no disk is needed for that, which may be full just when qmail is down."""
+    """Run a command that leaves nothing running; this needs no disk, which may be full just when qmail is down."""
     reading, writing = os.pipe()
     try:
         try:
@@ -94,7 +94,7 @@ def _through_a_pipe(command, deadline):
 
 
 def _read(process, reading, deadline):
-    """Return how a process exited, and what it said until then."""
+    """Return how a process exited, and its output until then."""
     said = b""
     while time.monotonic() < deadline:
         ended = process.poll() is not None
@@ -111,16 +111,16 @@ def _read(process, reading, deadline):
 
 
 def _into_a_file(command, deadline):
-    """Run what leaves something running: with a pipe, that would be killed at the first word it says later."""
+    """Run a command that leaves something running: with a pipe, that would be killed by its first output later."""
     with _file() as output:
         process = _started(command, output.fileno())
         _wait(process, deadline)
-        # Not seek: what still runs writes at the same place.
+        # Not seek: what still runs writes at the same position.
         return process.poll(), os.pread(output.fileno(), LONGEST, 0).partition(b"\0")[0]
 
 
 def _file():
-    """Return a file with room for what is worth reading; where no disk has any, what is said is lost."""
+    """Return a file with room for what is worth reading; if no disk has any, the output is lost."""
     for place in (None, SHARED_MEMORY):
         file = None
         try:

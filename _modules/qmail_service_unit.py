@@ -1,7 +1,7 @@
 """
-Which unit of systemd runs qmail-send, also where its name is none of the usual, as ``qmail@mx.service``.
+Which unit of systemd runs qmail-send, even if its name is not a usual one, such as ``qmail@mx.service``.
 
-It is known by the control group of the process. When that has ended nothing tells it any more, so it is written down
+The control group of the process shows it. When the process has ended, nothing shows it any more, so it is recorded
 beside the record of ``qmail_service_loaded`` before anything is ended.
 """
 
@@ -10,13 +10,13 @@ import os
 
 from salt.exceptions import CommandExecutionError
 
-LARGEST = 1 << 16  # bytes of a script or unit that are looked through
+LARGEST = 1 << 16  # bytes of a script or unit that are searched
 
 
 def of(pid, home="/var/qmail"):
     """
-    Return the unit that a qmail-send belongs to; ``None`` where it belongs to none, or only to that of whoever started
-    it by hand: salt-minion, cron.
+    Return the unit that a qmail-send belongs to; ``None`` if it belongs to none, or only to that of a program that
+    started it by hand: salt-minion, cron.
 
     pid
         The process id of qmail-send.
@@ -35,19 +35,19 @@ def of(pid, home="/var/qmail"):
     try:
         path = __salt__["qmail_service_systemd.status"](name)["file"]
     except CommandExecutionError:
-        return None  # one of another systemd, which runs what a user has started
+        return None  # one of a user's own systemd
     return name if "qmail" in name or tells_of(home, path) else None
 
 
 def tells_of(home, path):
     """
-    Tell whether a script or unit belongs to a home: it lies there, or names it.
+    Return whether a script or unit belongs to a home: it is in it, or names it.
 
     home
         The qmail home directory.
 
     path
-        The file; ``None`` for none.
+        The file, or ``None``.
 
     For ``qmail_service_supervisor``.
     """
@@ -62,8 +62,8 @@ def tells_of(home, path):
 
 def recall(home="/var/qmail", queue=None):
     """
-    Return the unit of another name that last ran the qmail-send of a queue, as far as that was written down; ``None``
-    where none was, or systemd does not run this system.
+    Return the recorded unit of another name that last ran the qmail-send of a queue; ``None`` if none was recorded, or
+    if systemd does not run this system.
 
     home, queue
         As for ``qmail_base_process.find``.
@@ -81,12 +81,12 @@ def recall(home="/var/qmail", queue=None):
 
 def remember(name, home="/var/qmail", queue=None):
     """
-    Write down the unit of a qmail-send, where its name is none that is looked for anyway.
+    Record the unit of a qmail-send, if its name is not one that is looked for anyway.
 
-    Raises CommandExecutionError where that cannot be written: when qmail-send has ended nobody would know it.
+    Raises CommandExecutionError if that cannot be written: when qmail-send has ended, nothing else would show it.
 
     name
-        The unit; ``None`` for something else that runs it.
+        The unit; ``None`` if something else runs it.
 
     home, queue
         As for ``qmail_base_process.find``.

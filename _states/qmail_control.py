@@ -14,7 +14,7 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 def managed(name, value, home="/var/qmail", control=None):
     """
-    Ensure that a control file says this value, mode 0644 and owned by root.
+    Ensure that a control file holds this value, with mode 0644 and owned by root.
 
     qmail-send reads it when it starts: let ``qmail_service.running`` watch this state. What somebody else had written
     there is kept, and ``restored`` puts it back.
@@ -23,7 +23,7 @@ def managed(name, value, home="/var/qmail", control=None):
         ``doublebounceto``, ``doublebouncehost``, ``bouncefrom`` or ``bouncehost``.
 
     value
-        The line. ``doublebounceto`` takes the part before the ``@``, ``doublebouncehost`` the part behind it.
+        The line. ``doublebounceto`` takes the part before the ``@``, ``doublebouncehost`` the part after it.
 
     home
         The qmail home directory.
@@ -47,12 +47,12 @@ def restored(name, home="/var/qmail", control=None):
     """
     Ensure that a control file is as it was before ``managed`` first wrote it, owner and mode included.
 
-    A file that was not there is removed. One that somebody has changed since is left as it is, and told.
+    A file that was not there is removed. One that somebody has changed since is left as it is, and reported.
 
     name, home, control
         As for ``managed``.
     """
-    ret = {"name": name, "result": True, "comment": f"{name} holds nothing of ours.", "changes": {}}
+    ret = {"name": name, "result": True, "comment": f"{name} holds nothing that this formula wrote.", "changes": {}}
     try:
         changes = __salt__["qmail_control.restore"](name, home, control, test=__opts__["test"])
     except (CommandExecutionError, SaltInvocationError) as err:

@@ -1,5 +1,5 @@
 """
-Check the settings before anything is done by them, and prove afterwards that double bounces end as they are meant to.
+Check the settings before anything is done with them, and prove afterwards that double bounces end as intended.
 
 .. code-block:: yaml
 
@@ -17,14 +17,16 @@ def configured(
     name, problems, home="/var/qmail", queue=None, supervisor="auto", service="auto", address=None, undo=False
 ):
     """
-    Ensure that the settings are right and that this machine is as they say: fail with all that is wrong with them, or
-    with why qmail-send could not be restarted here. What works by them requires this state; nothing is touched by it.
+    Ensure that the settings are right and that this machine is as they say: fail with everything that is wrong with
+    them, or with the reason why qmail-send could not be restarted here. The states that use the settings require this
+    one; it touches nothing.
 
     name
         What is checked, in your words.
 
     problems
-        What ``qmail_doublebounce.settings`` with ``strict=False`` found: a list of sentences, empty where all is right.
+        What ``qmail_doublebounce.settings`` with ``strict=False`` found: a list of sentences, empty if everything is
+        right.
 
     home, queue
         The qmail home directory, and the queue; ``None`` for ``queue`` in the home directory.
@@ -36,7 +38,7 @@ def configured(
         The whole address of the sink; ``None`` in mode ``discard``.
 
     undo
-        ``True`` where files are only put back: that takes no qmail-send where none runs and none would be started.
+        ``True`` if files are only put back: that needs no qmail-send if none runs and none would be started.
     """
     ret = {"name": name, "result": True, "comment": "The settings are right.", "changes": {}}
     failed = {**ret, "result": False, "skip_watch": True}
@@ -44,14 +46,14 @@ def configured(
     if not isinstance(problems, list) or not all(isinstance(problem, str) for problem in problems):
         return {**failed, "comment": f"problems is a list of sentences, not {problems!r}."}
     if problems:
-        return {**failed, "comment": " ".join(["Pillar is not right.", *problems])}
+        return {**failed, "comment": " ".join(["Pillar is wrong.", *problems])}
     asked = {"home": home, "queue": queue, "provider": supervisor, "name": service}
     try:
-        # Where Plesk runs this server without any qmail, the state of the mailbox says that better.
+        # If Plesk runs this server without any qmail, the state of the mailbox reports that better.
         elsewhere = address is not None and __salt__["qmail_mailbox.is_without_qmail"](address, home)
         lacks = None if elsewhere else __salt__["qmail_service.missing"](**asked)
         if lacks and undo and __salt__["qmail_service.idle"](**asked):
-            return {**ret, "comment": f"No qmail-send is restarted, as none runs here. {lacks}"}
+            return {**ret, "comment": f"No qmail-send is restarted, because none runs here. {lacks}"}
     except (CommandExecutionError, SaltInvocationError) as err:
         lacks = str(err)
     return {**failed, "comment": lacks} if lacks else ret
@@ -59,8 +61,9 @@ def configured(
 
 def applied(name):
     """
-    Tell by its changes whether anything that this state watches has changed. The formula ends with it, so that others
-    can require, watch or listen to the whole formula by ``sls: qmail-doublebounce``, which holds no other work itself.
+    Have changes exactly if something that this state watches has changed. The formula ends with it, so that other
+    states can require, watch or listen to the whole formula as ``sls: qmail-doublebounce``, which itself does no other
+    work.
 
     name
         What has been applied, in your words.
@@ -81,10 +84,10 @@ def verified(
     always=False,
 ):
     """
-    Ensure that a double bounce ends as the mode means: a probe is queued and followed through qmail-send's log.
+    Ensure that a double bounce ends as the mode says: a probe is queued and followed through qmail-send's log.
 
-    That is done after a change in the same run that this state watches, or in every run with ``always``. Nothing of the
-    probe is left behind. Where a program alone knows what becomes of mail, nothing can be proved, and this fails.
+    This is done after a change in the same run that this state watches, or in every run with ``always``. Nothing of the
+    probe is left behind. If only a program knows what happens to mail, nothing can be proved, and this fails.
 
     name
         What is to be proved, in your words.
@@ -108,13 +111,13 @@ def verified(
         The log of qmail-send: a file, a multilog directory, ``journald``, or ``auto``.
 
     timeout
-        Seconds to wait for the end of the probe; ``auto``: as many as what waits in the queue before it takes, see
+        Seconds to wait for the end of the probe; ``auto``: more if many messages are ahead of it in the queue, see
         ``qmail_doublebounce.probe``.
 
     always
         ``True``: in every run, not only after a change.
     """
-    ret = {"name": name, "result": True, "comment": "Nothing has changed that would have to be proved.", "changes": {}}
+    ret = {"name": name, "result": True, "comment": "Nothing has changed that needs proof.", "changes": {}}
     if not always:
         return ret
     return _prove(ret, mode, address, instruction, home, control, queue, log, timeout)
@@ -132,11 +135,11 @@ def mod_watch(
     log="auto",
     timeout="auto",
     always=False,
-    **kwargs,  # Salt itself adds to what the state was given
+    **kwargs,  # Salt itself adds arguments
 ):
     """
     Send the probe because something that ``verified`` watches has changed; with ``always`` it has been sent already.
-    Of ``applied``, tell what has changed; ``configured`` has looked already.
+    For ``applied``, report what has changed; ``configured`` has checked already.
 
     name, mode, address, instruction, home, control, queue, log, timeout, always
         As for ``verified``.
@@ -169,7 +172,7 @@ def _prove(ret, mode, address, instruction, home, control, queue, log, timeout):
         settings = __salt__["qmail_doublebounce.settings"]({}, **given, **places)
         expected = __salt__["qmail_doublebounce_proof.expected"](settings)
         if __opts__["test"]:
-            return {**ret, "result": None, "comment": "A probe would be sent, and would have to end as it is meant to."}
+            return {**ret, "result": None, "comment": "A probe would be sent, and it would have to end as intended."}
         probe = __salt__["qmail_doublebounce_probe.run"](settings, timeout)
         lacks = __salt__["qmail_doublebounce_proof.lacks"](settings, expected, probe)
     except (CommandExecutionError, SaltInvocationError) as err:

@@ -14,9 +14,9 @@ def sink(name, instruction="|exit 0", home="/var/qmail", control=None, mailbox="
     """
     Ensure that mail for an address ends as the instruction says: by default, it vanishes.
 
-    The address's own dot-qmail file is found as qmail finds it, on Plesk, vpopmail and plain qmail. What somebody
-    else had written there is kept, and ``restored`` puts it back. Where mail for the address would not end there, the
-    state fails and nothing is written.
+    The address's own dot-qmail file is found as qmail finds it, on Plesk, vpopmail and plain qmail. What somebody else
+    had written there is kept, and ``restored`` puts it back. If mail for the address would not end there, the state
+    fails and nothing is written.
 
     name
         The whole address.
@@ -31,12 +31,12 @@ def sink(name, instruction="|exit 0", home="/var/qmail", control=None, mailbox="
         The directory of the control files; ``None`` for ``control`` in the home directory.
 
     mailbox
-        Who makes the mailbox where there is none: ``auto``, ``dotqmail`` or ``plesk``; see ``qmail_mailbox.write``.
+        Who makes a missing mailbox: ``auto``, ``dotqmail`` or ``plesk``; see ``qmail_mailbox.write``.
     """
     ret = {"name": name, "result": True, "comment": "", "changes": {}}
     changes = {}
     try:
-        __salt__["qmail_mailbox_sink.contents"](instruction)  # before Plesk makes a mailbox for nothing
+        __salt__["qmail_mailbox_sink.contents"](instruction)  # before Plesk makes a mailbox in vain
         changes.update(__salt__["qmail_mailbox.make"](name, home, control, mailbox, test=__opts__["test"]))
         write = __salt__["qmail_mailbox.write"]
         changes.update(write(name, instruction, home, control, mailbox, test=__opts__["test"]))
@@ -49,7 +49,7 @@ def sink(name, instruction="|exit 0", home="/var/qmail", control=None, mailbox="
     if not __opts__["test"]:
         return {**ret, "changes": changes, "comment": f"Mail for {name} is now {done}, by {meant['exact']}."}
     comment = f"Mail for {name} would be {done}, by {meant['exact']}."
-    if "mailbox" in changes:  # where its file will be, Plesk knows
+    if "mailbox" in changes:  # only Plesk knows where its file will be
         comment = f"Plesk would make the mailbox, and mail for {name} would be {done}."
     return {**ret, "result": None, "changes": changes, "comment": comment}
 
@@ -58,19 +58,19 @@ def restored(name, address=None, home=None):
     """
     Ensure that the dot-qmail files of sinks are as they were before, owner and mode included.
 
-    A file that was not there is removed. One that somebody has changed since is left as it is, and told.
+    A file that was not there is removed. One that somebody has changed since is left as it is, and reported.
 
     name
         The address; or, without an ``@``, your words for what is undone.
 
     address
-        The address, where ``name`` is none; ``None`` for every address that was made a sink on this machine.
+        The address, if ``name`` is not one; ``None`` for every address that was made a sink on this machine.
 
     home
-        Only sinks that were made for the qmail in this directory, and those of which that is not known.
+        Only sinks that were made for the qmail in this directory, and those for which that is not known.
     """
     address = name if address is None and "@" in name else address
-    ret = {"name": name, "result": True, "comment": "No mailbox holds anything of ours.", "changes": {}}
+    ret = {"name": name, "result": True, "comment": "No mailbox holds anything that this formula wrote.", "changes": {}}
     try:
         done = __salt__["qmail_mailbox.restore"](address, home=home, test=__opts__["test"])
     except (CommandExecutionError, SaltInvocationError) as err:
@@ -80,17 +80,17 @@ def restored(name, address=None, home=None):
 
 def given_back(name, but=None, home="/var/qmail", control=None, queue=None, supervisor="auto", service="auto"):
     """
-    Ensure that of the mailboxes that were made sinks for a qmail only the one that is wanted is a sink now.
+    Ensure that only the wanted one of the mailboxes that were made sinks for a qmail is a sink now.
 
-    The others' dot-qmail files are put back as they were before, as ``restored`` does it, once qmail-send runs with
-    the control files as they are now; until then they stay sinks, and that is told. Let it require
+    The dot-qmail files of the others are put back as they were before, as ``restored`` does it, as soon as qmail-send
+    runs with the control files as they are now; until then they stay sinks, which is reported. Let this state require
     ``qmail_service.running``. A mailbox that Plesk made stays: remove it in Plesk.
 
     name
         Your words for what is given back.
 
     but
-        The address whose mailbox stays a sink; ``None``: none does.
+        The address whose mailbox stays a sink; ``None`` if none does.
 
     home
         The qmail home directory.
@@ -101,7 +101,7 @@ def given_back(name, but=None, home="/var/qmail", control=None, queue=None, supe
     supervisor, service
         What runs qmail-send, as for ``qmail_service.running``.
     """
-    ret = {"name": name, "result": True, "comment": "No other mailbox is a sink of ours.", "changes": {}}
+    ret = {"name": name, "result": True, "comment": "This formula made no other mailbox a sink.", "changes": {}}
     test = __opts__["test"]
     try:
         sinks = __salt__["qmail_mailbox_former.others"](but, home, control)
@@ -118,7 +118,7 @@ def given_back(name, but=None, home="/var/qmail", control=None, queue=None, supe
     given = [addresses[path] for path, change in done.items() if "left" not in change]
     told = _told(ret, done, f"The mailbox of {_words(given)}")
     if plesks:
-        told["comment"] += f" If Plesk made {_words(plesks)} for this only, remove it in Plesk."
+        told["comment"] += f" If Plesk made {_words(plesks)} only for this, remove it in Plesk."
     return told
 
 
@@ -131,7 +131,7 @@ def _is_plesks(address, home):
 
 
 def _told(ret, done, what):
-    """Tell what was put back, and what somebody has changed and is left."""
+    """Report what was put back, and what is left because somebody has changed it."""
     changes = {path: change for path, change in done.items() if "left" not in change}
     left = [change["left"] for change in done.values() if "left" in change]
     if not done:

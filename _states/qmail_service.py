@@ -12,9 +12,9 @@ Keep qmail-send running with the control files as they are now, and restart it o
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 CURRENT = "qmail-send {pid} runs with the control files as they are."
-IDLE = "No qmail-send runs here, and nothing is found that would start one."
+IDLE = "No qmail-send runs here, and nothing was found that would start one."
 UNSEEN = (
-    "This system does not show which qmail-send runs (no /proc/locks), so nobody can tell whether a restart is due: it "
+    "This system does not show which qmail-send runs (no /proc/locks), so it is unknown whether a restart is due: it "
     "is restarted only when something changes that this state watches."
 )
 
@@ -35,9 +35,10 @@ def running(
     """
     Ensure that qmail-send runs, and that it has read its control files as they are now.
 
-    It is restarted where it has read something else: after a change that this state watches, when an earlier restart
-    failed, when somebody edited by hand. Otherwise it is left alone. The state succeeds when another qmail-send has
-    come up and stays up. One that is down on purpose is left down, and told of: see ``qmail_service.left_down``.
+    It is restarted if it has read something else: after a change that this state watches, after an earlier restart
+    failed, or after somebody edited by hand. Otherwise it is left alone. The state succeeds when another qmail-send has
+    come up and stays up. A qmail-send that is down on purpose is left down, and reported: see
+    ``qmail_service.left_down``.
 
     name
         A name for it, for example ``qmail-send``.
@@ -56,18 +57,18 @@ def running(
         Seconds to wait for the new process.
 
     settle
-        Seconds that the new process must live: one that cannot start dies at once.
+        Seconds that the new process must stay up: one that cannot start dies at once.
 
     start
-        Start qmail-send also where it is down on purpose.
+        Start qmail-send even if it is down on purpose.
 
     always
-        Restart it after every change that this state watches, also of what it does not read when it starts. With
-        ``listen`` that is one restart more at the end of the run.
+        Restart it after every change that this state watches, even of something that it does not read when it starts.
+        With ``listen`` that is one more restart at the end of the run.
 
     undo
-        What is watched was only put back: then it is no error where none runs and nothing is found that would start
-        one. Whatever starts one later has it read the control files as they are.
+        What is watched was only put back: then it is not an error if none runs and nothing is found that would start
+        one. A qmail-send that is started later reads the control files as they are.
     """
     arguments = {"home": home, "control": control, "queue": queue}
     ret = {"name": name, "result": True, "comment": "", "changes": {}}
@@ -98,10 +99,10 @@ def mod_watch(
     start=False,
     always=False,
     undo=False,
-    **kwargs,  # Salt itself adds to what the state was given
+    **kwargs,  # Salt itself adds arguments
 ):
     """
-    Restart qmail-send because something that ``running`` watches has changed, where that makes a restart due.
+    Restart qmail-send because something that ``running`` watches has changed, if that makes a restart due.
 
     name, home, control, queue, supervisor, service, timeout, settle, start, always, undo
         As for ``running``.
@@ -128,7 +129,7 @@ def mod_watch(
 
 
 def _restart(ret, pid, start, arguments):
-    # In test mode too: a restart that nothing could carry out is not one that would happen.
+    # Also in test mode: a restart that nothing could carry out would not happen.
     asked = {key: arguments[key] for key in ("home", "queue", "provider", "name")}
     reason = __salt__["qmail_service.left_down"](**asked)
     if reason and not start:
@@ -139,7 +140,7 @@ def _restart(ret, pid, start, arguments):
     if __opts__["test"]:
         changes = {"pid": {"old": pid, "new": "another"}}
         return {**ret, "result": None, "changes": changes, "comment": f"qmail-send would be {done}."}
-    # One that comes up by itself after we have looked has read the files as they are: start leaves it alone.
+    # A qmail-send that comes up by itself after this check has read the files as they are: start leaves it alone.
     pids = __salt__["qmail_service.start" if pid is None else "qmail_service.restart"](**arguments)
     if not pids:
         comment = "qmail-send has come up by itself, with the control files as they are."

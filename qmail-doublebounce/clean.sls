@@ -1,6 +1,6 @@
 {#- Undo what this formula did, and nothing more, in reverse: the control files, qmail-send, then the mailbox. Of the
-    settings it takes only those that tell where qmail is and what runs it: no address is needed to undo. Where qmail is
-    gone, files are put back all the same; whatever starts qmail-send one day reads them. -#}
+    settings, only those that say where qmail is and what runs it are used: no address is needed to undo. If qmail is
+    gone, the files are put back all the same, for whatever starts qmail-send later. -#}
 {% from "qmail-doublebounce/map.jinja" import settings with context %}
 
 the settings are right:

@@ -1,5 +1,5 @@
-{#- Give back the mailboxes that an earlier pillar made sinks: whoever gets such an address next would lose all mail. Only
-    once qmail-send knows the new one, or double bounces would go to the mailbox that was given back. -#}
+{#- Give back the mailboxes that an earlier pillar made sinks: whoever gets such an address next would lose all mail.
+    This waits until qmail-send uses the new address: before, double bounces would go to the mailbox given back. -#}
 {% from "qmail-doublebounce/map.jinja" import settings with context %}
 include:
   - .service

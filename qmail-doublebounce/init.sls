@@ -1,6 +1,6 @@
-{#- Double bounces vanish in the sink: first the mailbox swallows, then the control files point at it, then qmail-send
-    starts anew to read them, the sinks of before are given back, and a probe proves it where pillar says so. The two
-    states here are the beginning and the end of that, for those who name the whole formula in their requisites. -#}
+{#- Double bounces vanish in the sink: first the mailbox swallows them, then the control files point at it, then
+    qmail-send restarts to read them, former sinks are given back, and if pillar asks for it, a probe proves the result.
+    The two states here are the beginning and the end of that, for requisites that name the whole formula. -#}
 {% from "qmail-doublebounce/map.jinja" import settings with context %}
 include:
   - .settings

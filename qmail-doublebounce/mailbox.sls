@@ -1,5 +1,5 @@
-{#- Make the address a mailbox that takes double bounces as the instruction says: by default it swallows them. In mode
-    discard qmail-send needs none. -#}
+{#- Make the address a mailbox that handles double bounces as the instruction says: by default it swallows them. In mode
+    discard, no mailbox is needed. -#}
 {% from "qmail-doublebounce/map.jinja" import settings with context %}
 include:
   - .settings

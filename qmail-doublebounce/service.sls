@@ -1,4 +1,4 @@
-{#- Have qmail-send read its control files: it does when it starts, and at no other time. -#}
+{#- Have qmail-send read its control files: it reads them when it starts, and at no other time. -#}
 {% from "qmail-doublebounce/map.jinja" import settings with context %}
 include:
   - .control

@@ -1,4 +1,4 @@
-{#- Stop here where pillar is not right, or this machine is not as it says, and say all that is wrong with it. -#}
+{#- Stop here if pillar is wrong, or does not match this machine, and report everything that is wrong with it. -#}
 {% from "qmail-doublebounce/map.jinja" import settings with context %}
 the settings are right:
   qmail_doublebounce.configured:

@@ -1,5 +1,5 @@
-{#- Prove by a probe that double bounces end as they are meant to, whenever a run has changed something. It comes last: a
-    sink may forward to a mailbox that the run gives back. -#}
+{#- Whenever a run has changed something, prove with a probe that double bounces end as they should. It comes last: a sink
+    may forward to a mailbox that the run gives back. -#}
 {% from "qmail-doublebounce/map.jinja" import settings with context %}
 include:
   - .former

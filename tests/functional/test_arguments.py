@@ -90,7 +90,7 @@ def calls(function, usual, named):
 
 
 @pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in FACES.items() for name in names])
-def test_a_wrong_argument_is_told_in_words(modules, usual, home, module, name):
+def test_a_wrong_argument_is_reported_in_words(modules, usual, home, module, name):
     function = modules[f"{module}.{name}"]
     named = {
         "qmail_log": {"path": usual["log"]},

@@ -141,14 +141,14 @@ def send_by(modules, monkeypatch, send):
     monkeypatch.setitem(modules["qmail_base_bulk.progress"].func.__globals__, "__salt__", {"event.send": send})
 
 
-def test_progress_is_told_on_the_log_and_without_a_master_there_alone(told, caplog):
+def test_progress_is_reported_in_the_log_and_without_a_master_only_there(told, caplog):
     with caplog.at_level(logging.INFO):
         told((0, 1, 4, 5, 6, 9, 10, 14, 20))
     lines = [record.getMessage() for record in caplog.records if "qmail_queue.remove" in record.getMessage()]
     assert lines == [f"qmail_queue.remove: {n} messages, {n}00 bytes after {n} seconds" for n in (5, 10, 20)]
 
 
-def test_progress_is_told_as_an_event(modules, told, monkeypatch):
+def test_progress_is_reported_as_an_event(modules, told, monkeypatch):
     events = []
     send_by(modules, monkeypatch, lambda tag, data: events.append((tag, data)) or True)
     told((4, 5, 9, 10))
@@ -261,7 +261,7 @@ def test_an_error_of_the_disk_is_told_and_nothing_stays_open(modules, at, monkey
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_what_a_child_had_told_before_it_came_to_nothing_is_counted(modules):
+def test_what_a_child_had_reported_before_it_failed_is_counted(modules):
     here = os.getpid()
 
     def work(half, tell):

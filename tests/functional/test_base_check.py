@@ -15,7 +15,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
-def test_what_is_none_is_told_with_its_name(modules, name, value):
+def test_a_wrong_argument_is_reported_with_its_name(modules, name, value):
     with pytest.raises(SaltInvocationError, match=f"^{name} is "):
         modules.qmail_base_check.arguments(**{name: value})
 
@@ -25,7 +25,7 @@ def test_what_is_one_comes_back_and_flags_as_such(modules):
     assert modules.qmail_base_check.arguments(**given, test=None, single=1) == {**given, "test": False, "single": True}
 
 
-def test_all_are_told_at_once(modules):
+def test_all_are_reported_at_once(modules):
     with pytest.raises(SaltInvocationError, match=r"timeout is a number of seconds, not '1m'.*test is True or False"):
         modules.qmail_base_check.arguments(timeout="1m", test="maybe", settle=1)
 

@@ -63,7 +63,7 @@ class Holder:
 
 
 @pytest.mark.parametrize("is_old_kernel", [False, True])
-def test_who_has_it_keeps_both_kinds_of_qmail_send_away(take, lock, mutex, monkeypatch, is_old_kernel):
+def test_whoever_has_it_keeps_both_kinds_of_qmail_send_away(take, lock, mutex, monkeypatch, is_old_kernel):
     if is_old_kernel:
         without_ofd(monkeypatch)
     assert (can(mutex, fcntl.flock), can(mutex, fcntl.lockf)) == (True, True)
@@ -134,7 +134,7 @@ def test_a_child_has_it_until_it_ends_or_we_let_go_of_it(modules, take, home, mu
 
 
 @pytest.mark.parametrize("kind", ["nothing", "link", "fifo", "directory"])
-def test_what_is_no_lock_is_not_opened_and_none_is_made(modules, home, mutex, kind):
+def test_what_is_not_a_lock_is_not_opened_and_none_is_made(modules, home, mutex, kind):
     mutex.unlink()
     if kind == "link":
         (home.path / "other").touch()
@@ -191,7 +191,7 @@ def test_a_system_without_inotify_tells_nothing(modules, home, mutex, monkeypatc
     assert asked() is None
 
 
-def test_where_it_cannot_be_watched_that_is_told(modules, home, mutex):
+def test_a_lock_that_cannot_be_watched_is_reported(modules, home, mutex):
     before = descriptors()
     mutex.unlink()
     assert modules["qmail_base_lock.watch"](str(home.path))() is None

@@ -24,7 +24,7 @@ def test_each_prints_a_ratio_for_each_row(name, options, rows):
     assert len(re.findall(r"ratio \d", told)) == rows, told
 
 
-def test_every_one_is_run_by_make_bench_and_told_of():
+def test_every_one_is_run_by_make_bench_and_described():
     makefile = (BENCHMARKS.parent / "Makefile").read_text()
     readme = (BENCHMARKS / "README.md").read_text()
     for path in BENCHMARKS.glob("bench_*.py"):

@@ -50,7 +50,7 @@ def test_a_nul_byte_ends_an_entry_and_begins_the_next(control, home):
     assert control.lines("locals") == ["one.example", "two.example"]
 
 
-def test_show_tells_where_each_half_comes_from(control, home):
+def test_show_says_where_each_half_comes_from(control, home):
     shown = control.show()
     assert shown["recipient"] == "postmaster@mail.example.net"
     assert (shown["doublebounceto"]["source"], shown["doublebouncehost"]["source"]) == ("default", "me")
@@ -86,7 +86,7 @@ def test_only_the_first_half_of_where_double_bounces_go_may_not_be_empty(control
 
 @pytest.mark.parametrize("call", ["put", "restore"])
 @pytest.mark.parametrize("wrong", [{"test": "maybe"}, {"home": None}, {"control": 5}], ids=str)
-def test_a_wrong_argument_is_told_before_anything_is_touched(modules, home, call, wrong):
+def test_a_wrong_argument_is_reported_before_anything_is_touched(modules, home, call, wrong):
     before = home.snapshot()
     words = ("doublebounceto", "sink") if call == "put" else ("doublebounceto",)
     with pytest.raises(SaltInvocationError, match=next(iter(wrong))):
@@ -107,12 +107,12 @@ def test_a_file_that_says_it_already_keeps_its_bytes(control, home):
     assert (home.control / "doublebounceto").read_text() == "dummy \n# by hand\n"
 
 
-def test_a_carriage_return_makes_another_value_and_is_mended(control, home):
+def test_a_carriage_return_makes_another_value_and_is_put_right(control, home):
     home.write_control("doublebounceto", "dummy\r\n")
     assert control.put("doublebounceto", "dummy") == {"value": {"old": "dummy\r", "new": "dummy"}}
 
 
-def test_test_mode_tells_the_same_and_writes_nothing(control, home):
+def test_test_mode_reports_the_same_and_writes_nothing(control, home):
     before = home.snapshot()
     told = control.put("doublebounceto", "dummy", test=True)
     assert home.snapshot() == before
@@ -135,7 +135,7 @@ def test_a_value_that_qmail_would_read_as_another_is_refused(control, home, name
 
 
 def test_a_whole_address_is_refused_with_the_remedy(control):
-    with pytest.raises(SaltInvocationError, match="behind it into doublebouncehost"):
+    with pytest.raises(SaltInvocationError, match="what follows it into doublebouncehost"):
         control.put("doublebounceto", "dummy@example.com")
 
 

@@ -71,7 +71,7 @@ def test_an_empty_log_is_an_empty_table(report):
     assert "empty" in found["table"].splitlines()[-1]
 
 
-def test_a_log_that_is_silent_is_told_below_the_table(report):
+def test_a_log_that_is_silent_is_reported_below_the_table(report):
     found = report([(30 * 86400, queued(1))])
     assert found["hours"] == {}
     assert found["newest"] == NOON - 30 * 86400
@@ -123,7 +123,7 @@ def test_a_log_by_name_needs_no_right_pillar(modules, report):
         modules.qmail_doublebounce.report(wrong)
 
 
-def test_what_could_not_be_unpacked_is_told_below_the_table(report, tmp_path, modules):
+def test_what_could_not_be_unpacked_is_reported_below_the_table(report, tmp_path, modules):
     found = report([(0, queued(1))])
     packed = tmp_path / "log/@400000006b04f24525a20e5c.s"
     packed.write_bytes(b"\x04\x22\x4d\x18")

@@ -56,13 +56,13 @@ def test_mode_discard_needs_no_address(settings):
     assert settings(mode="discard")["local"] is None
 
 
-def test_an_unknown_setting_is_told_with_the_nearest(settings):
-    assert "qmail_doublebounce:addr is no setting. The nearest is address." in problem(settings, addr="a@b")
+def test_an_unknown_setting_is_reported_with_the_nearest(settings):
+    assert "qmail_doublebounce:addr is not a setting. The nearest is address." in problem(settings, addr="a@b")
     told = problem(settings, address="a@example.com", service={"timeuot": 5})
-    assert "qmail_doublebounce:service:timeuot is no setting. The nearest is timeout." in told
+    assert "qmail_doublebounce:service:timeuot is not a setting. The nearest is timeout." in told
 
 
-def test_all_problems_are_told_at_once(settings):
+def test_all_problems_are_reported_at_once(settings):
     told = problem(
         settings,
         mode="sinks",
@@ -102,8 +102,8 @@ def test_a_probe_waits_as_long_as_is_needed_or_said(settings, given):
     [
         ({"mode": "sink", "address": None}, "address is missing"),
         ({"address": "a@example.com", "qmail": ["home"]}, "qmail_doublebounce:qmail is ['home']"),
-        ({"address": "a@example.com", "qmail": {"home": "/nonexistent/qmail"}}, "where no directory is"),
-        ({"address": "a@example.com", "qmail": {"home": "/proc"}}, "/proc, which is no qmail"),
+        ({"address": "a@example.com", "qmail": {"home": "/nonexistent/qmail"}}, "there is no such directory"),
+        ({"address": "a@example.com", "qmail": {"home": "/proc"}}, "/proc, which is not a qmail home"),
         ({"address": "a@example.com", "qmail": {"home": "/var/../etc"}}, "an absolute path"),
         ({"address": "a@example.com", "service": {"timeout": 0}}, "from 1 to 86400"),
         ({"address": "a@example.com", "mode": ["sink"]}, "allowed: sink, discard"),
@@ -113,7 +113,7 @@ def test_each_problem_names_its_place_and_what_is_allowed(settings, given, told)
     assert told in problem(settings, **given)
 
 
-def test_a_pillar_of_the_wrong_type_is_told(modules):
+def test_a_pillar_of_the_wrong_type_is_reported(modules):
     for wrong in ("text", ["list"], 5):
         with pytest.raises(SaltInvocationError, match="settings belong there"):
             modules.qmail_doublebounce.settings({"qmail_doublebounce": wrong})
@@ -122,7 +122,7 @@ def test_a_pillar_of_the_wrong_type_is_told(modules):
 def test_jinja_gets_the_problems_and_the_defaults_instead_of_an_error(modules, home):
     wrong = {"addr": "dummy@example.com", "qmail": {"home": str(home.path)}}
     found = modules.qmail_doublebounce.settings({"qmail_doublebounce": wrong}, strict=False)
-    assert found["problems"][0] == "qmail_doublebounce:addr is no setting. The nearest is address."
+    assert found["problems"][0] == "qmail_doublebounce:addr is not a setting. The nearest is address."
     assert (found["address"], found["mailbox"], found["qmail"]["home"]) == (None, "auto", str(home.path))
     wrong["qmail"]["home"] = "qmail"
     found = modules.qmail_doublebounce.settings({"qmail_doublebounce": wrong}, strict=False)
@@ -147,13 +147,13 @@ def test_split_gives_the_two_halves(modules):
 
 
 @pytest.mark.parametrize("log", ("maillog", "var/log/qmail", "./x", "journalctl", 5, ""))
-def test_a_log_that_is_no_absolute_path_is_told(settings, log):
+def test_a_log_that_is_not_an_absolute_path_is_reported(settings, log):
     assert f"qmail_doublebounce:qmail:log is {log!r}" in problem(settings, address="a@example.com", qmail={"log": log})
 
 
-def test_a_queue_that_is_none_is_told(settings, home):
+def test_a_directory_that_is_not_a_queue_is_reported(settings, home):
     there = str(home.path / "mailnames")
     for queue in ("/nonexistent", there):
         told = problem(settings, address="a@example.com", qmail={"queue": queue})
-        assert f"qmail_doublebounce:qmail:queue is {queue}, which is no queue" in told
+        assert f"qmail_doublebounce:qmail:queue is {queue}, which is not a queue" in told
     assert settings(address="a@example.com", qmail={"queue": f"{home.path}/queue"})

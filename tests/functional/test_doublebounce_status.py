@@ -37,7 +37,7 @@ def restarted(home):
     assert home.wait_until_loaded("dummy@example.com")
 
 
-def test_a_sink_in_order_is_told_as_such(status, running):
+def test_a_sink_in_order_is_reported_as_such(status, running):
     applied(running)
     restarted(running)
     found = status()
@@ -60,7 +60,7 @@ def test_the_log_that_qmail_send_writes_is_named_and_since_when_it_is_silent(sta
     assert found["newest"] == int(os.stat(path).st_mtime)  # the stand-in's lines have no times
 
 
-def test_a_log_in_a_form_that_nobody_knows_is_told(modules, running, tmp_path):
+def test_a_log_in_a_form_that_nobody_knows_is_reported(modules, running, tmp_path):
     (tmp_path / "maillog").write_text("Nov 24 02:11:15 mx postfix/qmgr[5]: 4F2: removed\n")
     qmail = {"home": str(running.path), "log": str(tmp_path / "maillog")}
     found = modules.qmail_doublebounce.status({"address": ADDRESS, "qmail": qmail})["log"]
@@ -68,7 +68,7 @@ def test_a_log_in_a_form_that_nobody_knows_is_told(modules, running, tmp_path):
     assert "postfix" in found["reason"]
 
 
-def test_the_defaults_of_qmail_are_told(status, running):
+def test_the_defaults_of_qmail_are_reported(status, running):
     found = status()
     assert found["recipient"] == "postmaster@mail.example.net"
     assert found["doublebounceto"]["source"] == "default"
@@ -76,9 +76,9 @@ def test_the_defaults_of_qmail_are_told(status, running):
     assert "Pillar wants double bounces at dummy@example.com" in found["problems"][-1]["problem"]
 
 
-def test_where_pillar_says_nothing_that_is_told(modules, running):
+def test_an_empty_pillar_is_reported(modules, running):
     found = modules.qmail_doublebounce.status({}, home=str(running.path))
-    assert "says nothing" in found["pillar"]
+    assert "It has no qmail_doublebounce" in found["pillar"]
 
 
 def test_a_look_writes_nothing(status, running):
@@ -91,7 +91,7 @@ def test_an_edit_by_hand_is_not_known_to_qmail_send_and_hup_does_not_help(status
     applied(running)
     os.kill(running.pid(), 1)
     found = status()
-    assert "does not know yet" in found["verdict"]
+    assert "does not know that yet" in found["verdict"]
     assert found["pillar"]["holds"] is False
     assert any("HUP" in problem for problem in told())
 
@@ -112,7 +112,7 @@ def test_each_classic_is_recognised_with_its_remedy(told, home, contents, words)
     assert any(words in problem for problem in told()), told()
 
 
-def test_a_catch_all_that_receives_them_is_told(told, status, home):
+def test_a_catch_all_that_receives_them_is_reported(told, status, home):
     home.add_assign(f"+1-:alias:{home.uid}:{home.gid}:{home.path}/alias:-::")
     (home.path / "alias/.qmail-default").write_text("./Maildir/\n")
     applied(home)
@@ -121,7 +121,7 @@ def test_a_catch_all_that_receives_them_is_told(told, status, home):
     assert any("A catch-all receives" in problem for problem in told())
 
 
-def test_a_sink_that_stores_is_told(told, status, home):
+def test_a_sink_that_stores_is_reported(told, status, home):
     applied(home)
     (home.mailbox() / ".qmail").write_text("./Maildir/\n")
     assert status()["fate"] == "stored"
@@ -184,7 +184,7 @@ def test_what_nobody_wants_never_holds(status, told, running, instruction):
     applied(running)
     restarted(running)
     assert status(instruction=instruction)["pillar"]["holds"] is False
-    assert any("No double bounce can be seen to end" in problem for problem in told(instruction=instruction))
+    assert any("Nothing shows whether double bounces end" in problem for problem in told(instruction=instruction))
     (running.mailbox() / ".qmail").write_text(f"{instruction}\n")
     found = status(instruction=instruction)
     assert found["pillar"]["holds"] is False
@@ -192,7 +192,7 @@ def test_what_nobody_wants_never_holds(status, told, running, instruction):
 
 
 @pytest.mark.parametrize("instruction", ["|cat >/dev/null", ["|cat >/dev/null", "./Maildir/"]])
-def test_what_only_a_program_knows_never_holds_and_is_told(status, told, running, instruction):
+def test_what_only_a_program_knows_never_holds_and_is_reported(status, told, running, instruction):
     lines = [instruction] if isinstance(instruction, str) else instruction
     applied(running)
     restarted(running)
@@ -200,14 +200,14 @@ def test_what_only_a_program_knows_never_holds_and_is_told(status, told, running
     found = status(instruction=instruction)
     assert (found["fate"], found["pillar"]["holds"]) == ("unknown", False)
     problems = told(instruction=instruction)
-    assert any("only a program knows" in problem and '"|exit 0" or "#"' in problem for problem in problems)
+    assert any("Only a program knows" in problem and '"|exit 0" or "#"' in problem for problem in problems)
 
 
-def test_a_sink_that_swallows_what_pillar_wants_stored_is_told(status, told, running):
+def test_a_sink_that_swallows_what_pillar_wants_stored_is_reported(status, told, running):
     applied(running)
     restarted(running)
     assert status(instruction="./Maildir/")["pillar"]["holds"] is False
-    assert any("wants double bounces stored" in problem for problem in told(instruction="./Maildir/"))
+    assert any("asks for double bounces to be stored" in problem for problem in told(instruction="./Maildir/"))
 
 
 @root
@@ -227,7 +227,7 @@ def test_a_control_file_that_qmail_send_cannot_read_is_the_heaviest_problem(stat
     assert f"chmod 644 {path}" in told()[1]
 
 
-def test_a_host_that_is_not_ours_is_told(told, status, home):
+def test_a_host_that_is_not_ours_is_reported(told, status, home):
     applied(home)
     home.write_control("doublebouncehost", "elsewhere.example\n")
     assert status()["fate"] == "remote"
@@ -243,7 +243,7 @@ def test_what_waits_in_the_queue_is_counted(told, status, home):
     assert any("150 double bounces wait" in problem for problem in told())
 
 
-def test_a_forgotten_qmail_newu_is_told(told, home):
+def test_a_forgotten_qmail_newu_is_reported(told, home):
     os.utime(home.path / "users/cdb", (1, 1))
     assert any("qmail-newu" in problem for problem in told())
 
@@ -281,12 +281,12 @@ def with_a_log(modules, home, tmp_path):
     return look
 
 
-def test_of_one_that_cannot_start_the_log_is_told(home, with_a_log):
+def test_the_log_of_one_that_cannot_start_is_reported(home, with_a_log):
     applied(home)
     found = with_a_log("status: exiting", CANNOT, CANNOT)
     first = found["problems"][0]
     assert first["problem"].endswith(f"no mail is delivered. Its log ends: status: exiting / {CANNOT}")
-    assert first["remedy"] == "Mend what the log tells, then salt-call qmail_service.start"
+    assert first["remedy"] == "Fix what the log reports, then salt-call qmail_service.start"
 
 
 def test_one_that_is_started_again_and_again_delivers_nothing(running, with_a_log, modules, monkeypatch):
@@ -295,9 +295,9 @@ def test_one_that_is_started_again_and_again_delivers_nothing(running, with_a_lo
     monkeypatch.setitem(modules["qmail_doublebounce_status.look"].__globals__, "YOUNG", 3600)
     assert with_a_log(CANNOT, "status: local 0/10 remote 0/20")["problems"] == []
     found = with_a_log(CANNOT)
-    assert found["verdict"].startswith("No mail is delivered: qmail-send keeps ending.")
+    assert found["verdict"].startswith("No mail is delivered: qmail-send keeps dying.")
     assert found["pillar"]["holds"] is False
-    assert "ends each time" in found["problems"][0]["problem"]
+    assert "dies each time" in found["problems"][0]["problem"]
     monkeypatch.setitem(modules["qmail_doublebounce_status.look"].__globals__, "YOUNG", 0)
     assert with_a_log(CANNOT)["problems"] == []  # it runs, and has for long
 
@@ -305,7 +305,7 @@ def test_one_that_is_started_again_and_again_delivers_nothing(running, with_a_lo
 def test_where_nothing_shows_whether_it_runs_the_verdict_says_so(status, home, modules, monkeypatch):
     status()  # loads what is changed here
     monkeypatch.setitem(modules["qmail_base_process.shown"].__globals__, "PROC", str(home.path))
-    assert status()["verdict"].startswith("Whether qmail-send runs cannot be told. By its control files, ")
+    assert status()["verdict"].startswith("Cannot tell whether qmail-send runs. By its control files, ")
 
 
 def test_mode_discard_holds_where_it_discards(status, running):
@@ -318,7 +318,7 @@ def test_mode_discard_holds_where_it_discards(status, running):
     assert found["pillar"]["holds"] is True
 
 
-def test_a_qmail_send_that_discards_itself_is_told(status, home):
+def test_a_qmail_send_that_discards_itself_is_reported(status, home):
     (home.path / "bin/qmail-send").write_bytes(b"double bounce: discarding ")
     home.write_control("doublebounceto", "\n")
     assert status(address=None, mode="discard")["fate"] == "discarded"

@@ -47,7 +47,7 @@ def lines_of(lines):
         "2026-11-24 02:11:15.513354 ",
     ],
 )
-def test_whatever_stands_in_front_the_end_is_found(follow, head):
+def test_whatever_precedes_it_the_end_is_found(follow, head):
     trace = follow(SWALLOWED, head)
     assert trace["end"] == "success"
     assert [hop["to"] for hop in trace["hops"]] == [f"{TOKEN}@mail.example.net", "1-dummy@example.com"]

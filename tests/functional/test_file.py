@@ -32,7 +32,7 @@ def about(path):
     return path.read_bytes(), found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)
 
 
-def test_read_tells_contents_and_owner_and_nothing_of_a_missing_file(file, path):
+def test_read_returns_contents_and_owner_and_nothing_for_a_missing_file(file, path):
     assert file.read(str(path)) is None
     path.write_bytes(b"dummy\n")
     path.chmod(0o640)
@@ -60,7 +60,7 @@ def test_a_second_replace_writes_nothing_at_all(file, path, tmp_path):
     assert before[0].st_ino == after[0].st_ino
 
 
-def test_test_mode_tells_the_change_and_writes_nothing(file, path, tmp_path):
+def test_test_mode_reports_the_change_and_writes_nothing(file, path, tmp_path):
     path.write_text("postmaster\n")
     before = os.listdir(tmp_path), path.stat()
     assert file.replace(str(path), "dummy\n", test=True)["contents"]["new"] == b"dummy\n"
@@ -68,7 +68,7 @@ def test_test_mode_tells_the_change_and_writes_nothing(file, path, tmp_path):
     assert file.kept(str(path)) == []
 
 
-def test_a_wrong_mode_alone_is_mended_and_put_back(file, path):
+def test_a_wrong_mode_alone_is_put_right_and_put_back(file, path):
     path.write_text("dummy\n")
     path.chmod(0o600)
     assert file.replace(str(path), "dummy\n") == {"mode": {"old": "0600", "new": "0644"}}
@@ -99,7 +99,7 @@ def test_only_what_was_written_here_is_undone(file, path):
     path.write_text("postmaster\n")
     file.replace(str(path), "dummy\n")
     path.write_text("somebody\n")
-    told = {"left": f"{path} was changed by hand since, and is left as it is."}
+    told = {"left": f"{path} has been changed by hand since, and is left as it is."}
     assert file.restore(str(path), test=True) == file.restore(str(path)) == told
     assert path.read_text() == "somebody\n"
     path.write_text("dummy\n")
@@ -107,7 +107,7 @@ def test_only_what_was_written_here_is_undone(file, path):
     assert path.read_text() == "dummy\n"
 
 
-def test_a_removal_by_hand_is_left_and_told(file, path):
+def test_a_removal_by_hand_is_left_and_reported(file, path):
     path.write_text("postmaster\n")
     file.replace(str(path), "dummy\n")
     path.unlink()
@@ -209,12 +209,12 @@ def test_a_file_that_never_holds_still_is_given_up(file, path, monkeypatch):
         path.write_text(path.read_text() + "0")
 
     monkeypatch.setattr(os, "fchmod", meanwhile)
-    with pytest.raises(CommandExecutionError, match="being changed by somebody else"):
+    with pytest.raises(CommandExecutionError, match="Somebody else is changing"):
         file.replace(str(path), "dummy\n")
     assert set(path.read_text()) == {"0"}
 
 
-def test_a_run_that_holds_the_file_too_long_is_told(file, modules, path, monkeypatch):
+def test_a_run_that_holds_the_file_too_long_is_reported(file, modules, path, monkeypatch):
     file.replace(str(path), "dummy\n")
     holder = modules.qmail_file_kept.lock(str(path))
     try:
@@ -346,7 +346,7 @@ def test_a_link_in_a_directory_that_others_can_write_to_is_not_followed(file, tm
 
 
 @root_only
-def test_a_read_only_file_system_is_told(file, tmp_path):
+def test_a_read_only_file_system_is_reported(file, tmp_path):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=64k", "none", tmp_path], check=True)
     try:
         with pytest.raises(CommandExecutionError, match="Read-only file system"):
@@ -385,7 +385,7 @@ def test_a_full_store_is_told_leaves_nothing_behind_and_works_when_there_is_room
     (where / "big").unlink()
     file.replace(str(path), "dummy\n")
     fill()
-    with pytest.raises(CommandExecutionError, match="is as it was before, but that cannot be written down"):
+    with pytest.raises(CommandExecutionError, match="is as it was before, but that cannot be recorded"):
         file.restore(str(path))
     assert path.read_text() == "postmaster\n"
     (where / "big").unlink()
@@ -477,7 +477,7 @@ def test_a_reader_never_sees_half_a_file(file, path):
     assert seen
 
 
-def test_what_a_file_was_written_for_is_remembered_until_it_is_said_anew(file, modules, path, tmp_path):
+def test_what_a_file_was_written_for_is_remembered_until_it_is_said_again(file, modules, path, tmp_path):
     def told():
         (found,) = modules.qmail_file_ledger.files()
         return found["note"], found["home"], found["written"]

@@ -279,7 +279,7 @@ def test_a_store_that_a_group_can_reach_is_refused(modules, path, minion_opts, m
     modules.qmail_file.replace(str(path), "one\n")
     kept = pathlib.Path(minion_opts["qmail_file.kept_directory"])
     kept.chmod(mode)
-    with pytest.raises(CommandExecutionError, match=f"{kept} is open to others. Mend it: chown root"):
+    with pytest.raises(CommandExecutionError, match=f"{kept} is open to others. Fix it: chown root"):
         modules.qmail_file.replace(str(path), "two\n")
     kept.chmod(0o700)
     assert path.read_text() == "one\n"
@@ -357,7 +357,7 @@ def test_versions_are_counted_on_and_the_tenth_is_newer_than_the_ninth(modules, 
             kept.version(str(path), missing)
 
 
-def test_where_there_is_no_store_nothing_is_kept_and_one_that_cannot_be_read_is_told(modules, path, minion_opts):
+def test_without_a_store_nothing_is_kept_and_one_that_cannot_be_read_is_reported(modules, path, minion_opts):
     assert modules.qmail_file_kept.paths("ledger") == []
     modules.qmail_file.replace(str(path), "dummy\n")
     assert modules.qmail_file_kept.paths("ledger") == [str(path)]
@@ -376,7 +376,7 @@ def test_where_there_is_no_store_nothing_is_kept_and_one_that_cannot_be_read_is_
         store.unlink()
 
 
-def test_where_nothing_is_kept_that_is_told(modules, path):
+def test_a_file_of_which_nothing_is_kept_is_reported(modules, path):
     for name, told in (
         (None, f"no kept version of {path}. Kept: none."),
         ("v1", f"no kept version v1 of {path}. Kept"),
@@ -385,7 +385,7 @@ def test_where_nothing_is_kept_that_is_told(modules, path):
             modules.qmail_file_kept.version(str(path), name)
 
 
-def test_a_kept_version_tells_when_and_what_it_was(modules, path, monkeypatch):
+def test_a_kept_version_says_when_and_what_it_was(modules, path, monkeypatch):
     os.close(modules.qmail_file_kept.lock(str(path)))
     monkeypatch.setattr(time, "gmtime", lambda: time.struct_time((2026, 11, 24, 2, 11, 15, 1, 328, 0)))
     modules.qmail_file_kept.keep(str(path), {"contents": b"pat\xe9\n", "uid": 7, "gid": 8, "mode": "0640"})

@@ -97,12 +97,14 @@ def test_clean_undoes_nothing_that_it_did_not_do(apply, running, pillar):
     apply("qmail-doublebounce", pillar)
     running.write_control("doublebounceto", "somebody\n")
     undone = apply("qmail-doublebounce.clean", pillar)
-    assert undone[0].comment == f"{running.control}/doublebounceto was changed by hand since, and is left as it is."
+    assert (
+        undone[0].comment == f"{running.control}/doublebounceto has been changed by hand since, and is left as it is."
+    )
     assert (running.control / "doublebounceto").read_text() == "somebody\n"
     assert not (running.control / "doublebouncehost").exists()
 
 
-def test_what_clean_has_left_to_others_once_it_leaves_for_ever(apply, running, pillar):
+def test_what_clean_has_left_to_others_once_it_leaves_forever(apply, running, pillar):
     apply("qmail-doublebounce", pillar)
     for text in ("by hand\n", "dummy\n"):  # the second as this formula would write it
         running.write_control("doublebounceto", text)
@@ -170,7 +172,7 @@ def test_the_same_mailbox_by_another_name_stays_the_sink(apply, running, pillar)
     for address in ("Dummy@example.com", "dummy@example.net"):
         results = apply("qmail-doublebounce", {**pillar, "address": address})
         assert succeeded(results)
-        assert results[-1].comment == "No other mailbox is a sink of ours."
+        assert results[-1].comment == "This formula made no other mailbox a sink."
         assert (running.mailbox() / ".qmail").read_text() == "|exit 0\n"
 
 
@@ -183,13 +185,13 @@ def test_mode_discard_gives_every_sink_back(apply, running, pillar):
     assert (running.mailbox() / ".qmail").read_text() == "./Maildir/\n"
 
 
-def test_an_old_sink_that_was_changed_by_hand_is_told_and_left(apply, running, pillar, moved):
+def test_an_old_sink_that_was_changed_by_hand_is_reported_and_left(apply, running, pillar, moved):
     file = running.mailbox() / ".qmail"
     apply("qmail-doublebounce", pillar)
     file.write_text("&joe@example.org\n")
     results = apply("qmail-doublebounce", moved)
     assert succeeded(results)
-    assert results[-1].comment == f"{file} was changed by hand since, and is left as it is."
+    assert results[-1].comment == f"{file} has been changed by hand since, and is left as it is."
     assert results[-1].changes == {}
     assert file.read_text() == "&joe@example.org\n"
 
@@ -234,7 +236,7 @@ def without_home(minion_opts):
 
 
 @pytest.mark.parametrize("is_old", [False, True])
-def test_the_sink_of_another_qmail_on_the_machine_is_none_of_ours(
+def test_the_sink_of_another_qmail_on_the_machine_is_not_ours(
     apply, running, pillar, moved, modules, minion_opts, is_old
 ):
     another = Home(running.path.parent / "another")
@@ -296,10 +298,10 @@ def failed_whole(loaders, sls, wrong, key="qmail_doublebounce"):
     return str(first.comment)
 
 
-def test_wrong_pillar_is_told_whole_and_stops_everything(loaders, running, pillar):
+def test_wrong_pillar_is_reported_whole_and_stops_everything(loaders, running, pillar):
     before = running.snapshot()
     told = failed_whole(loaders, "qmail-doublebounce", {**pillar, "address": "dummy", "mailbx": "auto"})
-    assert told.startswith("Pillar is not right. qmail_doublebounce:mailbx is no setting. The nearest is mailbox.")
+    assert told.startswith("Pillar is wrong. qmail_doublebounce:mailbx is not a setting. The nearest is mailbox.")
     assert running.snapshot() == before
 
 
@@ -317,18 +319,18 @@ def test_clean_asks_only_for_the_settings_that_it_takes(loaders, apply, running,
 @pytest.mark.parametrize(
     ("key", "wrong", "nearest"),
     [
-        ("qmail_doublebounces", {"address": ADDRESS}, " The nearest key that it has is 'qmail_doublebounces'."),
-        ("qmail-doublebounce", {"address": ADDRESS}, " The nearest key that it has is 'qmail-doublebounce'."),
+        ("qmail_doublebounces", {"address": ADDRESS}, " Its nearest key is 'qmail_doublebounces'."),
+        ("qmail-doublebounce", {"address": ADDRESS}, " Its nearest key is 'qmail-doublebounce'."),
         ("mysql", {"password": "secret"}, ""),
         ("qmail_doublebounce", {}, ""),
         ("qmail_doublebounce", None, ""),
     ],
 )
-def test_a_pillar_that_says_nothing_is_told_first_with_the_nearest_key(loaders, running, key, wrong, nearest):
+def test_a_pillar_that_says_nothing_is_reported_first_with_the_nearest_key(loaders, running, key, wrong, nearest):
     before = running.snapshot()
     told = failed_whole(loaders, "qmail-doublebounce", wrong, key)
     assert told.startswith(
-        "Pillar is not right. It says nothing under qmail_doublebounce; qmail_doublebounce:address is required, as in "
+        "Pillar is wrong. It has nothing under qmail_doublebounce; qmail_doublebounce:address is required, as in "
         f"doublebounce@example.com.{nearest}"
     )
     assert ("nearest" in told, "secret" in told) == (bool(nearest), False)
@@ -343,7 +345,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("service", "told"), WRONG)
-def test_what_does_not_run_qmail_send_here_is_told_before_anything_is_touched(loaders, running, pillar, service, told):
+def test_what_does_not_run_qmail_send_here_is_reported_before_anything_is_touched(
+    loaders, running, pillar, service, told
+):
     before, pid = running.snapshot(), running.pid()
     wrong = {**pillar, "service": service}
     said = failed_whole(loaders, "qmail-doublebounce", wrong)
@@ -355,7 +359,7 @@ def test_what_does_not_run_qmail_send_here_is_told_before_anything_is_touched(lo
 
 
 @pytest.mark.parametrize("service", [service for service, _ in WRONG])
-def test_clean_tells_it_too_where_qmail_send_runs(loaders, apply, running, pillar, service):
+def test_clean_reports_it_too_if_qmail_send_runs(loaders, apply, running, pillar, service):
     apply("qmail-doublebounce", pillar)
     before = running.snapshot()
     assert "Nothing was found that runs qmail-send" in failed_whole(
@@ -364,7 +368,7 @@ def test_clean_tells_it_too_where_qmail_send_runs(loaders, apply, running, pilla
     assert running.snapshot() == before
 
 
-def test_a_queue_that_is_missing_is_told_before_anything_is_touched(loaders, home):
+def test_a_queue_that_is_missing_is_reported_before_anything_is_touched(loaders, home):
     (home.path / "queue/lock/sendmutex").unlink()
     before = home.snapshot()
     given = {"address": ADDRESS, "qmail": {"home": str(home.path)}}
@@ -395,7 +399,7 @@ def test_clean_says_that_it_restarts_nothing_where_qmail_is_gone(loaders, apply,
     running.stop()
     (running.path / "bin/qmailctl").unlink()
     first, *_ = loaders.modules.state.apply("qmail-doublebounce.clean", pillar={"qmail_doublebounce": pillar})
-    assert first.comment.startswith("No qmail-send is restarted, as none runs here. Nothing was found that runs")
+    assert first.comment.startswith("No qmail-send is restarted, because none runs here. Nothing was found that runs")
 
 
 def test_clean_puts_back_what_is_left_where_the_home_is_gone_and_fails(loaders, apply, running, pillar, tmp_path):
@@ -410,7 +414,7 @@ def test_clean_puts_back_what_is_left_where_the_home_is_gone_and_fails(loaders, 
     *others, last = loaders.modules.state.apply("qmail-doublebounce.clean", pillar={"qmail_doublebounce": pillar})
     assert [result.result for result in others] == [True] * 5
     assert last.result is False
-    assert f"qmail_doublebounce:qmail:home is {running.path}, where no directory is" in last.comment
+    assert f"qmail_doublebounce:qmail:home is {running.path}, and there is no such directory" in last.comment
     assert not (elsewhere / "doublebounceto").exists()
     os.rename(running.path.parent / "away", running.path)
     assert (running.mailbox() / ".qmail").read_text() == "|exit 0\n"
@@ -426,8 +430,8 @@ def test_a_qmail_send_that_is_down_on_purpose_is_no_wrong_setting(apply, home):
 @pytest.mark.parametrize(
     ("problems", "told"),
     [
-        ("It is bad.", "Pillar is not right. It is bad."),
-        (["One.", "Two."], "Pillar is not right. One. Two."),
+        ("It is bad.", "Pillar is wrong. It is bad."),
+        (["One.", "Two."], "Pillar is wrong. One. Two."),
         (5, "problems is a list of sentences, not 5."),
         (None, "problems is a list of sentences, not None."),
         ([["One."]], "problems is a list of sentences, not [['One.']]."),

@@ -104,7 +104,7 @@ def test_counting_agrees_with_the_summary(log, directory, file):
         assert result["by"] == {hour: counts[what] for hour, counts in summary["by"].items() if counts[what]}
 
 
-def test_recipients_and_domains_are_told(log):
+def test_recipients_and_domains_are_reported(log):
     result = log["qmail_log.summary"](str(DATA / "logs" / "multilog-current"))
     assert result["recipients"] == {
         "1-dummy@example.com": 51,
@@ -274,7 +274,7 @@ def test_after_many_lines_of_others_both_count_the_same(log, tmp_path):
 @pytest.mark.parametrize(
     "time", [b"Nov 24 25:61:61 vm qmail: ", b"2026-11-24 25:61:61 ", b"Nov 31 02:00:00 vm qmail: "]
 )
-def test_a_time_that_is_none_makes_no_hour_of_its_own(log, tmp_path, time):
+def test_an_impossible_time_makes_no_hour_of_its_own(log, tmp_path, time):
     good = time.replace(b"25:61:61", b"02:00:00").replace(b"31", b"30")
     words = b"info msg 1: bytes 2 from <#@[]> qp 3 uid 4\n"
     for lines, hours in (([time], {"unknown"}), ([good, time], None), ([time, good], None)):
@@ -410,7 +410,7 @@ def test_entries_of_others_in_the_journal_are_not_believed(log, tmp_path, form):
         b"__CURSOR=x\nX\n\x01",
     ],
 )
-def test_entries_that_are_none_are_no_reason_to_stop(log, tmp_path, text):
+def test_broken_entries_are_no_reason_to_stop(log, tmp_path, text):
     (tmp_path / "log").write_bytes(text)
     with pytest.raises(CommandExecutionError, match="no line of qmail-send"):
         log["qmail_log.count"](path=str(tmp_path / "log"))
@@ -546,7 +546,7 @@ def test_what_can_t_be_unpacked_here_is_named_and_the_rest_is_counted(log, tmp_p
 
 
 @pytest.mark.parametrize("cut", [20, 3000])
-def test_a_broken_zstd_file_is_told(log, tmp_path, pieces, cut):
+def test_a_broken_zstd_file_is_reported(log, tmp_path, pieces, cut):
     (tmp_path / "maillog").write_bytes(pieces[0][1])
     (tmp_path / "maillog.1.zst").write_bytes(zstd(pieces[0][0])[:-cut])
     with pytest.raises(CommandExecutionError, match=r"cannot unpack the log .*maillog\.1\.zst"):
@@ -573,7 +573,7 @@ def test_a_file_that_is_being_packed_counts_once(log, tmp_path, pieces):
     agrees(log["qmail_log.summary"](str(tmp_path / "maillog")), pieces[1])
 
 
-def test_a_file_that_can_t_be_unpacked_is_told(log, tmp_path, pieces):
+def test_a_file_that_can_t_be_unpacked_is_reported(log, tmp_path, pieces):
     (tmp_path / "maillog").write_bytes(pieces[0][1])
     (tmp_path / "maillog.1.gz").write_bytes(gzip.compress(pieces[0][0])[:-100])
     with pytest.raises(CommandExecutionError, match=r"maillog\.1\.gz"):
@@ -597,7 +597,7 @@ def test_the_year_turns(log, tmp_path):
     assert list(result["by"]) == ["2028-01-01", "2028-02-29"]
 
 
-def test_the_date_in_a_name_tells_the_year_when_a_copy_has_another(log, tmp_path):
+def test_the_date_in_a_name_gives_the_year_when_a_copy_has_another(log, tmp_path):
     (tmp_path / "maillog-20240107").write_bytes(
         b"Dec 31 12:00:00 vm qmail: info msg 1: bytes 2 from <#@[]> qp 3 uid 4\n"
     )
@@ -650,7 +650,7 @@ def test_a_unit_can_be_named(log, journalctl):
     assert "_SYSTEMD_UNIT=svscan.service" in (journalctl / "arguments").read_text().split("\n")
 
 
-def test_journalctl_s_trouble_is_told(log, journalctl):
+def test_journalctl_s_trouble_is_reported(log, journalctl):
     (journalctl / "journal").write_bytes(b"")
     (journalctl / "end").write_text("echo no journal >&2; exit 3\n")
     with pytest.raises(CommandExecutionError, match="3: no journal"):
@@ -683,7 +683,7 @@ def test_a_machine_without_journalctl(log, monkeypatch, tmp_path):
         ("path", "/nonexistent/log"),
     ],
 )
-def test_an_argument_that_is_none_is_named(log, name, value):
+def test_a_wrong_argument_is_named(log, name, value):
     for function in ("summary", "count"):
         arguments = {"path": str(DATA / "logs" / "maillog"), name: value}
         with pytest.raises(SaltInvocationError, match=f"{name}={value!r}".replace("[", r"\[")):
@@ -725,5 +725,5 @@ def test_a_directory_without_a_log_is_refused(log, tmp_path):
 
 def test_a_fifo_is_no_log(log, tmp_path):
     os.mkfifo(tmp_path / "log")
-    with pytest.raises(CommandExecutionError, match="no regular file"):
+    with pytest.raises(CommandExecutionError, match="not a regular file"):
         log["qmail_log.summary"](str(tmp_path / "log"))

@@ -50,7 +50,7 @@ def log(tmp_path):
     return tmp_path / "log"
 
 
-def test_only_what_is_new_is_told(follow, log):
+def test_only_what_is_new_is_returned(follow, log):
     reader = Reader(follow, log)
     assert reader() == []
     write(log, 3, 4)
@@ -58,7 +58,7 @@ def test_only_what_is_new_is_told(follow, log):
     assert reader() == []
 
 
-def test_a_line_is_told_once_it_is_whole(follow, log):
+def test_a_line_is_returned_when_it_is_complete(follow, log):
     reader = Reader(follow, log)
     write(log, 3, end="")
     assert reader() == []
@@ -163,7 +163,7 @@ def test_an_empty_log_is_followed_through_a_rotation(follow, tmp_path):
     assert reader() == said(1, 2)
 
 
-def test_a_log_that_is_gone_is_told_as_lost(follow, log):
+def test_a_log_that_is_gone_is_reported_as_lost(follow, log):
     reader = Reader(follow, log)
     log.unlink()
     write(log, 7)

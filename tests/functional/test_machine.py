@@ -138,7 +138,7 @@ def test_it_ends_with_its_keeper(monkeypatch, tmp_path):
 
 
 @pytest.mark.usefixtures("outer")
-def test_what_keeps_it_from_starting_is_told():
+def test_what_keeps_it_from_starting_is_reported():
     with pytest.raises(Refused, match="No such file"):
         Machine(["/no/such/init"])
 

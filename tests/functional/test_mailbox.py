@@ -48,7 +48,7 @@ def test_the_file_keeps_its_owner_and_mode_where_they_work(mailbox, home):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users: needs root")
 @pytest.mark.parametrize(("owner", "mode"), [(4242, 0o700), (4242, 0o666), (0, 0o600), (4242, 0o200)])
-def test_owner_and_mode_that_qmail_local_cannot_use_are_mended_and_put_back(mailbox, home, owner, mode):
+def test_owner_and_mode_that_qmail_local_cannot_use_are_put_right_and_put_back(mailbox, home, owner, mode):
     file = home.mailbox() / ".qmail"
     os.chown(file, owner, owner and 4243)
     file.chmod(mode)
@@ -61,7 +61,7 @@ def test_owner_and_mode_that_qmail_local_cannot_use_are_mended_and_put_back(mail
     assert home.snapshot() == before
 
 
-def test_whether_an_address_can_be_a_sink_is_told_before_anything_is_written(mailbox, home):
+def test_whether_an_address_can_be_a_sink_is_reported_before_anything_is_written(mailbox, home):
     def sink(address=ADDRESS):
         return mailbox.check(address)["sink"]
 
@@ -110,7 +110,7 @@ def test_a_second_write_changes_nothing(mailbox, home):
     assert (home.snapshot(), (home.mailbox()).stat().st_ctime_ns) == before
 
 
-def test_test_mode_tells_the_same_and_writes_nothing(mailbox, home):
+def test_test_mode_reports_the_same_and_writes_nothing(mailbox, home):
     before = home.snapshot()
     told = mailbox.write(test=True)
     assert home.snapshot() == before
@@ -120,7 +120,7 @@ def test_test_mode_tells_the_same_and_writes_nothing(mailbox, home):
     assert told == mailbox.restore(ADDRESS)
 
 
-def test_drift_is_mended_and_what_it_was_is_kept(mailbox, home):
+def test_drift_is_put_right_and_what_it_was_is_kept(mailbox, home):
     mailbox.write()
     (home.mailbox() / ".qmail").write_text("| true\n| /usr/bin/deliverquota ./Maildir\n")
     changes = mailbox.write()
@@ -160,7 +160,7 @@ def test_the_state_undoes_the_address_that_it_is_named_after(mailbox, home, stat
     assert list(states.qmail_mailbox.restored(name="every sink").changes) == [str(home.mailbox("other") / ".qmail")]
 
 
-def test_a_sink_whose_mailbox_is_not_there_is_told_and_undone_when_it_is_there_again(mailbox, home, tmp_path):
+def test_a_sink_whose_mailbox_is_not_there_is_reported_and_undone_when_it_is_there_again(mailbox, home, tmp_path):
     before = home.snapshot()
     mailbox.write()
     shutil.move(home.mailbox(), tmp_path / "elsewhere")  # as a mount that is missing
@@ -178,17 +178,17 @@ def test_a_sink_is_undone_by_its_address_in_any_case(mailbox, home):
     assert home.snapshot() == before
 
 
-def test_what_undoing_has_left_to_others_once_it_leaves_for_ever(mailbox, home, states):
+def test_what_undoing_has_left_to_others_once_it_leaves_forever(mailbox, home, states):
     file = home.mailbox() / ".qmail"
     mailbox.write()
     file.write_text("&joe@example.org\n")
     dry = states.qmail_mailbox.restored(name=ADDRESS, test=True)
     first = states.qmail_mailbox.restored(name=ADDRESS)
-    assert first.comment == dry.comment == f"{file} was changed by hand since, and is left as it is."
+    assert first.comment == dry.comment == f"{file} has been changed by hand since, and is left as it is."
     assert (first.result, first.changes, dry.result, dry.changes) == (True, {}, True, {})
     file.write_text("|exit 0\n")  # the recipe of many a guide
     again = states.qmail_mailbox.restored(name=ADDRESS)
-    assert again.comment == "No mailbox holds anything of ours."
+    assert again.comment == "No mailbox holds anything that this formula wrote."
     assert file.read_text() == "|exit 0\n"
 
 
@@ -210,11 +210,11 @@ def test_other_instructions_do_what_they_say(mailbox, instruction, fate):
 @pytest.mark.parametrize(
     "instruction", ["", " ", [], ["", "|exit 0"], " |exit 0", "|exit 0\n", "|exit 0\r", "a\0", None, 5, {"a": 1}, [1]]
 )
-def test_an_instruction_that_is_none_is_refused(home, mailbox, instruction):
+def test_a_wrong_instruction_is_refused(home, mailbox, instruction):
     refused(home, mailbox, "instruction", instruction=instruction, error=SaltInvocationError)
 
 
-def test_a_flag_that_is_none_is_refused_before_anything_is_written(home, mailbox):
+def test_a_wrong_flag_is_refused_before_anything_is_written(home, mailbox):
     refused(home, mailbox, "test is True or False", test="yes", error=SaltInvocationError)
     mailbox.write()
     before = home.snapshot()
@@ -281,8 +281,8 @@ def test_an_instruction_that_cannot_work_is_refused(home, mailbox):
         5,
     ],
 )
-def test_an_address_that_is_none_is_refused(home, mailbox, address):
-    refused(home, mailbox, "no address for double bounces", address, SaltInvocationError)
+def test_a_wrong_address_is_refused(home, mailbox, address):
+    refused(home, mailbox, "is not an address for double bounces", address, SaltInvocationError)
 
 
 def test_a_route_that_ends_remote_is_refused(home, mailbox):
@@ -394,7 +394,7 @@ def test_what_ends_otherwise_than_the_instruction_means_is_an_error_were_it_to_v
             file.write_text("|exit 0\n")
 
     monkeypatch.setattr(os, "rename", meanwhile)
-    with pytest.raises(CommandExecutionError, match=r"cannot be a sink: .* was changed by somebody else meanwhile"):
+    with pytest.raises(CommandExecutionError, match=r"cannot be a sink: .* Somebody else changed"):
         mailbox.write(instruction=["./Maildir/", "# all of it"])
     assert file.read_text() == "|exit 0\n"
 

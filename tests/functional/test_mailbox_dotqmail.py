@@ -162,7 +162,7 @@ def test_whatever_has_no_sign_of_its_own_is_an_address(box, line, address):
 
 
 def test_a_leading_blank_is_named_as_the_thing_to_change(box):
-    assert "remove the blank in front" in box.predict(" |exit 0\n")["reason"]
+    assert "remove the blank at its beginning" in box.predict(" |exit 0\n")["reason"]
 
 
 def test_an_address_of_1002_bytes_is_forwarded_and_a_longer_one_bounces(box):
@@ -319,7 +319,7 @@ def test_the_forbidden_bits_are_those_of_the_build(box, forbidden, fate):
 
 
 @pytest.mark.parametrize("mode", [0o757, 0o777, 0o1755, 0o1777])
-def test_a_writable_or_sticky_home_defers_and_one_chmod_mends_it(box, mode):
+def test_a_writable_or_sticky_home_defers_and_one_chmod_fixes_it(box, mode):
     box.home.chmod(mode)
     result = box.predict("|exit 0\n")
     assert result["fate"] == "deferred"
@@ -327,7 +327,7 @@ def test_a_writable_or_sticky_home_defers_and_one_chmod_mends_it(box, mode):
     assert box.fate() == "swallowed"
 
 
-def test_a_writable_file_defers_and_one_chmod_mends_it(box):
+def test_a_writable_file_defers_and_one_chmod_fixes_it(box):
     box.write("|exit 0\n", mode=0o666)
     result = box.predict()
     assert result["fate"] == "deferred"
@@ -494,7 +494,7 @@ def test_a_carriage_return_makes_a_maildir_an_mbox(box):
     assert box.predict("./Maildir/\r\n")["files"] == ["./Maildir/\r"]
 
 
-def test_what_was_stored_before_a_failure_is_told(box):
+def test_what_was_stored_before_a_failure_is_reported(box):
     result = box.predict("./Maildir/\n&a@example.com\n|exit 100\n")
     assert result["fate"] == "bounced"
     assert counts(result) == [1, 0, 1]
@@ -603,7 +603,7 @@ def test_a_wrong_argument_is_refused(box, change):
 
 
 @pytest.mark.parametrize("dotqmail, home", [(".qmail", "/"), ("/.qmail", "home"), ("/.qmail\0", "/"), (None, "/")])
-def test_a_path_that_is_none_is_refused(modules, dotqmail, home):
+def test_an_impossible_path_is_refused(modules, dotqmail, home):
     with pytest.raises(SaltInvocationError):
         modules.qmail_mailbox_dotqmail.predict(dotqmail, home, UID, gid=GID)
 

@@ -54,7 +54,7 @@ def test_one_that_was_given_back_is_listed_only_where_all_that_ever_were_are_ask
     assert told(former.sinks(ADDRESS, ever=True)) == [path(home, "dummy")]
 
 
-def test_to_put_back_is_told_by_lines_and_what_others_have_changed_is_left(former, home):
+def test_what_is_put_back_is_shown_by_lines_and_what_others_have_changed_is_left(former, home):
     (home.mailbox("other") / ".qmail").write_text("./Elsewhere/\n")
     done = former.restore([path(home, name) for name in ("dummy", "other")])
     assert done[path(home, "dummy")] == {"instruction": {"old": ["|exit 0"], "new": ["./Maildir/"]}}
@@ -63,7 +63,7 @@ def test_to_put_back_is_told_by_lines_and_what_others_have_changed_is_left(forme
     assert first == {}
 
 
-def test_the_sink_that_is_wanted_is_none_of_the_others(former, home):
+def test_the_sink_that_is_wanted_is_not_one_of_the_others(former, home):
     given = {"home": str(home.path)}
     assert told(former.others(ADDRESS, **given)) == [path(home, "other")]
     assert told(former.others(OTHER.upper(), **given)) == [path(home, "dummy")]
@@ -84,7 +84,7 @@ def test_one_of_an_unknown_qmail_counts_where_its_address_still_leads_there(form
 def test_a_former_sink_is_a_problem_as_long_as_it_holds_our_words(former, home):
     given = {"home": str(home.path)}
     assert former.problems(ADDRESS, **given) == [
-        f"{OTHER} is still a sink, by {path(home, 'other')}, and pillar does not ask for it: whoever gets that "
+        f"{OTHER} is still a sink, by {path(home, 'other')}, but pillar does not ask for it: whoever gets that "
         "address loses all mail."
     ]
     assert len(former.problems(None, **given)) == 2
@@ -95,18 +95,18 @@ def test_a_former_sink_is_a_problem_as_long_as_it_holds_our_words(former, home):
     assert former.problems(ADDRESS, **given) == []
 
 
-def test_what_cannot_be_told_of_former_sinks_is_a_problem_too(former, home):
+def test_unknown_former_sinks_are_a_problem_too(former, home):
     given = {"home": str(home.path)}
     (home.mailbox("other") / ".qmail").unlink()
     (home.mailbox("other") / ".qmail").mkdir()
     (problem,) = former.problems(ADDRESS, **given)
-    assert problem.startswith("Which mailboxes are still sinks cannot be told: ")
+    assert problem.startswith("Cannot tell which mailboxes are still sinks: ")
     (problem,) = former.problems("a\0b", **given)
-    assert problem.startswith("Which mailboxes are still sinks cannot be told: ")
+    assert problem.startswith("Cannot tell which mailboxes are still sinks: ")
 
 
 NOT_READ = "qmail-send has not read the control files as they are now"
-CANNOT_TELL = "whether qmail-send has read the control files cannot be told here"
+CANNOT_TELL = "this system does not show whether qmail-send has read the control files"
 
 
 @pytest.mark.parametrize(

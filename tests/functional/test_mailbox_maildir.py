@@ -365,7 +365,7 @@ def test_a_token_is_looked_for_in_the_first_64_kib(modules, maildir):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_the_room_deletes_unless_it_is_told_not_to_and_refuses_what_is_no_path(modules, maildir):
+def test_the_room_deletes_unless_it_is_told_not_to_and_refuses_what_is_not_a_path(modules, maildir):
     (maildir / "new" / "1.1.host").write_bytes(DOUBLE)
     before = len(os.listdir("/proc/self/fd"))
     assert modules.qmail_mailbox_maildir.purge(str(maildir))["deleted"] == 1
@@ -379,7 +379,7 @@ def test_the_room_deletes_unless_it_is_told_not_to_and_refuses_what_is_no_path(m
                 call(wrong)
 
 
-def test_what_the_disk_refuses_is_told_by_its_words(modules, maildir, monkeypatch):
+def test_what_the_disk_refuses_is_reported_by_its_words(modules, maildir, monkeypatch):
     (maildir / "new" / "1.1.host").write_bytes(DOUBLE)
 
     def refused(*_, **__):
@@ -390,7 +390,7 @@ def test_what_the_disk_refuses_is_told_by_its_words(modules, maildir, monkeypatc
         modules.qmail_mailbox_maildir.purge(str(maildir))
 
 
-def test_how_far_a_purge_is_is_told(modules, maildir, monkeypatch, caplog):
+def test_the_progress_of_a_purge_is_reported(modules, maildir, monkeypatch, caplog):
     store(maildir, doubles=4, mails=0)
     purge(modules, maildir, test=True)  # loads what is changed here
     monkeypatch.setattr(os, "cpu_count", lambda: 1)

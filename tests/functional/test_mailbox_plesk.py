@@ -96,13 +96,13 @@ def test_what_plesk_wrote_comes_back_and_the_mailbox_stays(plesk, sink, home, st
     assert plesk.verbs() == ["--info", "--create"]
 
 
-def test_a_sink_that_pillar_left_is_given_back_and_its_mailbox_in_plesk_is_told(plesk, sink, running, states):
+def test_a_sink_that_pillar_left_is_given_back_and_its_mailbox_in_plesk_is_reported(plesk, sink, running, states):
     sink()
     sink("third@example.com")
     returned = states.qmail_mailbox.given_back(name="others", but="third@example.com", home=str(running.path))
     assert returned.result is True
     assert returned.comment == (
-        f"The mailbox of {ADDRESS} is as it was before. If Plesk made {ADDRESS} for this only, remove it in Plesk."
+        f"The mailbox of {ADDRESS} is as it was before. If Plesk made {ADDRESS} only for this, remove it in Plesk."
     )
     assert (running.mailbox("sink") / ".qmail").read_text() == "| true\n| /usr/bin/deliverquota ./Maildir\n"
     assert plesk.verbs() == ["--info", "--create"] * 2
@@ -119,7 +119,7 @@ def test_a_sink_that_pillar_left_is_given_back_and_its_mailbox_in_plesk_is_told(
         ("forgets users/assign", "plesk repair mail"),
     ],
 )
-def test_what_plesk_cannot_do_is_told_in_its_own_words(plesk, sink, home, behaviour, words):
+def test_what_plesk_cannot_do_is_reported_in_its_own_words(plesk, sink, home, behaviour, words):
     plesk.behave(behaviour)
     before = {name: about for name, about in home.snapshot().items() if name.startswith("control")}
     returned = sink()
@@ -146,7 +146,7 @@ def test_a_plesk_that_hangs_is_given_up(plesk, modules):
     assert time.monotonic() - began < 500
 
 
-def test_an_instruction_that_is_none_stops_it_before_plesk_is_asked(plesk, sink):
+def test_a_wrong_instruction_stops_it_before_plesk_is_asked(plesk, sink):
     assert sink(instruction=" |exit 0").result is False
     assert plesk.verbs() == []
 

@@ -105,7 +105,7 @@ def test_a_double_bounce_whose_recipients_are_done_has_no_recipient(modules, tmp
     assert [item["recipient"] for item in modules["qmail_queue.double_bounces"](home=str(tmp_path))] == [None]
 
 
-def test_age_and_size_are_told_and_old_ones_chosen(modules, tmp_path):
+def test_age_and_size_are_reported_and_old_ones_chosen(modules, tmp_path):
     queue = Queue(tmp_path / "queue")
     queue.put(1, age=100, message=b"z" * 321)
     queue.put(2, age=10)
@@ -169,7 +169,7 @@ def test_what_is_no_queue_is_an_error(modules, tmp_path, queue):
 
 
 @pytest.mark.parametrize("older_than", (-1, True, "1 day", float("nan"), float("inf")))
-def test_an_age_that_is_none_is_an_error(modules, tmp_path, older_than):
+def test_a_wrong_age_is_an_error(modules, tmp_path, older_than):
     Queue(tmp_path / "queue")
     with pytest.raises(SaltInvocationError, match="older_than"):
         modules["qmail_queue.double_bounces"](home=str(tmp_path), older_than=older_than)
@@ -227,7 +227,7 @@ def test_a_message_in_todo_is_no_double_bounce_yet(modules, tmp_path):
     assert modules["qmail_queue.summary"](home=str(tmp_path))["double_bounces"] == 0
 
 
-def test_a_sender_file_without_a_message_is_none(modules, tmp_path):
+def test_a_sender_file_without_a_message_does_not_count(modules, tmp_path):
     queue = Queue(tmp_path / "queue")
     queue.put(9)
     queue.file("mess", 9).unlink()

@@ -68,7 +68,7 @@ def test_test_mode_counts_and_touches_nothing(queue, running, expire):
     assert times(queue) == before
 
 
-def test_what_stays_is_told_at_the_timeout_and_goes_in_the_next_run(queue, running, expire):
+def test_what_stays_is_reported_at_the_timeout_and_goes_in_the_next_run(queue, running, expire):
     (running.path / "stuck").touch()
     assert expire(timeout=0.3) == {"expired": 0, "left": 10, "bytes": 0}
     (running.path / "stuck").unlink()
@@ -88,7 +88,7 @@ def test_one_that_is_being_given_up_is_as_old_as_it_is(queue, running, expire, m
     assert [row["id"] for row in modules.qmail_queue.double_bounces(home=home, older_than=500)] == [600]
 
 
-def test_the_qmail_send_is_told_that_runs_when_all_are_aged(queue, running, expire, modules, monkeypatch):
+def test_the_qmail_send_that_runs_when_all_are_aged_gets_the_alarm(queue, running, expire, modules, monkeypatch):
     old, utime, kill, told = running.pid(), os.utime, os.kill, []
 
     def restart_first(*args, **kwargs):
@@ -163,7 +163,7 @@ def test_a_clock_that_goes_back_makes_no_negative_time(modules, queue, home, clo
 
 def test_without_a_running_qmail_send_nothing_is_aged(queue, home, expire):
     before = times(queue)
-    with pytest.raises(CommandExecutionError, match=r"No qmail-send runs .* use qmail_queue\.remove"):
+    with pytest.raises(CommandExecutionError, match=r"No qmail-send works on .* use qmail_queue\.remove"):
         expire()
     assert times(queue) == before
 
@@ -179,6 +179,6 @@ def test_an_empty_queue_is_no_reason_to_wait_or_to_disturb(home, running, expire
 
 
 @pytest.mark.parametrize("timeout", (None, "1m", True))
-def test_a_timeout_that_is_none_is_an_error(queue, expire, timeout):
+def test_a_wrong_timeout_is_an_error(queue, expire, timeout):
     with pytest.raises(SaltInvocationError, match="timeout"):
         expire(timeout=timeout)

@@ -76,13 +76,13 @@ def test_a_message_of_somebody_else_is_never_aged(modules, home, queue):
     assert (queue.path / "info/8/100").stat().st_mtime == before
 
 
-def test_what_does_not_go_is_told(modules, home, queue):
+def test_what_does_not_go_is_reported(modules, home, queue):
     put(queue, 100)
     found = modules.qmail_queue_leftover.clear(TOKEN, time.time(), 0, home=str(home.path), timeout=0.5)
     assert found == {"given_up": [100], "waits": [100]}
     assert (queue.path / "info/8/100").stat().st_mtime == 1  # as qmail_queue.expire ages them
 
 
-def test_without_a_queue_that_is_told(modules, home):
+def test_a_missing_queue_is_reported(modules, home):
     with pytest.raises(CommandExecutionError, match="queue"):
         modules.qmail_queue_leftover.clear(TOKEN, time.time(), 0, home=str(home.path))

@@ -168,7 +168,7 @@ def test_a_lock_that_somebody_else_holds_is_an_error(server):
     before = server.queue.files()
     with open(server.queue.path / "lock" / "sendmutex", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(CommandExecutionError, match="somebody works on the queue"):
+        with pytest.raises(CommandExecutionError, match="somebody is working on the queue"):
             server.remove()
     assert server.queue.files() == before
 
@@ -262,7 +262,7 @@ def test_a_drain_beyond_the_timeout_deletes_nothing_and_qmail_send_comes_back_by
     deliver(server, "slow", 0)
     with pytest.raises(CommandExecutionError, match=f"qmail-send {old} still runs"):
         server.remove(timeout=0.2)
-    with pytest.raises(CommandExecutionError, match="Another run works on this queue, or is bringing"):
+    with pytest.raises(CommandExecutionError, match="Another run is working on this queue, or is bringing"):
         server.remove()
     assert server.queue.files() == before
     (server.home.path / "hold").unlink()
@@ -550,7 +550,7 @@ def test_two_runs_at_once_take_turns_or_say_so(server):
     server.boot()
 
     def work(lock):
-        with pytest.raises(CommandExecutionError, match=r"somebody works on|Another run works on"):
+        with pytest.raises(CommandExecutionError, match=r"somebody is working on|Another run is working on"):
             server.remove()
 
     server.modules["qmail_queue_pause.during"](work, home=str(server.home.path), service={"settle": 0.1})
@@ -616,7 +616,7 @@ def test_nothing_can_start_qmail_send_while_files_go(server):
     ),
     ids=str,
 )
-def test_a_wrong_argument_is_told_before_qmail_send_is_stopped(server, wrong):
+def test_a_wrong_argument_is_reported_before_qmail_send_is_stopped(server, wrong):
     old = server.boot()
     before = server.queue.files()
     with pytest.raises(SaltInvocationError, match=next(iter(wrong))):

@@ -123,7 +123,7 @@ def test_mail_for_root_and_into_a_missing_home_is_deferred(resolve, home):
     assert "missing" in resolve("gone@example.com")["reason"]
 
 
-def test_a_damaged_cdb_defers_and_tells_the_remedy(resolve, home):
+def test_a_damaged_cdb_defers_and_the_remedy_is_named(resolve, home):
     whole = (home.path / "users/cdb").read_bytes()
     for damaged in (b"", whole[:100], whole[:2050], b"\xff" * len(whole)):
         (home.path / "users/cdb").write_bytes(damaged)

@@ -72,7 +72,7 @@ def test_auto_finds_what_runs_it(supervisor, modules):
 
 
 @on("daemontools", "qmailctl")
-def test_who_listens_makes_one_restart_too(supervisor, loaders, settings):
+def test_a_listener_makes_one_restart_too(supervisor, loaders, settings):
     supervisor.boot()
     service = ["running", *({key: value} for key, value in settings.items())]
     listening = {"listen": [{"qmail_control": "doublebounceto"}]}
@@ -114,7 +114,7 @@ def test_two_changed_files_make_one_restart(supervisor, apply):
     assert len(starts(supervisor.home)) == 3
 
 
-def test_the_test_mode_tells_and_does_nothing(supervisor, converge):
+def test_the_test_mode_reports_and_does_nothing(supervisor, converge):
     old = supervisor.boot()
     for value in ("sink", None):
         ret = converge(value, test=True)
@@ -125,7 +125,7 @@ def test_the_test_mode_tells_and_does_nothing(supervisor, converge):
     assert starts(supervisor.home) == [str(old)]
 
 
-def test_a_drain_beyond_the_timeout_fails_and_the_next_run_mends_it(supervisor, converge):
+def test_a_drain_beyond_the_timeout_fails_and_the_next_run_puts_it_right(supervisor, converge):
     old = supervisor.boot()
     hold = supervisor.home.path / "hold"
     hold.touch()
@@ -146,7 +146,7 @@ def test_a_drain_beyond_the_timeout_fails_and_the_next_run_mends_it(supervisor, 
     assert deliveries(supervisor.home) == ["begin slow", "end slow"]
 
 
-def test_one_that_cannot_start_fails_with_its_log_and_the_next_run_mends_it(supervisor, converge):
+def test_one_that_cannot_start_fails_with_its_log_and_the_next_run_puts_it_right(supervisor, converge):
     supervisor.boot()
     (supervisor.home.path / "broken").touch()
     alert = "alert: cannot start: unable to switch to queue directory"
@@ -391,7 +391,7 @@ def test_a_directory_that_runs_something_else_is_refused(supervisor, converge):
     wait_until((other / "supervise/status").exists)
     ret = converge("sink", supervisor=supervisor.kind, service=str(other))
     assert ret.result is False
-    assert f"and qmail-send is {old}" in ret.comment
+    assert f"but qmail-send is {old}" in ret.comment
     assert supervisor.holder() == old
 
 
@@ -490,7 +490,7 @@ def test_a_lock_that_somebody_else_holds_is_left_alone(supervisor, converge):
         wait_until(supervisor.holder)
         ret = converge("sink")
         assert ret.result is False
-        assert "somebody works on the queue" in ret.comment
+        assert "somebody is working on the queue" in ret.comment
         assert holder.poll() is None
     finally:
         end(below(holder.pid))
@@ -498,7 +498,7 @@ def test_a_lock_that_somebody_else_holds_is_left_alone(supervisor, converge):
 
 
 @on("daemontools", "runit", "qmailctl")
-def test_a_wrong_provider_is_told_with_the_setting_and_what_there_is(supervisor, modules):
+def test_a_wrong_provider_is_reported_with_the_setting_and_what_there_is(supervisor, modules):
     supervisor.boot()
     with pytest.raises(CommandExecutionError) as failure:
         modules.qmail_service_supervisor.find(home=str(supervisor.home.path), provider="s6")

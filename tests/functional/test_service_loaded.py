@@ -50,7 +50,7 @@ def test_a_change_after_the_start_is_not_loaded(running, status, by_hand):
     assert status()["loaded"] is True
 
 
-def test_none_that_runs_has_loaded_nothing(home, modules):
+def test_without_a_running_qmail_send_nothing_is_loaded(home, modules):
     down = {"running": False, "pid": None, "since": None, "loaded": False}
     assert modules.qmail_service.status(home=str(home.path)) == down
 
@@ -125,7 +125,7 @@ def test_a_change_while_it_restarts_is_not_taken_for_loaded(running, modules, st
     assert status()["loaded"] is False
 
 
-def test_a_damaged_record_is_none(running, status, restart, modules):
+def test_a_damaged_record_does_not_count(running, status, restart, modules):
     running.write_control("doublebounceto", "sink\n")
     restart()
     record = pathlib.Path(modules.qmail_service_loaded.directory(home=str(running.path))) / "loaded"

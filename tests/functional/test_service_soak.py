@@ -96,7 +96,8 @@ def restart_again_and_again(kind, place, modules):
 
 
 @pytest.mark.parametrize(
-    "kind", ["daemontools", *(pytest.param(kind, marks=pytest.mark.under_systemd) for kind in ("systemd", "systemd-once"))]
+    "kind",
+    ["daemontools", *(pytest.param(kind, marks=pytest.mark.under_systemd) for kind in ("systemd", "systemd-once"))],
 )
 def test_no_delivery_is_cut_doubled_or_lost_by_two_hundred_restarts(modules, tmp_path, kind):
     why = missing(kind)

@@ -61,7 +61,7 @@ def test_what_qmail_send_does_not_read_is_nothing_to_it(unreadable, home):
     assert unreadable() == []
 
 
-def test_a_fork_tells_by_itself_what_it_reads(unreadable, home):
+def test_a_fork_s_binary_names_what_it_reads(unreadable, home):
     home.write_control("bouncemaxbytes", "9\n")
     (home.control / "bouncemaxbytes").chmod(0o600)
     assert unreadable() == []
@@ -69,7 +69,7 @@ def test_a_fork_tells_by_itself_what_it_reads(unreadable, home):
     assert paths(unreadable()) == [str(home.control / "bouncemaxbytes")]
 
 
-def test_a_closed_directory_is_told_once(unreadable, home):
+def test_a_closed_directory_is_reported_once(unreadable, home):
     home.control.chmod(0o700)
     (found,) = unreadable()
     assert found["path"] == str(home.control)
@@ -89,7 +89,7 @@ def test_the_directory_of_the_setting_is_the_one_that_counts(unreadable, home):
 
 
 @pytest.mark.parametrize("kind", ["directory", "loop"])
-def test_what_is_no_file_is_told(unreadable, home, kind):
+def test_what_is_not_a_file_is_reported(unreadable, home, kind):
     path = home.control / "doublebounceto"
     path.mkdir() if kind == "directory" else path.symlink_to("doublebounceto")
     (found,) = unreadable()
@@ -115,10 +115,10 @@ def test_the_user_of_the_running_one_counts(modules, running):
     assert modules.qmail_service_startup.unreadable(str(running.path)) == []  # this qmail-send is root's
 
 
-def test_where_nobody_knows_its_user_that_is_told(modules, home, monkeypatch):
+def test_an_unknown_user_is_reported(modules, home, monkeypatch):
     named = {"address": "dummy@example.com", "home": str(home.path)}
     modules.qmail_doublebounce.status({}, **named)  # loads what is changed here
     monkeypatch.setitem(modules["qmail_service_startup.unreadable"].__globals__, "USER", "nobody-by-that-name")
     assert modules.qmail_service_startup.unreadable(str(home.path)) is None
     problems = modules.qmail_doublebounce.status({}, **named)["problems"]
-    assert any("control files cannot be told" in found["problem"] for found in problems)
+    assert any("Cannot tell whether qmail-send can read its control files" in found["problem"] for found in problems)

@@ -145,7 +145,7 @@ def test_a_masked_unit_that_runs_is_not_ended_since_systemd_would_not_start_it(s
         for service in ("auto", "qmail-send"):
             ret = states.qmail_service.running("qmail-send", service=service, test=test, **given(one))
             assert ret.result is False
-            assert "systemd could not start qmail-send.service again, as it is masked" in ret.comment
+            assert "systemd could not start qmail-send.service again, because it is masked" in ret.comment
             assert "systemctl unmask qmail-send.service" in ret.comment
         assert one.holder() == old
     finally:
@@ -175,7 +175,7 @@ def test_a_unit_that_is_gone_when_it_ends_is_not_ended(modules, unit):
     with pytest.raises(CommandExecutionError, match="is gone when it ends") as failure:
         modules.qmail_service.restart(**given(one))
     assert one.holder() == old
-    subprocess.run(re.search(r"Mend it: (cp \S+ \S+/)", str(failure.value))[1].split(), check=True)
+    subprocess.run(re.search(r"Fix it: (cp \S+ \S+/)", str(failure.value))[1].split(), check=True)
     check_a_restart(modules, one)
 
 
@@ -254,7 +254,7 @@ def test_two_instances_are_told_apart(modules, unit):
     pids = [one.boot(), two.boot()]
     check_a_restart(modules, one)
     assert two.holder() == pids[1]
-    with pytest.raises(CommandExecutionError, match=f"and qmail-send is {pids[1]}"):
+    with pytest.raises(CommandExecutionError, match=f"but qmail-send is {pids[1]}"):
         modules.qmail_service.restart(**given(two, name="qmail@one"))
     check_a_restart(modules, two, name="qmail@two")
 
@@ -296,7 +296,7 @@ WRAPPERS = {
 
 @pytest.mark.parametrize("how", WRAPPERS)
 @pytest.mark.parametrize("restart", ["always", "no"])
-def test_what_stands_between_systemd_and_qmail_send_is_no_obstacle(modules, unit, how, restart):
+def test_what_is_between_systemd_and_qmail_send_is_no_obstacle(modules, unit, how, restart):
     one = unit()
     settings = {"Restart": restart, **WRAPPERS[how]}
     one.write(**{key: value.format(command=one.command) for key, value in settings.items()})
@@ -308,13 +308,13 @@ def test_what_stands_between_systemd_and_qmail_send_is_no_obstacle(modules, unit
 
 
 @pytest.mark.parametrize("restart", ["always", "no"])
-def test_of_one_that_cannot_start_its_own_last_words_are_told(modules, unit, restart):
+def test_the_last_words_of_one_that_cannot_start_are_reported(modules, unit, restart):
     one = unit(Restart=restart)
     one.boot()
     (one.home.path / "broken").touch()
     with pytest.raises(CommandExecutionError) as failure:
         modules.qmail_service.restart(**given(one, timeout=2))
-    assert "alert: cannot start: unable to switch to queue directory. Mend that" in str(failure.value)
+    assert "alert: cannot start: unable to switch to queue directory. Fix that" in str(failure.value)
     assert "Failed" not in str(failure.value)
     (one.home.path / "broken").unlink()
     modules.qmail_service.start(**given(one))  # or systemd has just done it
@@ -323,7 +323,7 @@ def test_of_one_that_cannot_start_its_own_last_words_are_told(modules, unit, res
 
 # Of what a process has said that was gone at once, the journal may not know which unit it was of.
 @pytest.mark.parametrize(("command", "told"), [("/bin/sh -c 'exit 111'", "status=111"), ("/no/such/start", "EXEC")])
-def test_of_one_that_does_not_say_a_word_it_is_told_what_systemd_says(modules, unit, command, told):
+def test_for_one_that_does_not_say_a_word_systemd_s_own_words_are_reported(modules, unit, command, told):
     one = unit(Restart="no")
     one.boot()
     one.write(ExecStart=command)
@@ -352,7 +352,7 @@ def test_a_service_directory_below_a_unit_is_one(modules, tmp_path):
         svscan.close()
 
 
-def test_the_unit_of_who_started_it_by_hand_is_not_its_own(modules, running):
+def test_the_unit_of_whoever_started_it_by_hand_is_not_its_own(modules, running):
     """A qmailctl that Salt calls leaves qmail-send in the control group of the minion."""
     home = str(running.path)
     assert modules.qmail_base_process.unit(running.pid()) == "salt-minion.service"

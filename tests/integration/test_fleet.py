@@ -65,7 +65,7 @@ def test_a_highstate_brings_the_modules_along(unsynced, minions, servers):
     assert each(servers, Server.where) == each(servers, Server.expected)
 
 
-def test_a_dry_run_tells_what_the_run_then_does_and_another_run_does_nothing(fleet, servers):
+def test_a_dry_run_reports_what_the_run_then_does_and_another_run_does_nothing(fleet, servers):
     before = each(servers, Server.snapshot), each(servers, Server.pid)
 
     dry = fleet.apply(FORMULA, "test=True")

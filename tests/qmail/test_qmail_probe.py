@@ -90,14 +90,14 @@ def test_empty_on_a_virtual_host_they_end_as_triple_bounces(server, look, module
     assert look()[1]["end"] == expected
 
 
-def test_a_sink_that_stores_is_told_and_its_copy_is_taken_out(server, look):
+def test_a_sink_that_stores_is_reported_and_its_copy_is_taken_out(server, look):
     to_the_sink(server, "|exit 0\n./Maildir/\n")
     server.start()
     assert look()[1]["end"] == "stored"
     assert server.stored("sink") == []
 
 
-def test_a_sink_that_defers_is_told_and_the_probe_is_given_up(server, look):
+def test_a_sink_that_defers_is_reported_and_the_probe_is_given_up(server, look):
     to_the_sink(server)
     server.start()
     os.chmod(server.top / "sink", 0o1755)
@@ -166,7 +166,7 @@ def test_where_qmail_queue_hands_messages_on_the_probe_is_followed(server, modul
     finally:
         real.replace(binary)
     assert probe["end"] == "swallowed"
-    assert "known by its size" in probe["reason"]
+    assert "recognized by its size" in probe["reason"]
     assert server.queued() == []
 
 
@@ -196,7 +196,7 @@ def test_interrupted_in_the_middle_nothing_stays(server, modules):
 
 
 @pytest.mark.parametrize("closed", ["doublebounceto", "locals", "bouncehost", ""])
-def test_what_the_next_start_would_die_of_is_told_while_the_old_one_runs(server, modules, closed):
+def test_what_the_next_start_would_die_of_is_reported_while_the_old_one_runs(server, modules, closed):
     to_the_sink(server)
     server.write("bouncehost", "mail.doublebounce.test\n")
     server.start()
@@ -229,7 +229,7 @@ def test_a_qmail_send_that_was_not_restarted_uses_the_old_files(server, look):
     status, probe = look()
     assert status["fate"] == "swallowed"
     assert status["service"]["loaded"] is False
-    assert "does not know yet" in status["verdict"]
+    assert "does not know that yet" in status["verdict"]
     assert probe["end"] == "stored"
     assert probe["hops"][-1]["to"] == f"postmaster@{server.HOST}"
     assert server.stored("postmaster") == []  # the copy was taken out where it really went

@@ -129,7 +129,7 @@ def test_whatever_the_unit_says_no_delivery_is_cut_or_doubled(real, loaders, mod
     assert "alert" not in real.unit.journal()
 
 
-def test_of_one_that_cannot_start_the_journal_tells_why(real, modules):
+def test_the_journal_says_why_one_cannot_start(real, modules):
     real.boot(Restart="always")
     unreadable = real.home / "control/concurrencylocal"
     unreadable.mkdir()

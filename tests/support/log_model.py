@@ -231,7 +231,7 @@ def _json(now, words):
         "__REALTIME_TIMESTAMP": str(int(now * 1e6)),
         "_SYSTEMD_UNIT": "qmail-send.service",
         "SYSLOG_IDENTIFIER": "qmail-start",
-        # journalctl has it as numbers where it is no text.
+        # journalctl has it as numbers where it is not text.
         "MESSAGE": words.decode() if words.isascii() and len(words) % 2 else list(words),
     }
     return json.dumps(entry).encode()

@@ -71,7 +71,7 @@ def end(pids, seconds=5):
 
 
 class Supervisor:
-    """What runs the qmail-send of one home. ``kind`` is as ``qmail_service_supervisor.find`` tells it, ``name`` too."""
+    """What runs the qmail-send of one home. ``kind`` and ``name`` are what ``qmail_service.find`` returns."""
 
     tools = ()
     returns = True  # whether qmail-send is started again by itself when it has ended

@@ -22,23 +22,23 @@ def test_a_plain_address_is_split_as_it_is_written(address):
     [
         ("doublebounce", "holds no @"),
         ("a@b@example.com", "holds 2 @"),
-        ("@example.com", "nothing stands before"),
-        ("doublebounce@", "nothing stands behind"),
-        ("../x@example.com", "before the @ may stand"),
-        ("a b@example.com", "before the @ may stand"),
-        ("d\u00fcmmy@example.com", "before the @ may stand"),
-        ("dummy\n@example.com", "before the @ may stand"),
-        ("dummy@example.com\n", "no host name"),
-        ("dummy@ex\u00e4mple.com", "no host name"),
-        ("dummy@-example.com", "no host name"),
-        ("dummy@example..com", "no host name"),
-        ("dummy@example.com/x", "no host name"),
-        ("dummy@" + "a" * 64 + ".com", "no host name"),
-        (None, "no text"),
-        (5, "no text"),
+        ("@example.com", "there is nothing before"),
+        ("doublebounce@", "there is nothing after"),
+        ("../x@example.com", "before the @, only up to 64 letters"),
+        ("a b@example.com", "before the @, only up to 64 letters"),
+        ("d\u00fcmmy@example.com", "before the @, only up to 64 letters"),
+        ("dummy\n@example.com", "before the @, only up to 64 letters"),
+        ("dummy@example.com\n", "is not a host name"),
+        ("dummy@ex\u00e4mple.com", "is not a host name"),
+        ("dummy@-example.com", "is not a host name"),
+        ("dummy@example..com", "is not a host name"),
+        ("dummy@example.com/x", "is not a host name"),
+        ("dummy@" + "a" * 64 + ".com", "is not a host name"),
+        (None, "not text"),
+        (5, "not text"),
     ],
 )
-def test_what_is_none_is_refused_with_the_reason(address, reason):
+def test_a_wrong_one_is_refused_with_the_reason(address, reason):
     with pytest.raises(SaltInvocationError, match=reason):
         qmail_mailbox_sink.split(address)
 

@@ -56,7 +56,7 @@ def test_a_call_from_the_ground_floor_is_seen(built):
     assert found == ["qmail_base_a calls qmail_b.go (in go), and the ground floor calls nobody."]
 
 
-def test_a_name_tells_what_is_a_face_and_what_is_a_room_of_which():
+def test_a_name_says_what_is_a_face_and_what_is_a_room_of_which():
     assert "\n".join(HOUSE.misnamed()) == ""
 
 
@@ -162,7 +162,7 @@ def read(place, kind, source):
 
 
 @pytest.mark.parametrize(("module", "name"), ROOMS)
-def test_the_documentation_of_a_room_tells_whom_it_is_for(module, name):
+def test_the_documentation_of_a_room_says_whom_it_is_for(module, name):
     """Its last paragraph does. An example for a command line would be one for what nobody should call there."""
     documentation = ast.get_docstring(module.functions[name])
     said = " ".join(documentation.split("\n\n")[-1].split())

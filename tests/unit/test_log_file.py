@@ -71,7 +71,7 @@ def test_of_two_that_are_as_new_the_first_is_taken(machine):
     assert qmail_log_file.find()["path"] == path
 
 
-def test_where_only_an_empty_log_lies_none_is_found(machine):
+def test_an_empty_log_alone_is_not_found(machine):
     machine("var/log/qmail/send/current", b"")
     with pytest.raises(CommandExecutionError, match="name it with path"):
         qmail_log_file.find()
@@ -121,7 +121,7 @@ def test_a_machine_with_journalctl_and_no_journal(machine):
     assert qmail_log_file.find()["path"] == path
 
 
-def test_a_journal_without_qmail_is_none(machine):
+def test_a_journal_without_qmail_does_not_count(machine):
     journalctl(machine, b"")
     with pytest.raises(CommandExecutionError, match=r"/var/log/qmail/send, .*journald"):
         qmail_log_file.find()

@@ -119,7 +119,7 @@ def test_other_programs_between_are_left_out_and_another_process_id_is_not():
     assert qmail_log_line.words(lines) == ([b"new msg 5", b"end msg 5"], 0)
 
 
-def test_a_prefix_stands_in_front_of_every_line_or_it_is_another_program():
+def test_a_prefix_precedes_every_line_or_it_is_another_program():
     own = b"2026-11-24_02:11:15.51335 mx1: new msg 5\n2026-11-24_02:11:15.51335 mx1: end msg 5\n"
     assert qmail_log_line.words(own) == ([b"new msg 5", b"end msg 5"], 0)
     smtpd = b"2026-11-24_02:11:15.51335 qmail-smtpd: new msg 6\n"
@@ -129,7 +129,7 @@ def test_a_prefix_stands_in_front_of_every_line_or_it_is_another_program():
 
 
 @pytest.mark.parametrize("line, hour", [(b"CEST", 0), (b"CET", 3600)])
-def test_the_name_of_the_zone_tells_the_two_hours_apart(monkeypatch, line, hour):
+def test_the_name_of_the_zone_distinguishes_the_two_hours(monkeypatch, line, hour):
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     try:

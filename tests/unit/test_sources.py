@@ -43,7 +43,7 @@ def test_it_needs_nothing_but_salt_and_the_standard_library(path):
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_every_public_function_tells_its_arguments(path):
+def test_every_public_function_documents_its_arguments(path):
     for function in functions(path):
         told = ast.get_docstring(function) or ""
         assert told, f"{function.name} has no docstring"
