@@ -537,7 +537,7 @@ def test_a_mode_is_octal_text_or_the_number_or_that_of_the_file(file, path):
     assert about(path)[3] == 0o644
     before = about(path)
     for wrong in ("0888", "rw", "", "10000", 0o10000, -1, True, 4.0):
-        with pytest.raises(SaltInvocationError, match="is no octal number such as 0644"):
+        with pytest.raises(SaltInvocationError, match="is not an octal number such as 0644"):
             file.replace(str(path), "other\n", mode=wrong)
     for wrong in (None, 5, ["dummy"]):
         with pytest.raises(SaltInvocationError, match="is neither text nor bytes"):

@@ -22,6 +22,14 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 SPAN = re.compile(r"`(.+?)`")
 
 
+@pytest.fixture(scope="module")
+def known():
+    """Return a pattern for each sentence that the code can say."""
+    texts = {sentence for source in SOURCES for text in texts_of(source) for sentence in sentences(text)}
+    texts |= {text[2:] for text in texts if text.startswith("… ")}  # the value may be a sentence of its own
+    return [re.compile(".+".join(map(re.escape, text.split("…")))) for text in texts if len(text.strip("… ")) > 6]
+
+
 def name_of(path):
     return str(path.relative_to(REPOSITORY))
 
@@ -72,6 +80,17 @@ def test_the_messages_that_are_explained_are_those_of_the_code():
         # A message may end in what another function says: then its own part comes first.
         pattern = re.compile(".*".join(map(re.escape, message.rstrip("… ").split("…"))))
         assert any(pattern.search(text) for text in texts), f"nothing says: {message}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_what_a_state_says_on_a_page_is_what_it_says_today(path, known):
+    for comment in comments(path):
+        for sentence in sentences(comment):
+            assert any(pattern.fullmatch(sentence) for pattern in known), f"nothing says: {sentence}"
+
+
+def test_there_are_pages_with_what_states_say():
+    assert sum(len(comments(path)) for path in PAGES) > 5
 
 
 def test_the_page_of_functions_is_that_of_the_docstrings():
@@ -157,6 +176,16 @@ def messages():
     headings = re.findall(r"^### (`.+`)$", part, re.MULTILINE)
     rows = re.findall(r"^\| (`.+?`) \|", part, re.MULTILINE)
     return [SPAN.fullmatch(text)[1] for text in (*headings, *rows)]
+
+
+def comments(path):
+    """Return what states say in the output that a page shows, each without its line breaks."""
+    found = re.findall(r"^ *Comment: (.+(?:\n {10,}\S.*)*)", path.read_text(), re.MULTILINE)
+    return [" ".join(text.split()) for text in found]
+
+
+def sentences(text):
+    return re.split(r"(?<=\.)(?: |(?=…))", text.strip())
 
 
 def texts_of(path):
