@@ -173,13 +173,13 @@ def test_an_mbox_is_refused_with_the_reason(modules, tmp_path):
 
 
 def test_a_directory_that_is_no_maildir_is_an_error(modules, tmp_path):
-    with pytest.raises(CommandExecutionError, match="no Maildir"):
+    with pytest.raises(CommandExecutionError, match="is not a Maildir"):
         modules["qmail_mailbox.purge"](str(tmp_path))
 
 
 @pytest.mark.parametrize("maildir", ("Maildir", "", None, 7, ["/var"], "/var\0"))
 def test_what_is_neither_a_path_nor_an_address_is_an_error(modules, maildir):
-    with pytest.raises(SaltInvocationError, match=r"is no address|is an absolute path"):
+    with pytest.raises(SaltInvocationError, match=r"is not an address|is an absolute path"):
         modules["qmail_mailbox.purge"](maildir)
 
 

@@ -116,7 +116,7 @@ def test_a_pillar_that_is_wrong_stops_its_own_server_only_and_says_why(fleet, se
 
     status, shown = fleet.apply_and_show(FORMULA)
     assert status != 0, shown
-    assert "qmail_doublebounce:address: 'dummy' is no address" in shown
+    assert "qmail_doublebounce:address: 'dummy' is not an address" in shown
     assert "Traceback" not in shown
     assert (servers["mail1"].snapshot(), servers["mail1"].pid()) == before
     assert servers["mail2"].where() == servers["mail2"].expected()

@@ -84,6 +84,6 @@ def test_salt_ssh_says_what_is_wrong_in_pillar_and_writes_nothing(fleet, servers
 
     status, shown = fleet.apply_and_show(FORMULA, to="mail1")
     assert status != 0, shown
-    assert "qmail_doublebounce:address: 'dummy' is no address" in shown
+    assert "qmail_doublebounce:address: 'dummy' is not an address" in shown
     assert "Traceback" not in shown
     assert (servers["mail1"].snapshot(), servers["mail1"].pid()) == before
