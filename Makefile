@@ -55,7 +55,7 @@ map:
 matrix: .venv/matrix
 	$(BIN)/tox run $(ARGS)
 
-# Break what writes, deletes, signals or locks, line by line, and tell what no test notices; as root, beside this machine
+# Break what writes, deletes, signals or locks, line by line, and report what no test notices; as root, beside this machine
 # rather than on it, in a copy. Takes hours. One module, and all of its mutants: ARGS="--sample 1000 qmail_base_lock".
 mutants: .venv/tests .venv/mutants
 	$(BIN)/python -m tests.support.mutants $(ARGS)

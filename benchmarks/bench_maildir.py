@@ -42,16 +42,16 @@ def main():
         def find(path):
             beside.shell('find "$1" -type f -delete', path)
 
-        def anew(messages=options.messages):
+        def fresh(messages=options.messages):
             return make(beside.emptied(place / "Maildir"), messages)
 
         # Once before the clock runs: Salt loads its modules at their first call.
-        purge(*anew(100))
+        purge(*fresh(100))
         if options.growth:
-            beside.growth("purge", options.rounds, purge, anew)
+            beside.growth("purge", options.rounds, purge, fresh)
             return
         others = {"grep | xargs rm": (grep, 1), "find -delete": (find, 1.3)}
-        beside.beside(f"purge of {options.messages} messages", options.rounds, purge, others, anew)
+        beside.beside(f"purge of {options.messages} messages", options.rounds, purge, others, fresh)
 
 
 if __name__ == "__main__":

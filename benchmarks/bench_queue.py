@@ -4,8 +4,8 @@ A queue, half of it double bounces: counting them beside grep, deleting them bes
 Both tools are Perl and go about it alike: a first pass lists info/, local/, remote/, mess/ and bounce/ into a hash by
 name and opens each info file for its sender; a second one unlinks bounce, mess, info, remote and local of every message
 that matched, by full path, in the order of the hash: qmHandle in lists of eleven messages, qmqtool one by one. UNLINK
-below is that, written anew, without the tools' own stopping of qmail-send, their output, and the read of each message's
-headers for the list. The row "the loop alone" gives that loop the numbers for nothing, from a list.
+below is that, written for this benchmark, without the tools' own stopping of qmail-send, their output, and the read of
+each message's headers for the list. The row "the loop alone" gives that loop the numbers for nothing, from a list.
 
     python benchmarks/bench_queue.py --messages 100000 --rounds 5
 """
@@ -113,20 +113,20 @@ def main():
             program = UNLINK.replace("FIND", find)
             return lambda path: beside.shell('perl -e "$1" "$2"', program, path)
 
-        def anew(messages=options.messages):
+        def fresh(messages=options.messages):
             return make(beside.emptied(queue), messages)
 
         # Once before the clock runs: Salt loads its modules at their first call.
-        remove(*anew(100))
+        remove(*fresh(100))
         if options.growth:
-            beside.growth("summary", options.rounds, summary, anew)
-            beside.growth("remove", options.rounds, remove, anew)
+            beside.growth("summary", options.rounds, summary, fresh)
+            beside.growth("remove", options.rounds, remove, fresh)
             return
         size = f"{options.messages} messages"
-        anew()
+        fresh()
         beside.beside(f"summary of {size}", options.rounds, summary, {"grep": (grep, 1.3)}, lambda: [queue])
         others = {"qmHandle's way": (perl(FIND), 1), "the loop alone": (perl(LISTED), 1)}
-        beside.beside(f"remove {options.messages // 2} of {size}", options.rounds, remove, others, anew)
+        beside.beside(f"remove {options.messages // 2} of {size}", options.rounds, remove, others, fresh)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """
 Show the formula at work on a small qmail home, without root and without qmail, and check what it promises.
 
-Everything is in .demo/, and is made anew each time. The qmail-send in it is a stand-in that reads its control files as
+Everything is in .demo/, and is made again each time. The qmail-send in it is a stand-in that reads its control files as
 the real one does: when it starts.
 """
 

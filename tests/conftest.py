@@ -120,7 +120,7 @@ def running(home):
 
 
 def without_ends(results, test):
-    """Leave out the two states that are the formula for others; the last one tells what became of the rest."""
+    """Leave out the two states that are the formula for others; the last one says what happened to the rest."""
     ends = ("double bounces are taken care of from here on", "double bounces are taken care of")
     begin, end = (next(result for result in results if result.name == name) for name in ends)
     rest = [result for result in results if result not in (begin, end)]

@@ -1,4 +1,4 @@
-"""Whatever an argument is, a wrong one is told in words: no function ends in a traceback, and none acts on it."""
+"""Whatever an argument is, a wrong one is reported in words: no function ends in a traceback, and none acts on it."""
 
 import ast
 import inspect

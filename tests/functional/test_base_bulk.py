@@ -1,4 +1,4 @@
-"""Work over many files is done on both processors, is told of, and never ends silently."""
+"""Work over many files is done on both processors, reports its progress, and never ends silently."""
 
 import contextlib
 import logging
@@ -126,7 +126,7 @@ def clock(modules, monkeypatch):
 
 @pytest.fixture
 def told(modules, clock):
-    """Tell of a message in each of these seconds."""
+    """Report a message in each of these seconds."""
 
     def told(seconds):
         tell = modules["qmail_base_bulk.progress"]("qmail_queue.remove")
@@ -211,7 +211,7 @@ def test_a_file_is_opened_at_its_beginning_and_nothing_else_is(modules, at):
     for name in ("link", "directory", "socket", "none"):
         assert opened(name, at) == (None, b"")
     assert len(os.listdir("/proc/self/fd")) == before
-    # Nobody writes to it: to wait for its other end would be to wait for ever.
+    # Nobody writes to it: to wait for its other end would be to wait forever.
     signal.alarm(100)
     fd, begin = opened("fifo", at)
     signal.alarm(0)
@@ -239,7 +239,7 @@ def test_what_only_the_owner_may_ask_for_is_done_without(modules, at, monkeypatc
 
 def test_a_system_that_knows_no_reading_without_a_trace_reads_all_the_same(at, monkeypatch):
     monkeypatch.delattr(os, "O_NOATIME")
-    # Beside the loader: what it has loaded anew would not be what the other tests change.
+    # Beside the loader: what it loads again would not be what the other tests change.
     fd, begin = runpy.run_path(str(MODULE))["reader"]()("file", at)
     assert begin == b"x" * 512
     os.close(fd)

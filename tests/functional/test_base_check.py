@@ -1,4 +1,4 @@
-"""What is no argument of its kind is told, all of it at once, before anything is touched."""
+"""Wrong arguments are reported, all at once, before anything is touched."""
 
 import pytest
 from salt.exceptions import SaltInvocationError

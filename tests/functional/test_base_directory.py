@@ -1,4 +1,4 @@
-"""The way into a directory that its owner may be changing at this moment."""
+"""The safe way into a directory that its owner may be changing right now."""
 
 import contextlib
 import os

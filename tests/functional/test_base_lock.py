@@ -29,7 +29,7 @@ def take(modules):
 
 
 def can(mutex, way):
-    """Tell whether another process could take the lock this way."""
+    """Return whether another process could take the lock this way."""
     child = os.fork()
     if not child:
         try:

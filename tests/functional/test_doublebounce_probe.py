@@ -222,7 +222,7 @@ OTHERS = (
     "delivery 7777: success: did_0+0+1/",
     "end msg 77",
 )
-# The end that is told where the log loses its line k; whatever is not here, is told as it is.
+# The end that is reported if the log loses its line k; without an entry here, the end is reported as it is.
 LOSSES = {
     "swallowed": ("|exit 0\n", 11, dict.fromkeys((5, 8, 9, 10), "unseen")),
     "stored": ("./Maildir/\n", 11, {}),

@@ -1,4 +1,4 @@
-"""Pillar is checked as a whole, and every problem is told at once, with its place and the remedy."""
+"""Pillar is checked as a whole, and every problem is reported at once, with its place and the remedy."""
 
 import copy
 import pathlib

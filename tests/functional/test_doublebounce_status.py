@@ -1,4 +1,4 @@
-"""One look tells where double bounces go, what becomes of them, and what is wrong: by files and the process."""
+"""One look shows where double bounces go, what becomes of them, and what is wrong: by files and the process."""
 
 import os
 import subprocess

@@ -38,7 +38,7 @@ def path(tmp_path):
 
 @pytest.fixture(autouse=True)
 def in_time():
-    """What would wait for a FIFO's other end does not wait for ever."""
+    """What would wait for a FIFO's other end does not wait forever."""
 
     def late(*_):
         raise TimeoutError("it waits")

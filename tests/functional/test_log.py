@@ -25,7 +25,7 @@ REPOSITORY = pathlib.Path(__file__).parents[2]
 DATA = REPOSITORY / "tests" / "data"
 START = 1795486275
 RECORDINGS = [(d, f) for d in ("logs", "logs-discard") for f in ("multilog-current", "maillog")]
-# Examples run on files in one directory, which hypothesis would rather have anew for each.
+# Examples run on files in one directory, which hypothesis would rather have new for each.
 MARKS = ("double_bounces", "discarded", "triple_bounces")
 MANY = settings(max_examples=60)
 

@@ -88,7 +88,7 @@ def test_a_former_sink_is_a_problem_as_long_as_it_holds_our_words(former, home):
         "address loses all mail."
     ]
     assert len(former.problems(None, **given)) == 2
-    assert former.problems("dummy@elsewhere.example", **given) == []  # which is the wanted one cannot be told
+    assert former.problems("dummy@elsewhere.example", **given) == []  # it is not known which is the wanted one
     (home.mailbox("other") / ".qmail").write_text("./Maildir/\n")
     assert former.problems(ADDRESS, **given) == []
     (home.mailbox("other") / ".qmail").unlink()

@@ -1,4 +1,4 @@
-"""Where Plesk runs the domain, Plesk makes the mailbox; whatever else it says is told in its own words."""
+"""Where Plesk runs the domain, Plesk makes the mailbox; whatever else it says is reported in its own words."""
 
 import json
 import os

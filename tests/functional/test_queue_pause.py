@@ -1,4 +1,4 @@
-"""While something works on the queue, what people ask of qmail-send is not lost: it is so afterwards."""
+"""While something works on the queue, what people ask of qmail-send is not lost: it is done afterwards."""
 
 import subprocess
 

@@ -1,4 +1,4 @@
-"""A restart of qmail-send, on each supervisor of the field: only when it is due, and never left half done."""
+"""A restart of qmail-send, under each supervisor in use: only when it is due, and never left half done."""
 
 import multiprocessing
 import os
@@ -452,7 +452,7 @@ def test_where_the_system_does_not_show_it_the_watch_alone_counts(supervisor, co
     dry = converge("sink", test=True)
     ret = converge("sink")
     if supervisor.kind == "qmailctl":
-        # Nothing tells whether a restart has worked, so none is made.
+        # Nothing shows whether a restart has worked, so none is made.
         assert (ret.result, ret.changes, supervisor.holder()) == (False, {}, old)
         return
     assert (dry.result, dry.changes) == (None, {"pid": {"old": old, "new": "another"}})

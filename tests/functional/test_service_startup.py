@@ -1,4 +1,4 @@
-"""Whether qmail-send could read its control files is told before its next start finds out."""
+"""Whether qmail-send could read its control files is reported before its next start finds out."""
 
 import os
 

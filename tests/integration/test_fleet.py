@@ -95,7 +95,7 @@ def test_clean_puts_every_byte_back_also_of_a_sink_that_pillar_has_moved_away_fr
     fleet.apply(FORMULA)
 
     servers["mail2"].choose("dummy@example.com")
-    moved = fleet.apply(FORMULA)  # a run reads pillar anew: nobody has to refresh it
+    moved = fleet.apply(FORMULA)  # a run reads pillar again: nobody has to refresh it
     assert all_are(moved, "result", True), moved
     assert all_are({"mail1": moved["mail1"]}, "changes", {}), moved
     assert servers["mail2"].where() == servers["mail2"].expected()

@@ -14,7 +14,7 @@ QUEUE = ("mess", "todo", "intd", "pid", "info", "local", "remote", "bounce")
 
 
 def runs(qmail, modules):
-    """Say that a qmail-send runs here, or that it cannot be told; ``None`` where none does."""
+    """Say that a qmail-send runs here, or that this is not known; ``None`` if none does."""
     try:
         pid = modules.qmail_base_process.find(str(qmail))
     except CommandExecutionError as err:

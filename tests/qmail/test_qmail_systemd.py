@@ -59,7 +59,7 @@ class Qmail:
         return [path.name for path in (self.home / "queue/mess").glob("*/*")]
 
     def all_is_delivered(self):
-        """Try what waits for another attempt at once, and tell whether nothing is left."""
+        """Try what waits for another attempt at once, and return whether nothing is left."""
         pid = self.unit.holder()
         if pid:
             os.kill(pid, signal.SIGALRM)

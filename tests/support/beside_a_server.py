@@ -1,5 +1,5 @@
 """
-Run a command beside a mail server that is Salt's minion, too, and tell what it did to that server: nothing, we hope.
+Run a command beside a mail server that is also Salt's minion, and report what it did to that server: nothing, we hope.
 
     python3 -m tests.support.beside_a_server make test
 
@@ -287,7 +287,7 @@ class QmailSend:
 
 def beside(command, patience=10):
     """
-    Run a command on such a machine, and return its exit status and what it did there; what it has started has so many
+    Run a command on such a machine, and return its exit status and what it did there; what it has started has this many
     seconds to end.
     """
     place = pathlib.Path(tempfile.mkdtemp(prefix="beside-a-server-"))

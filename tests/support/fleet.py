@@ -95,6 +95,6 @@ def told(applied, field):
 
 
 def all_are(applied, field, value):
-    """Tell whether a field is the same in all results, of which there are some on each server."""
+    """Return whether a field is the same in all results, of which there are some on each server."""
     fields = told(applied, field)
     return all(found and all(one == value for one in found.values()) for found in fields.values())

@@ -2,7 +2,7 @@
 The house, read from the code: which module calls which function of which other one.
 
 Modules reach each other through ``__salt__["module.function"]`` alone, so nothing has to run for it. What is read has
-to be complete: where nobody can tell from the code what is called, that is an error.
+to be complete: if the code does not show what is called, that is an error.
 """
 
 import ast
@@ -47,7 +47,7 @@ class Module:
 
     @property
     def is_room(self):
-        """Tell whether it is for its family alone. States, beacons and runners are not called by anybody."""
+        """Return whether it is for its family alone. States, beacons and runners are not called by anybody."""
         return self.kind == "module" and self.name != self.family
 
     @property

@@ -39,7 +39,7 @@ PATIENCE = 2  # seconds without a report, until it is asked whether there will b
 
 
 def is_here():
-    """Tell whether this process runs in there."""
+    """Return whether this process runs in there."""
     return HERE in os.environ
 
 

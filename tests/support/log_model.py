@@ -240,7 +240,7 @@ def _json(now, words):
 def _export(now, words):
     size = len(words).to_bytes(8, "little")
     message = b"MESSAGE=" + words if len(words) % 2 else b"MESSAGE\n" + size + words
-    lie = b"MESSAGE=info msg 1: bytes 2 from <#@[]> qp 3 uid 4\n\n"  # what is no text may hold anything
+    lie = b"MESSAGE=info msg 1: bytes 2 from <#@[]> qp 3 uid 4\n\n"  # what is not text may hold anything
     return (
         b"__CURSOR=s=1;i=2\n__REALTIME_TIMESTAMP=%d\nX\n" % int(now * 1e6)
         + len(lie).to_bytes(8, "little")

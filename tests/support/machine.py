@@ -163,7 +163,7 @@ def _started(spec, place, group):
 
 
 def _watch(pid):
-    """Tell of the init, and end it when our standard input ends; the kernel ends all that it has started."""
+    """Watch the init, and end it when our standard input ends; the kernel ends all that it has started."""
     poll = select.poll()
     handle = os.pidfd_open(pid)
     for one in (handle, sys.stdin.fileno()):

@@ -1,12 +1,12 @@
 """
-Break the modules one line at a time, and tell which breaks no test notices.
+Break the modules one line at a time, and report which breaks no test notices.
 
     python3 -m tests.support.mutants [--sample N] [--seed N] [--jobs N] [MODULE ...]
 
 As root: a broken module deletes, kills and locks what it should not. So each run of the tests has a copy of this
 repository, sees this machine through a layer that takes all it writes (``beside_a_server``), and ends with all that it
-has started. Which tests a module has is told in setup.cfg, under ``mutants``. Most breaks are those of cosmic-ray; of a
-module with more than the sample, a seeded choice is tried that touches as many places as it can.
+has started. setup.cfg says under ``mutants`` which tests a module has. Most breaks are those of cosmic-ray; of a module
+with more than the sample, a seeded choice is tried that touches as many places as it can.
 """
 
 import argparse

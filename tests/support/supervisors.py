@@ -1,4 +1,4 @@
-"""Run the stand-in qmail-send of a home under each of the supervisors of the field, for tests."""
+"""Run the stand-in qmail-send of a home under each of the supervisors in use, for tests."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ PYTHON = f"{sys.executable} -IS"  # starts faster than env python3
 
 
 def wait_until(done, seconds=60, why=""):
-    """Look again and again until something is true, and return it; fail after so many seconds."""
+    """Look again and again until something is true, and return it; fail after this many seconds."""
     deadline = time.monotonic() + seconds
     while True:
         found = done()
@@ -39,7 +39,7 @@ def wait_until(done, seconds=60, why=""):
 
 
 def lives(pid):
-    """Tell whether a process is there, and not only as a zombie that nobody has waited for."""
+    """Return whether a process is there, and not only as a zombie that nobody has waited for."""
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -395,7 +395,7 @@ def on(*kinds):
 
 
 def booted(monkeypatch, whether):
-    """Have the modules think that systemd runs this system, or that it does not. Each state run loads them anew."""
+    """Have the modules think that systemd runs this system, or that it does not. Each state run loads them again."""
     isdir = os.path.isdir
     monkeypatch.setattr(os.path, "isdir", lambda path: whether if path == "/run/systemd/system" else isdir(path))
 

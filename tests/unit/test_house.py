@@ -1,5 +1,5 @@
 """
-The house stands as CONTRIBUTING.md says: calls go down only, rooms are for their family, and names tell which is which.
+The house stands as CONTRIBUTING.md says: calls go down only, rooms are for their family, and names say which is which.
 
 Each rule is tried on houses that break it, too: a rule that sees nothing there would see nothing here.
 """

@@ -25,7 +25,7 @@ def configure_loader_modules():
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """The usual places, below a directory of ours, no journal, and no process to be seen."""
+    """The usual places, below a directory of the test's own, no journal, and no visible process."""
     monkeypatch.setattr(qmail_base_process, "PROC", str(tmp_path / "proc"))
     for name in ("DIRECTORIES", "FILES"):
         monkeypatch.setattr(qmail_log_file, name, tuple(str(tmp_path) + path for path in getattr(qmail_log_file, name)))

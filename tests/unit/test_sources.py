@@ -1,4 +1,4 @@
-"""What travels to minions can run there, and tells what it does: sys.doc is the manual that people read."""
+"""What travels to minions can run there, and documents itself: sys.doc is the manual that people read."""
 
 import ast
 import pathlib
