@@ -10,6 +10,7 @@ import subprocess
 from salt.exceptions import CommandExecutionError
 
 KEPT = ".before-the-tests"
+DIRECTORIES = ("control", "users")  # or links to such: eQmail's control leads to etc
 QUEUE = ("mess", "todo", "intd", "pid", "info", "local", "remote", "bounce")
 
 
@@ -54,7 +55,9 @@ def keep(qmail):
     (new / "alias").mkdir(parents=True, mode=0o700)
     new.chmod(0o700)
     (qmail / "users").mkdir(exist_ok=True)
-    copy([qmail / "control", qmail / "users", qmail / "bin/qmail-queue"], new)
+    for name in DIRECTORIES:
+        copy_directory((qmail / name).resolve(), new / name)
+    copy([qmail / "bin/qmail-queue"], new)
     copy(dotqmails(qmail / "alias"), new / "alias")
     shutil.copystat(qmail / "alias", new / "alias")
     new.rename(qmail / KEPT)
@@ -66,9 +69,10 @@ def put_back(qmail):
     shutil.rmtree(over, ignore_errors=True)
     if not kept.exists():
         return
-    for name in ("control", "users"):
-        shutil.rmtree(qmail / name, ignore_errors=True)
-        copy([kept / name], qmail)
+    for name in DIRECTORIES:
+        place = (qmail / name).resolve()
+        shutil.rmtree(place, ignore_errors=True)
+        copy_directory(kept / name, place)
     for path in dotqmails(qmail / "alias"):
         remove(path)
     copy(dotqmails(kept / "alias"), qmail / "alias")
@@ -86,6 +90,10 @@ def dotqmails(alias):
 def copy(paths, place):
     if paths:
         subprocess.run(["cp", "--archive", "--remove-destination", *paths, place], check=True)
+
+
+def copy_directory(path, place):
+    subprocess.run(["cp", "--archive", "--no-target-directory", path, place], check=True)
 
 
 def remove(path):
