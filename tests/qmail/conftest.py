@@ -8,10 +8,16 @@ import pathlib
 
 import pytest
 
+from tests.qmail import which
 from tests.qmail.lent import lent, put_back, runs, waits
 from tests.qmail.server import borrowed
 
 QMAIL = pathlib.Path("/var/qmail")
+
+
+def pytest_report_header():
+    """What passes on one qmail says nothing of another: name it."""
+    return which.told(QMAIL)
 
 
 @pytest.fixture(scope="session")
