@@ -59,7 +59,8 @@ MARKS = {
     "triple_bounces": (b"triple bounce: discarding ", rb""),
 }
 
-DID = re.compile(rb"did.(\d{1,9})\+(\d{1,9})\+(\d{1,9})[/ ]?$")
+# After a forward, qmail-local also names the process that queued it.
+DID = re.compile(rb"did.(\d{1,9})\+(\d{1,9})\+(\d{1,9})(?:[/ ]qp.\d{1,20})?[/ ]?$")
 
 
 def event(words):

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from tests.support.supervisors import wait_until
+
 ENDS = {"bounced": "triple-bounced"}  # the rest have the same names
 
 
@@ -95,6 +97,15 @@ def test_a_sink_that_stores_is_reported_and_its_copy_is_taken_out(server, look):
     server.start()
     assert look()[1]["end"] == "stored"
     assert server.stored("sink") == []
+
+
+def test_a_sink_that_forwards_is_reported_and_counted(server, look, modules):
+    to_the_sink(server, f"&postmaster@{server.HOST}\n")
+    server.start()
+    assert look()[1]["end"] == "forwarded"
+    wait_until(lambda: len(server.stored("postmaster")) == 1)
+    told = modules.qmail_log.summary(str(server.log))
+    assert (told["forwarded"], told["stored"]) == (1, 1)  # from the sink, and for the postmaster
 
 
 def test_a_sink_that_defers_is_reported_and_the_probe_is_given_up(server, look):

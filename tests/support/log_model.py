@@ -23,8 +23,8 @@ COUNTS = (
 )
 REPORTS = {
     "swallowed": [b"did_0+0+1/", b"did_0+0+0/", b"", b"did_9+9+9/from_a_program/did_0+0+1/"],
-    "stored": [b"did_1+0+0/", b"did_1+0+1/", b"did_2+3+1/", b"did_0+0+2/"],
-    "forwarded": [b"did_0+1+0/", b"did_0+2+1/"],
+    "stored": [b"did_1+0+0/", b"did_1+0+1/", b"did_2+3+1/qp_7/", b"did_0+0+2/"],
+    "forwarded": [b"did_0+1+0/qp_31170/", b"did_0+2+1/qp_4/", b"did_0+1+0/"],
 }
 DOMAINS = [b"one.example", b"two.example", b"three.example", b"Four.Example"]
 SINK = b"1-dummy@example.com"
