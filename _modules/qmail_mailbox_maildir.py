@@ -7,8 +7,10 @@ descriptor of its directory, no link is followed, and a name is deleted only fro
 """
 
 import contextlib
+import glob
 import itertools
 import os
+import re
 import stat
 import time
 
@@ -17,6 +19,8 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 DOUBLE = b"Return-Path: <#@[]>\n"
 LONGEST = 1 << 16  # bytes; what take_out looks for is far shorter
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_USER = re.compile(r"[a-z0-9_][a-z0-9_.+=-]{0,63}")
 
 # This many names are read at once and sorted by their inodes, so that the disk seeks less.
 BATCH = 32768
@@ -125,8 +129,20 @@ def named(route):
         current = __salt__["qmail_file.read"](route["dotqmail"]) if route["dotqmail"] else None
     except (CommandExecutionError, SaltInvocationError):
         current = None
-    places = [os.path.join(home, text) for text in (*_texts(current), "Maildir/")]
+    places = [os.path.join(home, text) for text in (*_texts(current), "Maildir/")] + _of_vpopmail(route, current)
     return [os.path.normpath(place) + "/" * place.endswith("/") for place in places]
+
+
+def _of_vpopmail(route, file):
+    """
+    List the Maildirs that a vpopmail domain has for an address: the directories of the users lie in the domain's, and
+    in directories with names of one character if there are many users.
+    """
+    user = (route.get("ext") or "").lower()
+    if not file or b"vdelivermail" not in file["contents"] or not _USER.fullmatch(user):
+        return []
+    homes = [os.path.join(glob.escape(route["home"]), *level, user) for level in ((), ("?",), ("?", "?"))]
+    return [os.path.join(found, "Maildir/") for found in itertools.chain.from_iterable(map(glob.glob, homes))]
 
 
 def _named(route):

@@ -473,6 +473,28 @@ def test_the_places_of_a_route_are_named(modules, home):
     )
 
 
+def test_the_maildir_of_a_user_of_vpopmail_is_named(modules, home, tmp_path):
+    domain = tmp_path / "vpopmail"
+    for user in ("joe", "joe.example", "a/b/jane", "0/max"):
+        (domain / user / "Maildir/new").mkdir(parents=True)
+    home.add_assign(f"+1-:vpopmail:{home.uid}:{home.gid}:{domain}:-::")
+    default = domain / ".qmail-default"
+
+    def named(local, program="/home/vpopmail/bin/vdelivermail '' delete"):
+        default.write_text(f"| {program}\n")
+        route = modules.qmail_route.resolve(f"{local}@{home.DOMAIN}", str(home.path))
+        assert route["dotqmail"] == str(default)
+        return [place[len(f"{domain}/") :] for place in modules.qmail_mailbox_maildir.named(route)]
+
+    assert named("joe") == named("JOE") == ["Maildir/", "joe/Maildir/"]
+    assert named("jane") == ["Maildir/", "a/b/jane/Maildir/"]
+    assert named("max") == ["Maildir/", "0/max/Maildir/"]
+    assert named("joe.example") == ["Maildir/", "joe.example/Maildir/"]
+    for strange in ("nobody", "j*e", "..", "0/max", "joe/Maildir/.."):
+        assert named(strange) == ["Maildir/"]
+    assert named("joe", "/usr/bin/another") == ["Maildir/"]
+
+
 first = st.sampled_from([DOUBLE, MAIL, b"Return-Path: <#@[]>", b"Return-Path: <#@[]>\n", b"", b"\n", b"\0"])
 text = st.one_of(first, st.builds(bytes.__add__, first, st.binary(max_size=20)), st.binary(max_size=40))
 
