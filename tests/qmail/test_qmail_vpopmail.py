@@ -1,4 +1,4 @@
-"""A domain of a real vpopmail: who gets its mail is reported, and an address in it becomes a sink without an account."""
+"""A domain of a real vpopmail: who gets its mail, and an address in it that becomes a sink without an account."""
 
 import os
 import pathlib
@@ -29,7 +29,7 @@ class Vpopmail:
         subprocess.run([self.programs / command, *words], check=True, stdout=subprocess.DEVNULL, timeout=60)
 
     def catch_all(self, word):
-        """What is done with mail for an address that is none: what follows vdelivermail's own first word."""
+        """What is done with mail for an address that nobody has: what follows vdelivermail's own first word."""
         (self.home / ".qmail-default").write_text(f"| {self.programs}/vdelivermail '' {word}\n")
 
     def stored(self, user="joe"):
