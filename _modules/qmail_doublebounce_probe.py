@@ -58,7 +58,7 @@ def run(settings, timeout=None):
     if is_auto:
         timeout = _patience(probe["ahead"])
     try:
-        probe["trace"]["awaits"]["qp"] = _queue(qmail["home"], probe)
+        probe["trace"]["awaits"]["qp"] = _queue(qmail, probe)
         told = _followed(probe, where, timeout, qmail)
     except BaseException:  # also Ctrl-C: first remove what was queued, then raise it again
         with contextlib.suppress(CommandExecutionError):
@@ -134,7 +134,7 @@ def _hosts(home, control):
     return [host for host in [*local, *virtual] if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", host)][:MOST_HOSTS]
 
 
-def _queue(home, probe):
+def _queue(qmail, probe):
     """Pass a message to qmail-queue, and return its process id, which the log calls qp."""
     recipient, sender = probe["sent"]["to"], probe["sent"]["from"][1:-1]
     message = (
@@ -144,7 +144,9 @@ def _queue(home, probe):
     envelope = b"F" + sender.encode() + b"\0T" + os.fsencode(recipient) + b"\0\0"
     if len(envelope) > LONGEST or "\0" in recipient:
         raise CommandExecutionError(f"No message can be sent to {recipient[:80]!r}: fix the control files first.")
-    binary = os.path.join(home, "bin/qmail-queue")
+    binary = os.path.join(qmail["home"], "bin/qmail-queue")
+    # indimail's finds no queue by itself; the others have theirs compiled into them.
+    environment = {**os.environ, "QUEUEDIR": qmail["queue"] or os.path.join(qmail["home"], "queue")}
     end, begin = os.pipe()
     try:
         # The envelope fits into a pipe, so it can be written before anybody reads.
@@ -152,7 +154,9 @@ def _queue(home, probe):
     finally:
         os.close(begin)
     try:
-        process = subprocess.Popen([binary], stdin=subprocess.PIPE, stdout=end, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [binary], stdin=subprocess.PIPE, stdout=end, stderr=subprocess.DEVNULL, env=environment
+        )
     except OSError as err:
         raise CommandExecutionError(f"Cannot run {binary}: {err.strerror}.") from err
     finally:
