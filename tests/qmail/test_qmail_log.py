@@ -34,7 +34,7 @@ def test_each_logger_leads_to_its_directory(modules, server, logger):
     start = ["/var/qmail/bin/qmail-start", "./Maildir/", logger, *options, str(place)]
     process = subprocess.Popen(
         start,
-        env={"PATH": path},
+        env={"PATH": path, "QUEUEDIR": "/var/qmail/queue"},
         cwd="/",
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -64,6 +64,7 @@ class Box:
         """Return the exit status of qmail-local, and how many files, forwards and programs it says that it did."""
         ext = "sink" if self.dash else ""
         words = ["--", "popuser", self.home, "x-sink", self.dash, ext, "localhost", "#@[]", "./Maildir/"]
+        words += [""] if b"qqeh" in (self.qmail / "bin/qmail-local").read_bytes() else []  # indimail's: one more header
         with self.message.open("rb") as message:  # a file: qmail-local reads it again for each instruction
             done = subprocess.run(
                 [self.qmail / "bin/qmail-local", *words],

@@ -11,6 +11,7 @@ import time
 import pytest
 from salt.exceptions import CommandExecutionError
 
+from tests.qmail import which
 from tests.support.supervisors import wait_until
 
 DOUBLES = 40
@@ -26,7 +27,7 @@ class Load:
 
     def run(self):
         while not self.over.wait(0.01):
-            send(self.server, "postmaster", FROM, f"X-Number: {self.sent}\n")
+            send(self.server, f"postmaster@{self.server.HOST}", FROM, f"X-Number: {self.sent}\n")
             self.sent += 1
 
     def __enter__(self):
@@ -46,7 +47,8 @@ class Load:
 def send(server, recipient, sender, header=""):
     command = [server.qmail / "bin/qmail-inject", "-f", sender, recipient]
     message = f"To: {recipient}\n{header}Subject: test\n\ntest\n".encode()
-    subprocess.run(command, input=message, check=True, timeout=20)
+    environment = {**os.environ, "QUEUEDIR": str(server.qmail / "queue")}  # indimail's qmail-queue asks for it
+    subprocess.run(command, input=message, check=True, timeout=20, env=environment)
 
 
 @pytest.fixture
@@ -87,10 +89,12 @@ def remove(server, modules, **options):
 
 def check_that_only_double_bounces_went(server, modules, load):
     wait_until(lambda: len(server.queued()) == 1, why="only the ordinary message for the sink should be left")
-    assert load.received() == list(range(load.sent))
+    received = load.received()
+    # A qmail-send that does not wait for what is in flight delivers it again, but may lose nothing either.
+    assert (received if which.waits(server.qmail) else sorted(set(received))) == list(range(load.sent))
     assert summary(modules) == {**summary(modules), "messages": 1, "double_bounces": 0, "single_bounces": 0}
     assert server.stored("sink") == []
-    assert "alert" not in server.log.read_text()
+    assert which.alerts(server.log.read_text()) == []
 
 
 def test_expired_they_end_as_triple_bounces_and_nothing_else_is_lost(flood, modules):

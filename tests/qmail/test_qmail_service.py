@@ -7,6 +7,7 @@ import types
 
 import pytest
 
+from tests.qmail import which
 from tests.qmail.lent import waits
 from tests.support.supervisors import Daemontools, lives, missing, wait_until
 
@@ -19,7 +20,7 @@ class Qmail:
     def __init__(self, home, place):
         self.home = home
         self.supervisor = Daemontools(types.SimpleNamespace(path=home), place)
-        self.supervisor.command = f"env - PATH={home}/bin:/usr/bin:/bin qmail-start ./Mailbox"
+        self.supervisor.command = f"env - PATH={home}/bin:/usr/bin:/bin QUEUEDIR={home}/queue qmail-start ./Mailbox"
         self.log_directory = place / "qmail-log"
         self.me = "mail.doublebounce.test"
         for name in ("me", "locals"):
@@ -35,7 +36,8 @@ class Qmail:
         """Queue a message from nobody to an address here."""
         message = f"To: {name}\nSubject: test\n\ntest\n".encode()
         command = [self.home / "bin/qmail-inject", "-f", "", f"restart-test-{name}@{self.me}"]
-        subprocess.run(command, input=message, check=True, timeout=20)
+        environment = {**os.environ, "QUEUEDIR": str(self.home / "queue")}
+        subprocess.run(command, input=message, check=True, timeout=20, env=environment)
 
     def log(self):
         return "".join(path.read_text() for path in sorted(self.log_directory.glob("[@c]*")))
@@ -75,6 +77,8 @@ def converge(loaders, real):
 
 
 def test_a_change_makes_one_restart_and_mail_in_flight_is_delivered_once(real, converge):
+    if not which.waits(real.home):
+        pytest.skip("on TERM this qmail-send ends at once, and delivers again later what was in flight")
     go = real.home / "alias" / f"{ALIAS}-go"
     real.alias("slow", f"|for n in $(seq 900); do test -e {go} && break; sleep 0.1; done; echo slept\n")
     old = real.supervisor.boot()
@@ -96,7 +100,7 @@ def test_a_change_makes_one_restart_and_mail_in_flight_is_delivered_once(real, c
     assert converge("restart-test-b").changes == {}
     assert real.supervisor.holder() == ret.changes["pid"]["new"]
     assert real.log().count("status: exiting") == 2
-    assert "alert" not in real.log()
+    assert which.alerts(real.log()) == []
 
 
 def test_only_a_restart_has_it_read_where_double_bounces_go(real, converge, modules):
