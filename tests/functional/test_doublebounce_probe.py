@@ -347,6 +347,24 @@ def test_a_probe_that_somebody_takes_before_it_bounces_is_no_double_bounce(home,
     assert list((home.path / "alias/Maildir/new").iterdir()) == []
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_qmail_queue_is_told_which_queue_the_probe_is_for(home, server, modules, log, monkeypatch, given):
+    """indimail's has to be told, and takes any; the queue of whoever runs Salt is another one."""
+    to_the_sink(home)
+    server()
+    asked, binary = home.path / "asked", home.path / "bin/qmail-queue"
+    binary.rename(home.path / "bin/qmail-queue.real")
+    monkeypatch.setenv("QUEUEDIR", "/var/elsewhere/queue")
+    binary.write_text(f'#!/bin/sh\necho "$QUEUEDIR" >{asked}\nexec "$0.real"\n')
+    binary.chmod(0o755)
+    place = str(home.path / ("another" if given else "queue"))
+    if given:
+        os.symlink("queue", place)
+    where = {"home": str(home.path), "log": str(log), **({"queue": place} if given else {})}
+    assert modules.qmail_doublebounce.probe({}, 20, ADDRESS, **where)["end"] == "swallowed"
+    assert asked.read_text() == f"{place}\n"
+
+
 def test_a_log_that_never_pauses_does_not_outlast_the_timeout(home, server, probe, log):
     to_the_sink(home, "|exit 111\n")
     server()

@@ -18,7 +18,8 @@ case "$1" in
   stop) exec "{top}/stop" ;;
   restart) "{top}/stop" ;;
 esac
-setsid env - PATH=/var/qmail/bin:/usr/bin:/bin QUEUEDIR=/var/qmail/queue /var/qmail/bin/qmail-start ./Maildir/ cat </dev/null >>"{log}" 2>&1 &
+setsid env - PATH=/var/qmail/bin:/usr/bin:/bin QUEUEDIR=/var/qmail/queue \\
+  /var/qmail/bin/qmail-start ./Maildir/ cat </dev/null >>"{log}" 2>&1 &
 echo $! >"{top}/pid"
 """
 STOP = """#!/bin/sh
