@@ -349,7 +349,7 @@ def test_a_probe_that_somebody_takes_before_it_bounces_is_no_double_bounce(home,
 
 @pytest.mark.parametrize("given", [False, True])
 def test_qmail_queue_is_told_which_queue_the_probe_is_for(home, server, modules, log, monkeypatch, given):
-    """indimail's has to be told, and takes any; the queue of whoever runs Salt is another one."""
+    """indimail's has to be given, and takes any; the queue of whoever runs Salt is another one."""
     to_the_sink(home)
     server()
     asked, binary = home.path / "asked", home.path / "bin/qmail-queue"
