@@ -297,7 +297,7 @@ def beside(command, patience=10):
         qmail_send = QmailSend(machine)
         try:
             files, read = machine.files(), machine.read()
-            status = machine.start(command).wait()
+            status = _status(machine.start(command), qmail_send.supervise.pid)
             found = [*_running(qmail_send.supervise.pid, patience), *qmail_send.changes(), *machine.left()]
             found += [f"{path} was read" for path, when in machine.read().items() if _is_news(path, when, read)]
             found += [*differences(files, machine.files()), *machine.called()]
@@ -326,6 +326,14 @@ def _other(key):
     return {"contents": "other contents", "owner": "another owner"}.get(key, f"another {key}")
 
 
+def _status(process, apart):
+    """Wait for the command, and return its exit status. What has ended is reaped at once: some wait for that."""
+    while process.poll() is None:
+        _children(apart, process.pid)
+        time.sleep(0.05)
+    return process.returncode
+
+
 def _running(apart, seconds):
     """List what still runs of what the command has started, and end it; what is about to end may do so."""
     deadline = time.monotonic() + seconds
@@ -341,10 +349,10 @@ def _running(apart, seconds):
     return told
 
 
-def _children(apart):
+def _children(*apart):
     """List what came to this process when its parent ended, and take leave of what has ended itself."""
     children = pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return [pid for pid in map(int, children) if pid != apart and os.waitpid(pid, os.WNOHANG)[0] == 0]
+    return [pid for pid in map(int, children) if pid not in apart and os.waitpid(pid, os.WNOHANG)[0] == 0]
 
 
 def main(command):
