@@ -348,9 +348,6 @@ def lines_since(where, limit=2**20):
         salt '*' qmail_log.lines_since '{"path": "/var/log/maillog", "head": "", "inode": 1234, "offset": 0}'
     """
     found = __salt__["qmail_log_follow.lines_since"](where, limit)
-    return {**found, "events": [_event(line) for line in found["lines"]]}
-
-
-def _event(line):
-    said, skip = __salt__["qmail_log_line.words"](line.encode("utf-8", "backslashreplace"))
-    return __salt__["qmail_log_words.event"](said[0][skip:]) if said else None
+    words, event = __salt__["qmail_log_line.words"], __salt__["qmail_log_words.event"]
+    said = (words(line.encode("utf-8", "backslashreplace")) for line in found["lines"])
+    return {**found, "events": [event(own[0][skip:]) if own else None for own, skip in said]}

@@ -7,6 +7,7 @@ the loop that must be fast.
 """
 
 import re
+from collections import namedtuple
 
 LONGEST_FIELD = 256
 
@@ -48,7 +49,8 @@ EVENTS = (
         ("msg",),
     ),
 )
-EVENTS = tuple((name, re.compile(form), words, own) for name, form, words, own in EVENTS)
+Kind = namedtuple("Kind", "name form words own")
+EVENTS = tuple(Kind(name, re.compile(form), words, own) for name, form, words, own in EVENTS)
 NUMBERS = ("msg", "size", "qp", "uid")
 
 # What is counted: the words, and what qmail-send writes before them in the same line. Words that are long and end in a
@@ -84,16 +86,15 @@ def event(words):
 
     For ``qmail_log``.
     """
-    name, match, _ = _parsed(words)
+    kind, match, _ = _parsed(words)
     if match is None:
         return None
     found = {key: int(value) if key in NUMBERS else _text(value) for key, value in match.groupdict().items()}
-    if name == "report":
+    if kind.name == "mangled":
+        return {"event": "report", **found, "outcome": "deferral", "report": "report mangled, will defer", "did": None}
+    if kind.name == "report":
         found["did"] = did(match["report"])
-    if name == "mangled":
-        name, mangled = "report", {"outcome": "deferral", "report": "report mangled, will defer", "did": None}
-        found.update(mangled)
-    return {"event": name, **found}
+    return {"event": kind.name, **found}
 
 
 def stock(words):
@@ -107,12 +108,11 @@ def stock(words):
 
     For ``qmail_log_message``.
     """
-    name, match, mark = _parsed(words)
+    kind, match, mark = _parsed(words)
     if match is None:
         return None
-    form, own = next((words, own) for known, _, words, own in EVENTS if known == name)
     fields = {key: value[-LONGEST_FIELD:].replace(b" ", b"_") for key, value in match.groupdict().items()}
-    return form % tuple(value + mark if key in own else value for key, value in fields.items())
+    return kind.words % tuple(value + mark if key in kind.own else value for key, value in fields.items())
 
 
 def did(report):
@@ -145,10 +145,10 @@ def _parsed(words):
     rest, _, queue = words.rpartition(b" ")
     tries = [(rest, b"." + queue)] if QUEUE.fullmatch(queue) else []
     for text, mark in (*tries, (words, b"")):
-        for name, form, _, _ in EVENTS:
-            match = form.fullmatch(text)
+        for kind in EVENTS:
+            match = kind.form.fullmatch(text)
             if match:
-                return name, match, mark
+                return kind, match, mark
     return None, None, b""
 
 
