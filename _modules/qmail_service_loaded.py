@@ -108,15 +108,36 @@ def remember(process, values, home="/var/qmail", queue=None, by=None):
 
     For ``qmail_service_change``.
     """
-    where = os.path.join(directory(home, queue, make=True), "loaded")
+    record = {"process": process, "values": values, "by": by}
+    note("loaded", None if process is None else json.dumps(record), home, queue)
+
+
+def note(name, text, home="/var/qmail", queue=None):
+    """
+    Write a text beside the record, as a whole or not at all.
+
+    Raises CommandExecutionError if that cannot be written.
+
+    name
+        The name of its file.
+
+    text
+        The text; ``None`` removes the file.
+
+    home, queue
+        As for ``qmail_base_process.find``.
+
+    For ``qmail_service_unit``.
+    """
+    where = os.path.join(directory(home, queue, make=True), name)
     try:
-        if process is None:
+        if text is None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(where)
             return
         handle = os.open(f"{where}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with open(handle, "w", encoding="utf-8") as file:
-            json.dump({"process": process, "values": values, "by": by}, file)
+            file.write(text)
         os.rename(f"{where}.new", where)
     except OSError as err:
         raise CommandExecutionError(f"Cannot write {where}: {__salt__['qmail_base_refusal.told'](err)}") from err

@@ -5,11 +5,11 @@ The control group of the process shows it. When the process has ended, nothing s
 beside the record of ``qmail_service_loaded`` before anything is ended.
 """
 
-import contextlib
 import os
 
 from salt.exceptions import CommandExecutionError
 
+UNIT = "unit"  # the file that holds its name
 LARGEST = 1 << 16  # bytes of a script or unit that are searched
 
 
@@ -72,8 +72,9 @@ def recall(home="/var/qmail", queue=None):
     """
     if not __salt__["qmail_service_systemd.booted"]():
         return None
+    directory = __salt__["qmail_service_loaded.directory"](home, queue)
     try:
-        with open(_path(home, queue), encoding="utf-8") as file:
+        with open(os.path.join(directory, UNIT), encoding="utf-8") as file:
             return file.read().strip() or None
     except (OSError, ValueError):
         return None
@@ -94,21 +95,5 @@ def remember(name, home="/var/qmail", queue=None):
     For ``qmail_service_change``.
     """
     other = None if name in __salt__["qmail_service_systemd.units"]() else name
-    if other == recall(home, queue):
-        return
-    path = _path(home, queue, make=True)
-    try:
-        if other is None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            return
-        handle = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(f"{other}\n")
-        os.rename(f"{path}.new", path)
-    except OSError as err:
-        raise CommandExecutionError(f"Cannot write {path}: {__salt__['qmail_base_refusal.told'](err)}") from err
-
-
-def _path(home, queue, make=False):
-    return os.path.join(__salt__["qmail_service_loaded.directory"](home, queue, make), "unit")
+    if other != recall(home, queue):
+        __salt__["qmail_service_loaded.note"](UNIT, other and f"{other}\n", home, queue)
