@@ -13,6 +13,7 @@ import types
 import pytest
 from salt.exceptions import SaltInvocationError, SaltReqTimeoutError
 
+from tests.support import descriptors
 from tests.support.queue_on_disk import until
 from tests.support.supervisors import lives
 
@@ -51,10 +52,6 @@ def test_what_is_wrong_in_a_half_raises_here(modules):
         modules["qmail_base_bulk.halves"](work, "test")
 
 
-def descriptors():
-    return len(os.listdir("/proc/self/fd"))
-
-
 def children():
     return pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text()
 
@@ -63,19 +60,19 @@ def test_where_no_process_can_be_had_both_halves_are_done_here(modules, monkeypa
     def fork():
         raise BlockingIOError("too many")
 
-    before = descriptors()
+    before = descriptors.number()
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(os, "fork", fork)
     with caplog.at_level(logging.DEBUG):
         assert modules["qmail_base_bulk.halves"](lambda half, tell: half, "test") == [0, 1]
     assert "no second process: too many" in caplog.text
-    assert descriptors() == before
+    assert descriptors.number() == before
 
 
 def test_nothing_is_left_of_the_child(modules):
-    before = descriptors(), children()
+    before = descriptors.number(), children()
     assert modules["qmail_base_bulk.halves"](lambda half, tell: half, "test") == [0, 1]
-    assert (descriptors(), children()) == before
+    assert (descriptors.number(), children()) == before
 
 
 def test_what_is_said_in_a_half_is_no_part_of_what_comes_of_it(modules, tmp_path):
@@ -94,7 +91,7 @@ def test_what_is_said_in_a_half_is_no_part_of_what_comes_of_it(modules, tmp_path
 
 
 def test_an_interrupt_ends_the_child_too(modules, tmp_path):
-    here, before = os.getpid(), (descriptors(), children())
+    here, before = os.getpid(), (descriptors.number(), children())
 
     def work(half, tell):
         if os.getpid() == here:
@@ -111,7 +108,7 @@ def test_an_interrupt_ends_the_child_too(modules, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         modules["qmail_base_bulk.halves"](work, "test")
     assert time.monotonic() - began < 500
-    assert (descriptors(), children()) == before
+    assert (descriptors.number(), children()) == before
 
 
 @pytest.fixture
@@ -207,10 +204,10 @@ def test_a_file_is_opened_at_its_beginning_and_nothing_else_is(modules, at):
     fd, begin = opened("file", at)
     assert (begin, os.read(fd, 600)) == (b"x" * 512, b"x" * 88)
     os.close(fd)
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors.number()
     for name in ("link", "directory", "socket", "none"):
         assert opened(name, at) == (None, b"")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors.number() == before
     # Nobody writes to it: to wait for its other end would be to wait forever.
     signal.alarm(100)
     fd, begin = opened("fifo", at)
@@ -253,12 +250,12 @@ def test_an_error_of_the_disk_is_told_and_nothing_stays_open(modules, at, monkey
             raise OSError(5, "Input/output error")
         return real(fd, size)
 
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors.number()
     monkeypatch.setattr(os, "read", broken)
     with pytest.raises(OSError, match="Input/output error"):
         modules["qmail_base_bulk.reader"]()("file", at)
     monkeypatch.undo()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors.number() == before
 
 
 def test_what_a_child_had_reported_before_it_failed_is_counted(modules):

@@ -10,6 +10,8 @@ import types
 import pytest
 from salt.exceptions import CommandExecutionError
 
+from tests.support import descriptors
+
 
 @pytest.fixture
 def lock(home, modules):
@@ -114,7 +116,7 @@ def test_what_else_is_wrong_with_a_lock_is_not_taken_for_held(take, lock, monkey
 
 @pytest.mark.parametrize("lets_go", (False, True))
 def test_a_child_has_it_until_it_ends_or_we_let_go_of_it(modules, take, home, mutex, lets_go):
-    before = descriptors()
+    before = descriptors.number()
     lock = modules["qmail_base_lock.opened"](str(home.path))
     assert take(lock)
     child = os.fork()
@@ -125,7 +127,7 @@ def test_a_child_has_it_until_it_ends_or_we_let_go_of_it(modules, take, home, mu
             os._exit(1)
     try:
         modules["qmail_base_lock.close"](lock) if lets_go else os.close(lock)
-        assert descriptors() == before
+        assert descriptors.number() == before
         assert (can(mutex, fcntl.flock), can(mutex, fcntl.lockf)) == (lets_go, lets_go)
     finally:
         os.kill(child, signal.SIGKILL)
@@ -150,12 +152,8 @@ def test_what_is_not_a_lock_is_not_opened_and_none_is_made(modules, home, mutex,
     assert os.path.lexists(mutex) is (kind != "nothing")
 
 
-def descriptors():
-    return len(os.listdir("/proc/self/fd"))
-
-
 def test_whoever_opens_it_is_noticed_and_nobody_else(modules, home, mutex):
-    before = descriptors()
+    before = descriptors.number()
     asked = modules["qmail_base_lock.watch"](str(home.path))
     (mutex.parent / "trigger").touch()
     assert asked() is False
@@ -163,7 +161,7 @@ def test_whoever_opens_it_is_noticed_and_nobody_else(modules, home, mutex):
     opened = os.open(mutex, os.O_WRONLY)
     assert asked() is True
     os.close(opened)
-    assert descriptors() == before
+    assert descriptors.number() == before
 
 
 def test_who_had_it_open_before_is_not_noticed_whatever_he_does(modules, home, mutex):
@@ -192,7 +190,7 @@ def test_a_system_without_inotify_tells_nothing(modules, home, mutex, monkeypatc
 
 
 def test_a_lock_that_cannot_be_watched_is_reported(modules, home, mutex):
-    before = descriptors()
+    before = descriptors.number()
     mutex.unlink()
     assert modules["qmail_base_lock.watch"](str(home.path))() is None
-    assert descriptors() == before
+    assert descriptors.number() == before

@@ -11,3 +11,8 @@ def opened():
         with contextlib.suppress(FileNotFoundError):
             found.append(os.readlink(f"/proc/self/fd/{name}"))
     return sorted(path for path in found if path.startswith("/") and "/fd" not in path)
+
+
+def number():
+    """Return how many descriptors are open, also of sockets and the like."""
+    return len(os.listdir("/proc/self/fd"))

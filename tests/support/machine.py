@@ -10,7 +10,6 @@ along.
 """
 
 import contextlib
-import ctypes
 import glob
 import json
 import os
@@ -123,7 +122,7 @@ class Machine:
 def keep(spec):
     """Start a machine, and end it when whoever asked for it has gone."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    _call(mounts.LIBC.prctl, END_WITH_PARENT, signal.SIGTERM, 0, 0, 0)
+    mounts.call(mounts.LIBC.prctl, END_WITH_PARENT, signal.SIGTERM, 0, 0, 0)
     try:
         with contextlib.ExitStack() as after:
             place = pathlib.Path(tempfile.mkdtemp(prefix="qmail-machine-"))
@@ -132,7 +131,7 @@ def keep(spec):
             after.callback(mounts.unmount, place)
             group = ControlGroup(place)
             after.callback(group.close)
-            _call(mounts.LIBC.unshare, PROCESSES)
+            mounts.call(mounts.LIBC.unshare, PROCESSES)
             pid, mishap = _started(spec, place, group)
             if mishap:
                 sys.exit(mishap)
@@ -148,7 +147,7 @@ def _started(spec, place, group):
     if not pid:
         try:
             os.close(reading)
-            _call(mounts.LIBC.prctl, END_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+            mounts.call(mounts.LIBC.prctl, END_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
             _become(spec, place, group)
         except BaseException as err:
             os.write(writing, f"{type(err).__name__}: {err}".encode()[:4096])
@@ -180,7 +179,7 @@ def _watch(pid):
 def _become(spec, root, group):
     """Be the first process of the machine."""
     group.join()
-    _call(mounts.LIBC.unshare, OF_ITS_OWN)
+    mounts.call(mounts.LIBC.unshare, OF_ITS_OWN)
     mounts.part()
     lay_out(root, spec)
     socket.sethostname(NAME)
@@ -249,12 +248,6 @@ def _copy(paths, place):
 
 def _at(root, path):
     return root / str(path).lstrip("/")
-
-
-def _call(function, *arguments):
-    if function(*arguments) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
 
 
 if __name__ == "__main__":

@@ -40,21 +40,21 @@ def covered(directory):
 def mount(source, target, kind, options="", flags=0):
     _enter()
     pathlib.Path(target).mkdir(parents=True, exist_ok=True)
-    _call(LIBC.mount, os.fsencode(source), os.fsencode(target), kind.encode(), flags, options.encode())
+    call(LIBC.mount, os.fsencode(source), os.fsencode(target), kind.encode(), flags, options.encode())
 
 
 def bind(source, target):
     """Have at one path what is at another, with all that is mounted there."""
     _enter()
-    _call(LIBC.mount, os.fsencode(source), os.fsencode(target), None, BIND | RECURSIVE, None)
+    call(LIBC.mount, os.fsencode(source), os.fsencode(target), None, BIND | RECURSIVE, None)
 
 
 def bind_read_only(source, target):
     """Have at one path what is at another, without what is mounted in it, and nothing of it can be written there."""
     _enter()
     pathlib.Path(target).mkdir(parents=True, exist_ok=True)
-    _call(LIBC.mount, os.fsencode(source), os.fsencode(target), None, BIND, None)
-    _call(LIBC.mount, None, os.fsencode(target), None, REMOUNT | BIND | READ_ONLY, None)
+    call(LIBC.mount, os.fsencode(source), os.fsencode(target), None, BIND, None)
+    call(LIBC.mount, None, os.fsencode(target), None, REMOUNT | BIND | READ_ONLY, None)
 
 
 def shown():
@@ -67,14 +67,14 @@ def shown():
 def pivot(root):
     """Have a mount be the root of this namespace, and nothing else be in it."""
     os.chdir(root)
-    _call(LIBC.syscall, PIVOT_ROOT, b".", b".")
+    call(LIBC.syscall, PIVOT_ROOT, b".", b".")
     unmount(".")  # the former one, which lies over it now
     os.chdir("/")
 
 
 def unmount(target):
     """Take a mount away, with all that is mounted in it, also while somebody uses it."""
-    _call(LIBC.umount2, os.fsencode(target), DETACH)
+    call(LIBC.umount2, os.fsencode(target), DETACH)
 
 
 def _enter():
@@ -85,12 +85,12 @@ def _enter():
 
 def part():
     """Give this process other mounts than its parent has: all that it can see stays where it is."""
-    _call(LIBC.unshare, NEW_NAMESPACE)
-    _call(LIBC.mount, None, b"/", None, PRIVATE | RECURSIVE, None)
+    call(LIBC.unshare, NEW_NAMESPACE)
+    call(LIBC.mount, None, b"/", None, PRIVATE | RECURSIVE, None)
     _own.append(os.readlink(NAMESPACE))
 
 
-def _call(function, *arguments):
+def call(function, *arguments):
     if function(*arguments) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
