@@ -116,9 +116,9 @@ class Home:
             return
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + seconds
-        while _lives(pid) and time.monotonic() < deadline:
+        while _lives(pid, path.parent) and time.monotonic() < deadline:
             time.sleep(0.02)
-        if _lives(pid):
+        if _lives(pid, path.parent):
             os.kill(pid, signal.SIGKILL)
 
 
@@ -127,14 +127,18 @@ def _pid(path):
         pid = int(path.read_text())
     except (FileNotFoundError, ValueError):
         return None
-    return pid if _lives(pid) else None
+    return pid if _lives(pid, path.parent) else None
 
 
-def _lives(pid):
-    """A process that has ended and waits for its parent to notice is gone. One of another name took over the number."""
+def _lives(pid, home):
+    """
+    Return whether a process is the qmail-send of a home, or about to become it.
+
+    One that has ended and waits for its parent to notice is gone. Numbers are used again: what has this one now may be
+    the qmail-send of another home.
+    """
     try:
-        about = pathlib.Path(f"/proc/{pid}/stat").read_text()
-        command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()  # empty, if it has ended
     except OSError:
         return False
-    return about.rpartition(")")[2].split()[0] != "Z" and b"qmail-send" in command
+    return os.fsencode(home) in command
