@@ -13,6 +13,7 @@ import pwd
 import stat
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 _LONGEST_PATH = 4096  # bytes, with the final NUL (limits.h, PATH_MAX)
 _MOST_LINKS = 40  # path_resolution(7)

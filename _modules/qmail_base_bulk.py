@@ -17,6 +17,7 @@ import struct
 import time
 
 from salt.exceptions import SaltException
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 log = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ must be reported before anything is touched, not halfway.
 import math
 
 from salt.exceptions import SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 
 def arguments(**given):

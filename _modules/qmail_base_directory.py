@@ -7,6 +7,7 @@ import os
 import stat
 
 from salt.exceptions import CommandExecutionError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 LINKS = 40  # as many symbolic links as Linux follows in one path
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC

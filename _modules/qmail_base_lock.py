@@ -14,6 +14,7 @@ import os
 import struct
 
 from salt.exceptions import CommandExecutionError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 OPEN = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # no O_CREAT: without this file it is not a queue
 # fcntl(2): a lock like lockf's that belongs to the open file, so a child has it, too. Python 3.8 has no name for this.

@@ -10,6 +10,7 @@ import os
 import time
 
 from salt.exceptions import CommandExecutionError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 PROC = "/proc"
 

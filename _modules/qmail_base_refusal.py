@@ -7,6 +7,8 @@ For the other modules of this formula: a missing right needs a different remedy 
 import errno
 import os
 
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
+
 REMEDIES = {
     errno.ENOSPC: "Make room there.",
     errno.EDQUOT: "Make room there, or raise the quota.",

@@ -9,6 +9,7 @@ import errno
 import os
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 # name: (what a missing file means: the contents of "me" or not, and else this text), from qmail-control(5).
 DEFAULTS = {

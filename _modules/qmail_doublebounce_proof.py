@@ -3,6 +3,7 @@ What a probe has to show to prove that double bounces end as the settings say.
 """
 
 from salt.exceptions import CommandExecutionError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 # What an instruction can ask for. Nobody wants mail deferred, or bounced once more.
 WANTED = ("swallowed", "stored", "forwarded")

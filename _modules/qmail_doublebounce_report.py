@@ -4,6 +4,8 @@ A small table of double bounces for people: a bar for each hour of the last day,
 
 from datetime import datetime, timedelta, timezone
 
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
+
 COUNTS = {"double_bounces": "queued", "discarded": "discarded", "triple_bounces": "triple"}
 HOURS, DAYS = 24, 7
 WIDTH = 40  # characters of the longest bar

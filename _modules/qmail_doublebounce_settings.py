@@ -6,6 +6,7 @@ import difflib
 import os
 
 from salt.exceptions import SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 PILLAR = "qmail_doublebounce"
 DEFAULTS = {

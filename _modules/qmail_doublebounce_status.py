@@ -7,6 +7,7 @@ import os
 import time
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 VERDICTS = {
     "swallowed": "vanish at {to}",

@@ -7,6 +7,8 @@ reported only if a line shows it, and only qmail-send's own lines count.
 
 import time
 
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
+
 POLL = 0.1  # seconds
 MOST_LINES = 50  # lines about the message that are kept to be shown
 MOST_KNOWN = 10000  # messages of others that are remembered

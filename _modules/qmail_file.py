@@ -9,6 +9,7 @@ A reader of the file sees either the old one or the new one, whole. What somebod
 import os
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 
 def read(path):

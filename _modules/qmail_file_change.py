@@ -8,6 +8,7 @@ import contextlib
 import os
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 TRIES = 3  # how often a file is read again that somebody else changes meanwhile
 

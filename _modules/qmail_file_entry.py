@@ -10,6 +10,7 @@ import secrets
 import stat
 
 from salt.exceptions import CommandExecutionError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 LARGEST = 1 << 20  # bytes; control files and dot-qmail files are far smaller
 

@@ -14,6 +14,7 @@ import os
 import time
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 DIRECTORY = "/var/lib/qmail-doublebounce/kept"
 PATIENCE = 60  # seconds to wait for another run that works on the same file

@@ -9,6 +9,8 @@ them, and while that is being written, of what was there before as well. Whoever
 import hashlib
 import time
 
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
+
 LEDGER = "ledger"
 NOTHING = {"written": [], "note": None, "home": None, "ended": None}
 

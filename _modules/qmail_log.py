@@ -9,6 +9,7 @@ import time
 from datetime import date, datetime
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ import os
 from itertools import chain, islice
 
 from salt.exceptions import CommandExecutionError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 BLOCK = 2**18
 JOURNAL_LINES = 50

@@ -15,6 +15,7 @@ import zlib
 from itertools import chain
 
 from salt.exceptions import CommandExecutionError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 BLOCK = 2**20
 # glibc returns freed memory to the system, and gets it again for each block, which takes longer than reading it. Once a

@@ -9,6 +9,7 @@ import os
 import shutil
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 # Where qmail's own documentation, its successors, the distributions and Plesk put the log.
 DIRECTORIES = ("/var/log/qmail/send", "/var/log/qmail/qmail-send", "/var/log/qmail")

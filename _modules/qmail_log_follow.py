@@ -14,6 +14,7 @@ import time
 import zlib
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 JOURNALD = "journald"
 # The first bytes of a log hold times: no two of its files begin alike.

@@ -10,6 +10,8 @@ import re
 import time
 from datetime import datetime, timedelta, timezone
 
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
+
 DAY = 86400
 TAI = 2**62 + 10
 MONTHS = {name: number for number, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}

@@ -7,6 +7,8 @@ For other modules; people use :py:func:`qmail_log.summary <salt.modules.qmail_lo
 import json
 import re
 
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
+
 JOURNALD = "journald"
 # A unit can't be faked; an identifier can, by anybody who may write to the journal. splogger has no unit of its own.
 UNITS = ("_SYSTEMD_UNIT=qmail-send.service", "_SYSTEMD_UNIT=qmail.service", "SYSLOG_IDENTIFIER=qmail")

@@ -10,6 +10,8 @@ import io
 import os
 import re
 
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
+
 # splogger writes 799 characters at a time; a longer line continues in another one with "+" after the same stamp.
 SPLOGGER = 799
 # No head is longer.

@@ -6,6 +6,8 @@ The words are those of ``qmail_log_words``; the common ones are repeated here, i
 
 from itertools import islice
 
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
+
 COUNTS = (
     "double_bounces",
     "discarded",

@@ -8,6 +8,8 @@ ordinary. For other modules; people use :py:func:`qmail_log.summary <salt.module
 import functools
 from datetime import datetime, timezone
 
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
+
 # How many lines at an end of a block are searched for a time.
 NEAR = 50
 HEAD_BYTES = 512

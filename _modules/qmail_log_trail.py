@@ -8,6 +8,8 @@ journald. A directory in the usual place may be a year old, or that of another q
 import os
 import stat
 
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
+
 PROC = "/proc"
 # splogger passes lines to syslog, and these daemons write them. Their settings decide which file has qmail's lines.
 SPLOGGERS = ("splogger", "logger")

@@ -9,6 +9,8 @@ the loop that must be fast.
 import re
 from collections import namedtuple
 
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
+
 LONGEST_FIELD = 256
 
 QUEUE = re.compile(rb"[A-Za-z][\w.-]*")

@@ -3,6 +3,8 @@ The sink: the dot-qmail file at the end of an address's route, what qmail-local 
 there before.
 """
 
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
+
 
 def check(address, home="/var/qmail", control=None, forbidden="002"):
     """

@@ -10,6 +10,8 @@ import os
 import re
 import subprocess
 
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
+
 _COMMENT = r"(?:(?<![^ \t;])#.*)?"
 _PLAIN = re.compile(
     rf"(?:exit(?:[ \t]+(?P<number>0|[1-9][0-9]?[0-9]?))?|true|(?P<false>false))?(?:[ \t]*;)?[ \t]*{_COMMENT}"

@@ -10,6 +10,7 @@ import os
 import stat
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 _MOST_BYTES = 1024 * 1024
 _MOST_DELIVERIES = 1000  # to files and programs: somebody else's file must not keep us busy

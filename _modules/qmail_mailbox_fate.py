@@ -2,6 +2,8 @@
 What happens to mail that takes a route, and what instructions in its own dot-qmail file would ask for.
 """
 
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
+
 
 def ends(route, forbidden="002"):
     """

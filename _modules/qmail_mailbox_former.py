@@ -6,6 +6,7 @@ would lose all mail.
 import os
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 
 def sinks(address=None, home=None, ever=False):

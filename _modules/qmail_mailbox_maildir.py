@@ -15,6 +15,7 @@ import stat
 import time
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 DOUBLE = b"Return-Path: <#@[]>\n"
 LONGEST = 1 << 16  # bytes; what take_out looks for is far shorter

@@ -13,6 +13,7 @@ import signal
 import subprocess
 
 from salt.exceptions import CommandExecutionError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 COMMANDS = (("plesk", "bin", "mail"), ("/usr/local/psa/bin/mail",), ("/opt/psa/bin/mail",))
 ELSEWHERE = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"

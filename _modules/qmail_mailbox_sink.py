@@ -9,6 +9,7 @@ import os
 import re
 
 from salt.exceptions import SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 # Letters, digits and signs that stand for themselves everywhere. Not among them: / (a path), % (the percent hack),
 # quotes and blanks (quoting differs between programs).

@@ -5,6 +5,7 @@ Make an address a sink: have its mailbox made, and write its dot-qmail file.
 import os
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 
 def make(address, home, control, mailbox, test):

@@ -11,6 +11,7 @@ import math
 import time
 
 from salt.exceptions import CommandExecutionError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 
 def summary(queue=None, home="/var/qmail"):

@@ -16,6 +16,7 @@ import stat
 from collections import namedtuple
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 DOUBLE = b"F#@[]"
 SINGLE = b"F"

@@ -9,6 +9,7 @@ import stat
 import time
 
 from salt.exceptions import CommandExecutionError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 BLOCK = 1 << 16  # bytes; a probe and its bounce are far shorter
 POLL = 0.1  # seconds

@@ -16,6 +16,7 @@ import syslog
 import time
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 log = logging.getLogger(__name__)
 

@@ -6,6 +6,8 @@ import contextlib
 import os
 import signal
 
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
+
 
 def alarm(home="/var/qmail", queue=None):
     """

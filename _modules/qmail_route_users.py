@@ -10,6 +10,7 @@ import pwd
 import struct
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 BREAK = b"-"  # conf-break, compiled into qmail-getpw
 LONGEST_NAME = 31  # bytes; qmail-getpw does not look up a longer user name

@@ -8,6 +8,7 @@ exactly when the running one has read something other than what they hold now.
 import os
 
 from salt.exceptions import CommandExecutionError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 
 def status(home="/var/qmail", control=None, queue=None):

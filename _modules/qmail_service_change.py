@@ -12,6 +12,7 @@ import signal
 import time
 
 from salt.exceptions import CommandExecutionError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 RETURNS_WITHIN = 3  # seconds: supervisors start a service again after one
 PAUSE = 0.02  # seconds between two looks

@@ -14,6 +14,7 @@ import termios
 import time
 
 from salt.exceptions import CommandExecutionError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 # kind: (what runs the service, what shows its state, what starts it, what takes it down)
 KINDS = {

@@ -11,6 +11,7 @@ import json
 import os
 
 from salt.exceptions import CommandExecutionError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 READ = ("doublebounceto", "doublebouncehost")
 

@@ -9,6 +9,7 @@ here, because ``service.start`` waits for as long as anything holds the script's
 import os
 
 from salt.exceptions import CommandExecutionError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 NOTHING = {"pid": None, "returns": False, "alone": False, "down": None, "file": None}
 INIT = ("/etc/init.d", "/etc/rc.d/init.d", "/etc/rc.d")

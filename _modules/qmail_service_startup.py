@@ -11,6 +11,7 @@ import re
 import shlex
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 # What every qmail-send reads; a fork's binary names what else it reads.
 READ = (

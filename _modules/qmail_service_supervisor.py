@@ -11,6 +11,7 @@ import shutil
 import time
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 HOME = "/var/qmail"
 PILLAR = "qmail_doublebounce:service"

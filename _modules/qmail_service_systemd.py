@@ -8,6 +8,7 @@ import re
 import time
 
 from salt.exceptions import CommandExecutionError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 BOOTED = "/run/systemd/system"  # exists exactly if systemd is process 1: sd_booted(3)
 UNITS = ("qmail-send", "notqmail", "qmail")

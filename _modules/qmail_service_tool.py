@@ -10,6 +10,7 @@ import tempfile
 import time
 
 from salt.exceptions import CommandExecutionError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 # Where such tools are besides PATH: a minion's PATH seldom has the directories that daemontools uses.
 PLACES = (

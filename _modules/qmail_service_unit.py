@@ -8,6 +8,7 @@ beside the record of ``qmail_service_loaded`` before anything is ended.
 import os
 
 from salt.exceptions import CommandExecutionError
+from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 UNIT = "unit"  # the file that holds its name
 LARGEST = 1 << 16  # bytes of a script or unit that are searched

@@ -42,6 +42,13 @@ def test_it_needs_nothing_but_salt_and_the_standard_library(path):
     assert imported <= {*sys.stdlib_module_names, "salt"}
 
 
+@pytest.mark.parametrize("path", [path for path in SOURCES if path not in STATES], ids=lambda path: path.name)
+def test_it_takes_the_options_of_salts_loader(path):
+    """Otherwise Salt 3008 makes a copy of all options when it loads the module, and changes it at each call."""
+    imported = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
+    assert "__opts__" in [name.name for node in imported if node.module == "salt.loader.dunder" for name in node.names]
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_public_function_documents_its_arguments(path):
     for function in functions(path):
