@@ -1,5 +1,6 @@
 """While something works on the queue, what people ask of qmail-send is not lost: it is done afterwards."""
 
+import pathlib
 import subprocess
 
 from salt.exceptions import CommandExecutionError
@@ -82,6 +83,8 @@ def test_where_nobody_asks_for_anything_it_is_as_before(supervisor, modules, dir
     old = supervisor.boot()
     assert during(modules, direct, work) == "done"
     assert supervisor.holder() not in (None, old)
+    note = pathlib.Path(modules.qmail_service_loaded.directory(direct["home"]), "paused")
+    assert note.read_bytes() == b""
     modules.qmail_service.stop(**direct)
     assert during(modules, direct, work) == "done"
     assert supervisor.holder() is None

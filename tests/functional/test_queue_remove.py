@@ -336,7 +336,7 @@ def interrupted(server, number, at):
     return ended(run)
 
 
-def started(run):
+def started(run, quick=True):
     """Run something in a child; return its process id, and what can be read to its end when all of it is over."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -345,7 +345,8 @@ def started(run):
             os.close(reading)
             # The guardian watches for a while whether qmail-send stays up. The stand-in does.
             sleep = time.sleep
-            time.sleep = lambda seconds: sleep(min(seconds, 0.1))
+            if quick:
+                time.sleep = lambda seconds: sleep(min(seconds, 0.1))
             run()
             os._exit(0)
         finally:
@@ -515,6 +516,38 @@ def test_the_guardian_does_not_end_by_what_ends_a_session(server, number):
 
     assert ended(lambda: server.modules["qmail_queue_pause.during"](work, home=str(server.home.path))) == signal.SIGKILL
     assert server.holder()
+
+
+def test_a_start_that_does_not_last_is_tried_again_and_noted_meanwhile(server):
+    """The guardian watches what it has started; if it were killed then, the next run would know what to start."""
+    server.boot()
+    home = str(server.home.path)
+    ctl = server.home.path / "bin/qmailctl"
+    whole = ctl.read_text()
+    short = "( timeout 1.6 \\1 ) \\2"  # ends behind the second in which a start is watched
+    ctl.write_text(re.sub(r"(.*qmail-send.*) (>>.*)", short, whole))
+    assert ctl.read_text() != whole
+    note = pathlib.Path(server.modules["qmail_service_loaded.directory"](home), "paused")
+    boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_bytes()
+    starts = server.home.path / "starts"
+    starts.write_text("")
+    child, *rest = started(lambda: server.modules["qmail_queue_pause.during"](killed, home=home), quick=False)
+    until(lambda: len(starts.read_text().splitlines()) >= 2 and note.read_bytes() == boot)
+    ctl.write_text(whole)
+    assert over(child, *rest) == signal.SIGKILL
+    assert server.holder()
+    assert note.read_bytes() == b""
+
+
+def test_where_no_note_can_be_written_qmail_send_is_left_as_it_is(server):
+    old = server.boot()
+    home = str(server.home.path)
+    note = pathlib.Path(server.modules["qmail_service_loaded.directory"](home, make=True), "paused")
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.symlink_to(server.home.path / "elsewhere")
+    with pytest.raises(CommandExecutionError, match=f"qmail-send is left as it is: cannot write {note}"):
+        server.modules["qmail_queue_pause.during"](lambda lock: None, home=home)
+    assert server.holder() == old
 
 
 def test_with_nothing_to_remove_the_next_run_starts_qmail_send_too(server):
