@@ -26,6 +26,8 @@ TAIL = 2**13
 SLACK, SLACK_SECONDS = 2**20, 600
 # The journal is asked for a time, not for bytes.
 JOURNAL_CONTEXT = 6 * 3600
+# How often the files are opened again, where the log is rotated meanwhile.
+TRIES = 20
 UNPACK_ERRORS = (EOFError, zlib.error, lzma.LZMAError, OSError)
 
 
@@ -39,8 +41,20 @@ def _newest(name, mtime):
         return mtime
 
 
-def _open_all(names):
+def _open_all(path, names):
     """Open all files of a log at once, so that a rotation meanwhile neither hides lines nor shows them twice."""
+    for left in range(TRIES, -1, -1):
+        opened = _open(names)
+        now = __salt__["qmail_log_part.moved"](path, names, [(part["name"], part["file"]) for part in opened])
+        if now is None or not left:
+            return opened
+        for part in opened:
+            part["file"].close()
+        names = now
+    return opened
+
+
+def _open(names):
     opened, seen = [], set()
     for name in reversed(names):
         file = __salt__["qmail_log_part.opened"](name)
@@ -170,8 +184,8 @@ def is_plain(file):
     return __salt__["qmail_log_journal.form"](os.pread(file.fileno(), 256, 0)) is None
 
 
-def _file_blocks(names, since, until, context, first_time):
-    opened = _open_all(names)
+def _file_blocks(found, since, until, context, first_time):
+    opened = _open_all(found["path"], found["files"])
     try:
         for part, offset in _offsets(opened, since, context, first_time):
             for data in _part_blocks(part, offset):
@@ -235,4 +249,4 @@ def blocks(found, since=None, until=None, context=0, most=None):
         return _journal_blocks(found["path"], since, until, context, most)
     first_time = __salt__["qmail_log_time.first_time"]
     bytes(KEPT_MEMORY)
-    return _file_blocks(found["files"], since, until, context, first_time)
+    return _file_blocks(found, since, until, context, first_time)

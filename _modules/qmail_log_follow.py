@@ -21,6 +21,8 @@ HEAD = 256
 BLOCK = 2**18
 HEX = re.compile(r"(?:[0-9a-f]{2})*")
 CURSOR = "-- cursor: "
+# How often files are opened again, where the log is rotated meanwhile.
+TRIES = 20
 
 
 def position(path=None, home="/var/qmail", queue=None):
@@ -34,13 +36,27 @@ def position(path=None, home="/var/qmail", queue=None):
     """
     found = __salt__["qmail_log_file.find"](path, home, queue)
     if found["kind"] == JOURNALD:
-        cursor = _journal(found["path"], "--lines=1")[1]
-        return {"path": found["path"], "cursor": cursor, "since": int(time.time())}
-    file = __salt__["qmail_log_part.opened"](found["files"][-1])
-    if file is None:
-        raise CommandExecutionError(f"the log {found['files'][-1]} was rotated away just now: try again")
-    with file:
-        return _position(found["path"], file, _last_line(file))
+        since = int(time.time())
+        lines, cursor = _journal(found["path"], "--lines=1")
+        return {"path": found["path"], "cursor": cursor, "last": _entry(lines), "since": since}
+    for _ in range(TRIES):
+        names = found["files"][-2:]
+        files = [(name, file) for name, file in zip(names, map(__salt__["qmail_log_part.opened"], names)) if file]
+        try:
+            now = __salt__["qmail_log_part.moved"](found["path"], found["files"], files)
+            if now is None and files:
+                file = _written_last([file for _, file in files])
+                return _position(found["path"], file, _last_line(file))
+        finally:
+            _close(files)
+        found = {**found, "files": now or found["files"]}
+    raise CommandExecutionError(f"the log {found['path']} is rotated again and again: try again")
+
+
+def _written_last(files):
+    """Of two files the one that is written to: an empty one may wait for a syslog daemon that still has the other."""
+    is_plain = isinstance(files[0], io.FileIO)
+    return files[0] if is_plain and not _has_gone_on(files[1:]) else files[-1]
 
 
 def _last_line(file):
@@ -68,17 +84,40 @@ def _is(file, where):
 
 def _opened_since(found, where):
     """Open the file of a position and all newer ones; return the files, oldest first, and whether it is among them."""
+    names = found["files"]
+    for left in range(TRIES, -1, -1):
+        files, known = _open_since(names, where)
+        now = __salt__["qmail_log_part.moved"](found["path"], names, files)
+        if now is None or not left:
+            break
+        _close(files)
+        names = now
+    if not known:
+        _close(files[:-1])
+        files = files[-1:]
+    return [file for _, file in files], known
+
+
+def _open_since(names, where):
     files = []
-    for name in reversed(found["files"]):
+    for name in reversed(names):
         file = __salt__["qmail_log_part.opened"](name)
         if file is None:
             continue
-        files.insert(0, file)
+        files.insert(0, (name, file))
         if _is(file, where):
             return files, True
-    for file in files[:-1]:
+    return files, False
+
+
+def _close(files):
+    for _, file in files:
         file.close()
-    return files[-1:], False
+
+
+def _has_gone_on(files):
+    """Tell whether a newer file is written to: a syslog daemon learns late that its file was renamed."""
+    return any(os.fstat(file.fileno()).st_size for file in files)
 
 
 def _lines(file, offset, limit, rotated):
@@ -140,14 +179,15 @@ def _file_since(found, where, limit):
 
 def _follow(files, where, start, limit):
     lines = []
-    for file in files:
-        end = start
-        for line, behind in _lines(file, start, limit, file is not files[-1]):
+    for number, file in enumerate(files, 1):
+        # Asked before this one is read: then nothing more comes into it.
+        is_over, end = _has_gone_on(files[number:]), start
+        for line, behind in _lines(file, start, limit, is_over):
             lines.append(line)
             limit -= len(line)
             end = behind
         where = _position(where["path"], file, end)
-        if limit <= 0:
+        if limit <= 0 or not is_over:
             break
         start = 0
     return lines, where
@@ -169,7 +209,21 @@ def _journal(path, *options):
     return lines, None
 
 
+def _entry(lines):
+    """Return the first line of the last entry; what goes on in another line is indented there."""
+    return next((line for line in reversed(lines) if not line.startswith(" ")), None)
+
+
 def _journal_since(where):
-    since = f"--after-cursor={where['cursor']}" if where["cursor"] else f"--since=@{where.get('since', 0)}"
+    """
+    Go on behind an entry of the journal, if that is there: journalctl's own ``--after-cursor`` leaves out the next one
+    where it is not, which is what a vacuum makes of it.
+    """
+    since = f"--cursor={where['cursor']}" if where["cursor"] else f"--since=@{where.get('since', 0)}"
     lines, cursor = _journal(where["path"], since)
-    return {"lines": lines, "position": {**where, "cursor": cursor or where["cursor"]}, "lost": False}
+    lost = bool(where["cursor"]) and lines[:1] != [where.get("last")]
+    if where["cursor"] and not lost:
+        lines = lines[1:]
+        lines = lines[next((number for number, line in enumerate(lines) if not line.startswith(" ")), len(lines)) :]
+    place = {**where, "cursor": cursor or where["cursor"], "last": _entry(lines) or where.get("last")}
+    return {"lines": lines, "position": place, "lost": lost}

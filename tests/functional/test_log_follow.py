@@ -82,6 +82,72 @@ def test_logrotate_renames(follow, log):
     assert not reader.lost
 
 
+def test_what_a_syslog_daemon_writes_before_it_learns_of_the_rotation_is_not_missed(follow, log):
+    reader = Reader(follow, log)
+    os.rename(log, f"{log}.1")
+    log.touch()
+    assert reader() == []
+    write(f"{log}.1", 3)
+    assert reader() == said(3)
+    write(f"{log}.1", 4)
+    write(log, 5)
+    assert reader() == said(4, 5)
+    assert not reader.lost
+
+
+def test_a_position_from_before_it_learns_of_the_rotation_is_in_the_file_that_it_writes_to(follow, log):
+    os.rename(log, f"{log}.1")
+    log.touch()
+    reader = Reader(follow, log)
+    write(f"{log}.1", 3)
+    write(log, 4)
+    assert reader() == said(3, 4)
+
+
+def test_while_it_has_the_rotated_file_open_the_log_is_known_by_its_name(follow):
+    for name in ("/x/mail.log.1", "/x/mail-20261124.log", "/x/mail.log-20261124", "/x/mail.log.2.gz"):
+        assert follow["qmail_log_part.unrotated"](name) == "/x/mail.log"
+    for name in ("/x/mail.log", "/x/maillog", "/x/log.d/current", "/x/qmail2"):
+        assert follow["qmail_log_part.unrotated"](name) == name
+
+
+@pytest.mark.parametrize("at", range(1, 10))
+def test_a_log_that_is_rotated_while_its_files_are_opened_is_counted_whole(follow, log, monkeypatch, at):
+    for number in range(3):
+        path = f"{log}.{number}" if number else str(log)
+        with open(path, "w", encoding="ascii") as file:
+            file.write(f"{1795486275 - number}.5 vm qmail: info msg 1: bytes 2 from <#@[]> qp 3 uid 4\n" * 10**number)
+    calls, really = [], os.open
+
+    def rotating(path, *arguments, **named):
+        calls.extend([path] if str(path).startswith(str(log)) else [])
+        if len(calls) == at and not os.path.exists(f"{log}.3"):
+            for number in (2, 1, 0):
+                os.rename(f"{log}.{number}" if number else log, f"{log}.{number + 1}")
+            log.touch()
+        return really(path, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", rotating)
+    assert follow["qmail_log.count"](path=str(log))["double_bounces"] == 111
+    assert os.path.exists(f"{log}.3")
+
+
+def test_a_file_that_is_renamed_while_a_follower_opens_it_is_not_missed(follow, log, monkeypatch):
+    reader, really = Reader(follow, log), os.open
+    write(log, 3)
+
+    def rotating(path, *arguments, **named):
+        if str(path) == str(log) and not os.path.exists(f"{log}.1"):
+            os.rename(log, f"{log}.1")
+            write(log, 4)
+        return really(path, *arguments, **named)
+
+    follow["qmail_log_part.named"](str(log))
+    monkeypatch.setattr(os, "open", rotating)
+    assert reader() == said(3, 4)
+    assert not reader.lost
+
+
 def test_logrotate_renames_twice_and_packs(follow, log):
     reader = Reader(follow, log)
     write(log, 3)
@@ -209,11 +275,17 @@ def test_the_journal_is_followed_by_its_cursor(follow, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     (tmp_path / "journal").write_text("1795486275.5 vm qmail-send[1]: new msg 1\n-- cursor: s=1;i=2\n")
     reader = Reader(follow, "journald")
-    (tmp_path / "journal").write_text("1795486276.5 vm qmail-send[1]: new msg 2\n-- cursor: s=1;i=3\n")
-    assert reader() == ["1795486276.5 vm qmail-send[1]: new msg 2"]
-    assert "--after-cursor=s=1;i=2" in (tmp_path / "arguments").read_text().split("\n")
+    entries = [f"179548627{number}.5 vm qmail-send[1]: new msg {number}\n" for number in (5, 6, 7)]
+    (tmp_path / "journal").write_text(f"1795486275.5 vm qmail-send[1]: new msg 1\n{entries[1]}-- cursor: s=1;i=3\n")
+    assert reader() == [entries[1].strip()]
+    assert not reader.lost
+    assert "--cursor=s=1;i=2" in (tmp_path / "arguments").read_text().split("\n")
+    (tmp_path / "journal").write_text(f"{entries[1]}-- cursor: s=1;i=3\n")
+    assert reader() == []
+    assert not reader.lost
     (tmp_path / "journal").write_text("")
     assert reader() == []
+    assert reader.lost
     assert reader.where["cursor"] == "s=1;i=3"
     program.write_text("#!/bin/sh\necho no >&2; exit 1\n")
     with pytest.raises(CommandExecutionError, match="status 1: no"):
