@@ -24,8 +24,8 @@ def follow(pid):
 
     ``kind`` is ``multilog`` (also for svlogd and s6-log; ``paths`` are its directories), ``file`` (its path),
     ``journald`` (``journald:UNIT``), or ``syslog``: then ``paths`` are all files that this machine's syslog daemon has
-    open for writing, and ``others`` are the names that other sploggers give their lines. Root is needed to follow the
-    descriptors of another user's processes.
+    open for writing, ``others`` are the names that other sploggers give their lines, and ``unit`` is the one splogger
+    belongs to: journald may be the syslog daemon. Root is needed to follow the descriptors of another user's processes.
 
     pid
         The process id of qmail-send.
@@ -71,7 +71,8 @@ def _written(pid):
         return {"kind": "multilog", "paths": directories}
     if _name(pid) not in SPLOGGERS:
         return None
-    return {"kind": "syslog", "paths": _syslog_files(), "others": _others(pid)}
+    unit = __salt__["qmail_base_process.unit"](pid)
+    return {"kind": "syslog", "paths": _syslog_files(), "others": _others(pid), "unit": unit}
 
 
 def _others(pid):
