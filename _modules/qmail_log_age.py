@@ -54,6 +54,8 @@ def last(found, limit=None):
     quote, done = None, 0
     files = found["files"] if limit is None else found["files"][-2:]
     for data, newest in chain.from_iterable(_newest_first({**found, "files": files}, limit)):
+        if found.get("others"):
+            data = __salt__["qmail_log_line.without"](data, found["others"])
         told = _last_of(data, newest)
         if told is not None:
             return int(told), quote

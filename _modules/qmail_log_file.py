@@ -63,10 +63,23 @@ def find(path=None, home="/var/qmail", queue=None):
         return {**(found[0] if len(found) == 1 else _newest(found) or found[0]), "how": "followed"}
     written = map(__salt__["qmail_log_part.unrotated"], trail["paths"]) if trail else ()
     usual = [*DIRECTORIES, *written, *FILES, _journal(trail)]
-    found = _newest(filter(None, map(_usual, dict.fromkeys(usual))))
+    there = filter(None, map(_usual, dict.fromkeys(usual)))
+    found = _newest({**log, "others": _others(trail)} for log in there)
     if not found:
         raise CommandExecutionError(f"found no log of qmail-send in {', '.join(usual)}: name it with path")
-    return {**found, "how": "newest", "others": _others(trail)}
+    return {**found, "how": "newest"}
+
+
+def others(home="/var/qmail", queue=None):
+    """
+    Return the names under which the sploggers of other qmails write to syslog, where that of this one does.
+
+    home, queue
+        As for ``find``.
+
+    For ``qmail_log_follow``.
+    """
+    return _others(_trail(home, queue))
 
 
 def _others(trail):

@@ -35,6 +35,11 @@ def position(path=None, home="/var/qmail", queue=None):
     For ``qmail_log``.
     """
     found = __salt__["qmail_log_file.find"](path, home, queue)
+    others = __salt__["qmail_log_file.others"](home, queue)
+    return {**_end_of(found), **({"others": others} if others else {})}
+
+
+def _end_of(found):
     if found["kind"] == JOURNALD:
         since = int(time.time())
         lines, cursor = _journal(found["path"], "--lines=1")
@@ -148,8 +153,17 @@ def lines_since(where, limit=2**20):
     """
     if not _is_position(where):
         raise SaltInvocationError(f"where={where!r} is not a position: give what qmail_log.position returned")
-    if "cursor" in where:
-        return _journal_since(where)
+    told = _journal_since(where) if "cursor" in where else _files_since(where, limit)
+    others = where.get("others")
+    if not others:
+        return told
+    # Each qmail-send counts its deliveries from 1 on: another one's end would be taken for that of ours.
+    text = "".join(f"{line}\n" for line in told["lines"]).encode()
+    own = __salt__["qmail_log_line.without"](text, others).decode().split("\n")[:-1]
+    return {**told, "lines": own, "position": {**told["position"], "others": others}}
+
+
+def _files_since(where, limit):
     found = __salt__["qmail_log_part.named"](where["path"])
     try:
         return _file_since(found, where, limit)
@@ -159,6 +173,9 @@ def lines_since(where, limit=2**20):
 
 def _is_position(where):
     if not isinstance(where, dict) or not isinstance(where.get("path"), str):
+        return False
+    others = where.get("others", [])
+    if not isinstance(others, list) or not all(isinstance(name, str) for name in others):
         return False
     if "cursor" in where:
         return isinstance(where["cursor"], (str, type(None)))

@@ -176,10 +176,10 @@ def without(data, names):
     For ``qmail_log``.
     """
     data = data if isinstance(data, bytes) else data.encode()
-    ends = re.compile(
-        rb"(?:^|[ .])(?:" + b"|".join(re.escape(os.fsencode(name)) for name in names) + rb")(?:\[\d+\])?: $"
-    )
-    return b"".join(line for line in io.BytesIO(data) if not ends.search(_match(line)["name"] or b""))
+    own = rb"(?:" + b"|".join(re.escape(os.fsencode(name)) for name in names) + rb")"
+    # The second is that of RFC 5424.
+    theirs = re.compile(rb"(?:^|[ .])" + own + rb"(?:\[\d+\])?: $|^\S+ " + own + rb" \S+ \S+ [-[]")
+    return b"".join(line for line in io.BytesIO(data) if not theirs.search(_match(line)["name"] or b""))
 
 
 def last(data):
