@@ -173,7 +173,7 @@ def without(data, names):
     names
         The names, such as ``qmail2``: those of other qmails.
 
-    For ``qmail_log``.
+    For ``qmail_log``, ``qmail_log_age`` and ``qmail_log_follow``.
     """
     data = data if isinstance(data, bytes) else data.encode()
     own = rb"(?:" + b"|".join(re.escape(os.fsencode(name)) for name in names) + rb")"
