@@ -12,8 +12,6 @@ from itertools import chain, islice
 from salt.exceptions import CommandExecutionError
 
 BLOCK = 2**18
-# Of the journal's lines the last ones are asked for, first few and then more: a unit may run other programs, too.
-JOURNAL_LINES = (50, 10000)
 LONGEST_QUOTE = 120
 SIGNS = (b"info msg ", b"starting delivery ", b"end msg ", b"status: ")
 
@@ -70,7 +68,7 @@ def _newest_first(found, limit):
     """For each file, its blocks, the last ones first where that is possible."""
     read = __salt__["qmail_log_block.blocks"]
     if found["kind"] == "journald":
-        yield _journal(found, limit)
+        yield read(found, backwards=True)
     for name in reversed(found["files"]):
         file = __salt__["qmail_log_part.opened"](name)
         if file is None:
@@ -83,18 +81,6 @@ def _newest_first(found, limit):
         if not plain:
             blocks = read({"kind": "file", "path": name, "files": [name]})
             yield _lasts(blocks if limit is None else islice(blocks, limit // 2**20))
-
-
-def _journal(found, limit):
-    """Blocks of the journal: those of its last lines, and of all of it where qmail-send's are not among these."""
-    read = __salt__["qmail_log_block.blocks"]
-    for most in JOURNAL_LINES:
-        blocks = list(read(found, most=most))
-        yield from reversed(blocks)
-        if sum(data.count(b"\n") for data, _ in blocks) < most:
-            return
-    blocks = read(found)
-    yield from _lasts(blocks if limit is None else islice(blocks, limit // 2**20))
 
 
 def _lasts(blocks):

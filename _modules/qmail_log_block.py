@@ -197,8 +197,8 @@ def _file_blocks(found, since, until, context, first_time):
             part["file"].close()
 
 
-def _journal_blocks(path, since, until, context, most):
-    options = [] if most is None else [f"--lines={most}"]
+def _journal_blocks(path, since, until, context, backwards):
+    options = ["--reverse"] if backwards else []
     options += [] if since is None else [f"--since=@{int(since) - (JOURNAL_CONTEXT if context else 0)}"]
     options += [] if until is None else [f"--until=@{int(until) + 1}"]
     command, ended = __salt__["qmail_log_journal.command"](path, options), False
@@ -211,7 +211,7 @@ def _journal_blocks(path, since, until, context, most):
             raise CommandExecutionError(f"cannot run journalctl: {err.strerror}") from err
         try:
             for data in _whole(process.stdout):
-                yield data, time.time()
+                yield b"".join([*io.BytesIO(data)][::-1]) if backwards else data, time.time()
             ended = True
         finally:
             if not ended:
@@ -224,7 +224,7 @@ def _journal_blocks(path, since, until, context, most):
             raise CommandExecutionError(f"journalctl failed with status {status}: {said}")
 
 
-def blocks(found, since=None, until=None, context=0, most=None):
+def blocks(found, since=None, until=None, context=0, backwards=False):
     """
     Iterate over a log: pairs of a block of whole lines, as bytes, and the time that none of them is newer than.
 
@@ -240,13 +240,13 @@ def blocks(found, since=None, until=None, context=0, most=None):
     context
         How many bytes before ``since`` to begin. (For the journal, which has no bytes: six hours.)
 
-    most
-        At most this many lines of the journal, the last ones.
+    backwards
+        Begin with the last block, for the journal alone: whoever stops reading has not waited for the rest of it.
 
     For ``qmail_log`` and ``qmail_log_age``.
     """
     if found["kind"] == "journald":
-        return _journal_blocks(found["path"], since, until, context, most)
+        return _journal_blocks(found["path"], since, until, context, backwards)
     first_time = __salt__["qmail_log_time.first_time"]
     bytes(KEPT_MEMORY)
     return _file_blocks(found, since, until, context, first_time)

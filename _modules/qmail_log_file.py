@@ -53,11 +53,10 @@ def find(path=None, home="/var/qmail", queue=None):
 
     For ``qmail_log`` and ``qmail_log_follow``.
     """
-    if path not in (None, "auto", JOURNALD):
-        return {**__salt__["qmail_log_part.named"](path), "how": "named"}
     trail = _trail(home, queue)
-    if path == JOURNALD:
-        return {**__salt__["qmail_log_part.named"](_journal(trail)), "how": "named", "others": _others(trail)}
+    if path not in (None, "auto"):
+        named = __salt__["qmail_log_part.named"](_journal(trail) if path == JOURNALD else path)
+        return {**named, "how": "named", "others": _others(trail)}
     if trail and trail["kind"] != "syslog":
         found = [__salt__["qmail_log_part.named"](place) for place in trail["paths"]]
         return {**(found[0] if len(found) == 1 else _newest(found) or found[0]), "how": "followed"}
@@ -68,18 +67,6 @@ def find(path=None, home="/var/qmail", queue=None):
     if not found:
         raise CommandExecutionError(f"found no log of qmail-send in {', '.join(usual)}: name it with path")
     return {**found, "how": "newest"}
-
-
-def others(home="/var/qmail", queue=None):
-    """
-    Return the names under which the sploggers of other qmails write to syslog, where that of this one does.
-
-    home, queue
-        As for ``find``.
-
-    For ``qmail_log_follow``.
-    """
-    return _others(_trail(home, queue))
 
 
 def _others(trail):

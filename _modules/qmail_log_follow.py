@@ -9,7 +9,6 @@ import io
 import lzma
 import os
 import re
-import subprocess
 import time
 import zlib
 
@@ -20,7 +19,6 @@ JOURNALD = "journald"
 HEAD = 256
 BLOCK = 2**18
 HEX = re.compile(r"(?:[0-9a-f]{2})*")
-CURSOR = "-- cursor: "
 # How often files are opened again, where the log is rotated meanwhile.
 TRIES = 20
 
@@ -35,15 +33,15 @@ def position(path=None, home="/var/qmail", queue=None):
     For ``qmail_log``.
     """
     found = __salt__["qmail_log_file.find"](path, home, queue)
-    others = __salt__["qmail_log_file.others"](home, queue)
+    others = found.get("others")
     return {**_end_of(found), **({"others": others} if others else {})}
 
 
 def _end_of(found):
     if found["kind"] == JOURNALD:
         since = int(time.time())
-        lines, cursor = _journal(found["path"], "--lines=1")
-        return {"path": found["path"], "cursor": cursor, "last": _entry(lines), "since": since}
+        entries = __salt__["qmail_log_journal.entries"](found["path"], ["--lines=1"], BLOCK)
+        return {"path": found["path"], "cursor": entries[-1][0] if entries else None, "since": since}
     for _ in range(TRIES):
         names = found["files"][-2:]
         files = [(name, file) for name, file in zip(names, map(__salt__["qmail_log_part.opened"], names)) if file]
@@ -153,7 +151,7 @@ def lines_since(where, limit=2**20):
     """
     if not _is_position(where):
         raise SaltInvocationError(f"where={where!r} is not a position: give what qmail_log.position returned")
-    told = _journal_since(where) if "cursor" in where else _files_since(where, limit)
+    told = _journal_since(where, limit) if "cursor" in where else _files_since(where, limit)
     others = where.get("others")
     if not others:
         return told
@@ -178,7 +176,7 @@ def _is_position(where):
     if not isinstance(others, list) or not all(isinstance(name, str) for name in others):
         return False
     if "cursor" in where:
-        return isinstance(where["cursor"], (str, type(None)))
+        return isinstance(where["cursor"], (str, type(None))) and isinstance(where.get("since", 0), int)
     head, numbers = where.get("head"), (where.get("inode"), where.get("offset"))
     return isinstance(head, str) and bool(HEX.fullmatch(head)) and all(isinstance(number, int) for number in numbers)
 
@@ -210,37 +208,15 @@ def _follow(files, where, start, limit):
     return lines, where
 
 
-def _journal(path, *options):
-    """Run journalctl: its lines, and its cursor."""
-    command = __salt__["qmail_log_journal.command"](path, ["--show-cursor", *options])
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    except OSError as err:
-        raise CommandExecutionError(f"cannot run journalctl: {err.strerror}") from err
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()
-        raise CommandExecutionError(f"journalctl failed with status {done.returncode}: {said}")
-    lines = done.stdout.decode("utf-8", "backslashreplace").split("\n")[:-1]
-    if lines and lines[-1].startswith(CURSOR):
-        return lines[:-1], lines[-1][len(CURSOR) :]
-    return lines, None
-
-
-def _entry(lines):
-    """Return the first line of the last entry; what goes on in another line is indented there."""
-    return next((line for line in reversed(lines) if not line.startswith(" ")), None)
-
-
-def _journal_since(where):
+def _journal_since(where, limit):
     """
     Go on behind an entry of the journal, if that is there: journalctl's own ``--after-cursor`` leaves out the next one
     where it is not, which is what a vacuum makes of it.
     """
-    since = f"--cursor={where['cursor']}" if where["cursor"] else f"--since=@{where.get('since', 0)}"
-    lines, cursor = _journal(where["path"], since)
-    lost = bool(where["cursor"]) and lines[:1] != [where.get("last")]
-    if where["cursor"] and not lost:
-        lines = lines[1:]
-        lines = lines[next((number for number, line in enumerate(lines) if not line.startswith(" ")), len(lines)) :]
-    place = {**where, "cursor": cursor or where["cursor"], "last": _entry(lines) or where.get("last")}
-    return {"lines": lines, "position": place, "lost": lost}
+    known = where["cursor"]
+    since = f"--cursor={known}" if known else f"--since=@{where.get('since', 0)}"
+    entries = __salt__["qmail_log_journal.entries"](where["path"], [since], limit)
+    is_there = bool(known and entries) and __salt__["qmail_log_journal.is_same"](known, entries[0][0])
+    place = {**where, "cursor": entries[-1][0] if entries else known}
+    lines = [line for _, line in entries[is_there:]]
+    return {"lines": lines, "position": place, "lost": bool(known) and not is_there}
