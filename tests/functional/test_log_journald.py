@@ -190,9 +190,7 @@ def test_a_journal_that_moves_from_memory_to_the_disk_is_followed(modules, first
     assert follow()[-1] == 3
 
 
-def test_a_journal_that_drops_lines_over_a_rate_proves_nothing_and_does_again_when_it_takes_them(
-    modules, states, second
-):
+def test_a_journal_that_drops_lines_over_a_rate_proves_nothing_until_it_takes_them_again(modules, states, second):
     journald()  # which begins to count the lines
     proof = {"address": ADDRESS, "home": second.path, "timeout": 1, "always": True}
     before = counted(modules, second)
