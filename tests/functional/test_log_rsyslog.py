@@ -4,13 +4,12 @@ that it writes.
 """
 
 import gzip
-import os
 import pathlib
 import time
 
 import pytest
 
-from tests.support.rsyslog import FORMS, MAIL, PLACE, ROTATE, WRITTEN, Rsyslog, missing
+from tests.support.rsyslog import FORMS, MAIL, PLACE, ROTATE, WRITTEN, running
 from tests.support.servers import ADDRESS, Server
 from tests.support.supervisors import wait_until
 
@@ -20,12 +19,7 @@ DOUBLE = "info msg {0}: bytes 705 from <#@[]> qp {0} uid 1007"
 
 @pytest.fixture(scope="module")
 def rsyslog():
-    why = missing()
-    if why:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"not installed: {why}")
-    made = Rsyslog()
-    yield made
-    made.close()
+    yield from running()
 
 
 @pytest.fixture(scope="module")

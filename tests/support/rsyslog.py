@@ -2,9 +2,12 @@
 A real rsyslogd as Debian runs it, in a machine of the tests' own: journald has /dev/log, and hands on what comes there.
 """
 
+import os
 import pathlib
 import shutil
 import subprocess
+
+import pytest
 
 from tests.support.servers import journald
 from tests.support.supervisors import UNITS, wait_until
@@ -110,3 +113,13 @@ class Rsyslog:
 
 def systemctl(*words):
     subprocess.run(["systemctl", *words], check=True, timeout=60, capture_output=True)
+
+
+def running():
+    """Start one, yield it, and end it; where something for it is not installed the test is skipped, in CI it fails."""
+    why = missing()
+    if why:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"not installed: {why}")
+    made = Rsyslog()
+    yield made
+    made.close()
