@@ -33,8 +33,8 @@ def find(path=None, home="/var/qmail", queue=None):
     ``how`` says how it was found: ``named`` by the caller, ``followed`` from the running qmail-send, or ``newest``: the
     one of the usual places in which qmail-send wrote last.
 
-    Unless the way to it is known to its end, there is also ``others``: the names under which the sploggers of other
-    qmails write to syslog.
+    Unless the way to it is known to its end, there are also ``others``, the names under which the sploggers of other
+    qmails write to syslog, and ``mixed``: whether one of them writes under the same name as this one's.
 
     The usual places are /var/log/qmail/send, /var/log/qmail/qmail-send, /var/log/qmail, /var/log/maillog,
     /var/log/mail.log, /var/log/mail/info, /usr/local/psa/var/log/maillog, /var/log/messages, /var/log/syslog, journald,
@@ -56,21 +56,24 @@ def find(path=None, home="/var/qmail", queue=None):
     trail = _trail(home, queue)
     if path not in (None, "auto"):
         named = __salt__["qmail_log_part.named"](_journal(trail) if path == JOURNALD else path)
-        return {**named, "how": "named", "others": _others(trail)}
+        return {**named, "how": "named", **_others(trail)}
     if trail and trail["kind"] != "syslog":
         found = [__salt__["qmail_log_part.named"](place) for place in trail["paths"]]
         return {**(found[0] if len(found) == 1 else _newest(found) or found[0]), "how": "followed"}
     written = map(__salt__["qmail_log_part.unrotated"], trail["paths"]) if trail else ()
     usual = [*DIRECTORIES, *written, *FILES, _journal(trail)]
     there = filter(None, map(_usual, dict.fromkeys(usual)))
-    found = _newest({**log, "others": _others(trail)} for log in there)
+    found = _newest({**log, **_others(trail)} for log in there)
     if not found:
         raise CommandExecutionError(f"found no log of qmail-send in {', '.join(usual)}: name it with path")
     return {**found, "how": "newest"}
 
 
 def _others(trail):
-    return trail.get("others", []) if trail else []
+    """What of the log may be another qmail's."""
+    if not trail or trail["kind"] != "syslog":
+        return {"others": [], "mixed": False}
+    return {"others": trail["others"], "mixed": trail["mixed"]}
 
 
 def _journal(trail):

@@ -19,6 +19,8 @@ JOURNALD = "journald"
 HEAD = 256
 BLOCK = 2**18
 HEX = re.compile(r"(?:[0-9a-f]{2})*")
+# What is known of other qmails that write to the same log, in a position.
+SHARED = ("others", "mixed")
 # How often files are opened again, where the log is rotated meanwhile.
 TRIES = 20
 
@@ -33,8 +35,7 @@ def position(path=None, home="/var/qmail", queue=None):
     For ``qmail_log``.
     """
     found = __salt__["qmail_log_file.find"](path, home, queue)
-    others = found.get("others")
-    return {**_end_of(found), **({"others": others} if others else {})}
+    return {**_end_of(found), **{name: found[name] for name in SHARED if found.get(name)}}
 
 
 def _end_of(found):
@@ -152,13 +153,14 @@ def lines_since(where, limit=2**20):
     if not _is_position(where):
         raise SaltInvocationError(f"where={where!r} is not a position: give what qmail_log.position returned")
     told = _journal_since(where, limit) if "cursor" in where else _files_since(where, limit)
+    told["position"].update((name, where[name]) for name in SHARED if name in where)
     others = where.get("others")
     if not others:
         return told
     # Each qmail-send counts its deliveries from 1 on: another one's end would be taken for that of ours.
     text = "".join(f"{line}\n" for line in told["lines"]).encode()
     own = __salt__["qmail_log_line.without"](text, others).decode().split("\n")[:-1]
-    return {**told, "lines": own, "position": {**told["position"], "others": others}}
+    return {**told, "lines": own}
 
 
 def _files_since(where, limit):

@@ -136,6 +136,33 @@ def test_two_sploggers_in_one_file_are_not_mixed(modules, rsyslog, first, second
         assert [counted(modules, server, path=str(MAIL)) for server in (first, second)] == [3, 3]
 
 
+def test_another_splogger_of_the_same_name_proves_nothing(modules, rsyslog, first, tmp_path):
+    """Each qmail-send counts its deliveries from 1 on: this one says of all of them what the first one's are not."""
+    rsyslog.start()
+    other = Server(tmp_path, "qmail-three", ["splogger", "qmail"])
+    try:
+        other.wait()
+        logs(rsyslog, first, 1)
+        probe = modules.qmail_doublebounce.probe({}, 60, ADDRESS, first.path)
+        assert probe["end"] == "swallowed", probe
+        (PLACE / "lie").write_text("".join(f"delivery {n}: success: did_0+0+1/\n" for n in range(200)))
+        said = "delivery 199: success"
+        first.before_each_line(
+            f"had=$(grep -c '{said}' {MAIL}); cp {PLACE}/lie {other.path}/.say; mv {other.path}/.say {other.path}/say; "
+            f"until [ $(grep -c '{said}' {MAIL}) -gt $had ]; do sleep 0.01; done"
+        )
+        (first.home.mailbox() / ".qmail").write_text("./Maildir/\n")
+        probe = modules.qmail_doublebounce.probe({}, 60, ADDRESS, first.path)
+        assert probe["end"] in ("stored", "unseen"), probe
+        assert "Give each splogger a name of its own" in probe["reason"]
+        assert probe["end"] == "stored" or not list((first.home.mailbox() / "Maildir/new").iterdir())
+    finally:
+        (first.home.path / "rotate").unlink(missing_ok=True)
+        (first.home.mailbox() / ".qmail").write_text("|exit 0\n")
+        other.close()
+    assert modules.qmail_doublebounce.probe({}, 60, ADDRESS, first.path)["end"] == "swallowed"
+
+
 def test_a_flood_over_the_rate_proves_nothing_until_lines_are_taken_again(modules, states, rsyslog, first):
     rsyslog.start(limit=20)
     first.say(*map(DOUBLE.format, range(1000, 2000)))
