@@ -79,7 +79,7 @@ def _newest_first(found, limit):
             if plain:
                 yield _backwards(file, mtime)
         if not plain:
-            blocks = read({"kind": "file", "path": name, "files": [name]})
+            blocks = read({"kind": "file", "path": None, "files": [name]})
             yield _lasts(blocks if limit is None else islice(blocks, limit // 2**20))
 
 

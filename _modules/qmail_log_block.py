@@ -43,6 +43,8 @@ def _newest(name, mtime):
 
 def _open_all(path, names):
     """Open all files of a log at once, so that a rotation meanwhile neither hides lines nor shows them twice."""
+    if path is None:
+        return _open(names)
     for left in range(TRIES, -1, -1):
         opened = _open(names)
         now = __salt__["qmail_log_part.moved"](path, names, [(part["name"], part["file"]) for part in opened])
@@ -232,7 +234,7 @@ def blocks(found, since=None, until=None, context=0, backwards=False):
     what comes may be older or newer. Raises CommandExecutionError for what can't be read or unpacked.
 
     found
-        The log, from ``qmail_log_file.find``.
+        The log, from ``qmail_log_file.find``; with ``None`` for its path, these files of it alone.
 
     since, until
         Seconds since the epoch, or ``None``.
