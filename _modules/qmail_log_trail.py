@@ -80,7 +80,16 @@ def _written(pid):
 
 def _others(pid):
     """The names by which other sploggers send to syslog: another qmail's lines may be in the same file."""
-    return list(dict.fromkeys(_tag(other) for other in _pids() if _name(other) == "splogger" and other != pid))
+    sploggers = [other for other in _pids() if _name(other) == "splogger" and other != pid]
+    # Those of containers show here, too, and send to a syslog of their own.
+    return list(dict.fromkeys(_tag(other) for other in sploggers if _space(other) == _space(pid)))
+
+
+def _space(pid):
+    try:
+        return os.readlink(f"{PROC}/{pid}/ns/pid")
+    except OSError:
+        return None
 
 
 def _tag(pid):

@@ -213,6 +213,24 @@ def test_of_two_sploggers_in_one_file_each_has_its_own_lines(modules, home, send
     assert modules.qmail_log.lines_since(told[home]["position"])["lines"] == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a namespace of processes: needs root")
+def test_the_splogger_of_a_container_sends_elsewhere(modules, home, send, processes, tmp_path):
+    program = tmp_path / "splogger"
+    shutil.copy(shutil.which("tee"), program)
+    apart = ["unshare", "--pid", "--fork", "--kill-child"]
+    found = []
+    for before, name in (([], "qmail"), ([], "qmail2"), (apart, "qmail3")):
+        log = subprocess.Popen([*before, program, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path)
+        processes.append(log)
+        log.stdin.write(b"up\n")
+        log.stdin.flush()
+        assert log.stdout.readline() == b"up\n"
+        found.append(log)
+    others = modules.qmail_log_trail.follow(send(home, found[0].stdin))["others"]
+    assert "qmail2" in others
+    assert "qmail3" not in others
+
+
 def test_a_pipe_that_nobody_reads_leads_nowhere(modules, home, send, pipe):
     assert modules.qmail_log_trail.follow(send(home, pipe[1])) is None
 
