@@ -12,7 +12,8 @@ import tempfile
 from salt.exceptions import CommandExecutionError
 
 JOURNALD = "journald"
-# A unit can't be faked; an identifier can, by anybody who may write to the journal. splogger has no unit of its own.
+# Anybody may write to the journal under any identifier; as a unit only what runs in it, and that are the programs of
+# dot-qmail files, too. splogger has no unit of its own.
 UNITS = ("_SYSTEMD_UNIT=qmail-send.service", "_SYSTEMD_UNIT=qmail.service", "SYSLOG_IDENTIFIER=qmail")
 OWN_UNIT = re.compile(r"[a-z]?qmail(?:-send)?\d{0,3}\.service")
 OWN_NAME = re.compile(r"[a-z]?qmail(?:-send|-start)?\d{0,3}|splogger|send")

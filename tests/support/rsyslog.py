@@ -40,14 +40,14 @@ StandardOutput=null
 MAIL = pathlib.Path("/var/log/mail.log")
 WRITTEN = (MAIL, pathlib.Path("/var/log/syslog"))
 PLACE = pathlib.Path("/run/rsyslog-test")
-DEBIANS = pathlib.Path("/etc/logrotate.d/rsyslog")
+PACKAGED = pathlib.Path("/etc/logrotate.d/rsyslog")
 ROTATE = f"logrotate --force --state {PLACE}/state {PLACE}/logrotate.conf"
 
 
 def missing():
     """Return what is not installed here, as a text."""
     found = {name: shutil.which(name, path=SBIN) for name in ("rsyslogd", "logrotate")}
-    found[str(DEBIANS)] = DEBIANS.exists()
+    found[str(PACKAGED)] = PACKAGED.exists()
     return ", ".join(name for name, there in found.items() if not there)
 
 
@@ -56,7 +56,6 @@ class Rsyslog:
 
     def __init__(self):
         PLACE.mkdir(exist_ok=True)
-        # The first four are Debian's defaults for all logs.
         self.configure_logrotate()
         (UNITS / "syslog.service").symlink_to("rsyslog.service")
         self.start()
@@ -85,11 +84,12 @@ class Rsyslog:
 
     def configure_logrotate(self, signal=True):
         """Have logrotate rotate as Debian does; without the signal, the moment before that comes lasts."""
-        text = DEBIANS.read_text()
+        text = PACKAGED.read_text()
         if not signal:
             assert "/usr/lib/rsyslog/rsyslog-rotate" in text
             text = text.replace("/usr/lib/rsyslog/rsyslog-rotate", "true")
         (PLACE / "rsyslog").write_text(text)
+        # As Debian has it for all logs.
         (PLACE / "logrotate.conf").write_text(f"weekly\nrotate 4\ncreate\ninclude {PLACE}/rsyslog\n")
 
     def rotate(self):
