@@ -241,6 +241,9 @@ def _unseen(trace):
         asked = "Is it qmail-send's log, and is it still being written?"
         return f"The log does not show it. {asked} If not, set qmail_doublebounce:qmail:log."
     msg = trace["hops"][-1]["msg"]
+    if trace["reports"]:
+        told = "another qmail writes to this log under the same name, so it is not known which line says how it ended"
+        return f"Message {msg}: {told}. Give each splogger a name of its own: splogger qmail2."
     if trace["end"] == "lost":
         lost = "the log lacks the line that says how: something is dropping lines"
         return f"Message {msg} has left the queue, but {lost}."

@@ -23,7 +23,7 @@ def begin(token, sender):
     stays ``None`` while the log shows no end. ``hops`` are dicts: ``msg``, ``to``, ``channel``, ``report``, ``did``
     (how many files, forwards and programs) and ``seconds`` (``None`` if the log lacks them), and ``double``, whether it
     is the double bounce. ``lines`` are those about it, and ``guessed`` says that the double bounce was recognized only
-    by its size.
+    by its size. If the log is ``mixed``, ``reports`` are what it has of a delivery of this number, whosesoever that is.
 
     token
         A text in its recipient's address that no other message has.
@@ -45,6 +45,8 @@ def begin(token, sender):
         "deliveries": {},
         "known": {},
         "guessed": False,
+        "mixed": False,
+        "reports": [],
     }
 
 
@@ -66,6 +68,7 @@ def follow(trace, where, timeout=30):
     For ``qmail_doublebounce_probe``.
     """
     deadline = trace["began"] + timeout
+    trace["mixed"] = bool(where.get("mixed"))
     while trace["end"] is None:
         told = __salt__["qmail_log.lines_since"](where)
         where = told["position"]
@@ -139,27 +142,46 @@ def _started(trace, event):
         _hop(trace, event, other)
     if not _is_now(trace, event):
         return False
-    trace["deliveries"] = {event["delivery"]: event["channel"]}
+    trace["deliveries"], trace["reports"] = {event["delivery"]: event["channel"]}, []
     trace["hops"][-1].update(to=event["to"], channel=event["channel"])
     return True
 
 
 def _reported(trace, event):
-    channel = trace["deliveries"].pop(event["delivery"], None)
-    if channel is None:
+    if event["delivery"] not in trace["deliveries"]:
         return False
+    if trace["mixed"]:
+        trace["reports"].append(event)
+    else:
+        _take(trace, event)
+    return True
+
+
+def _take(trace, event):
+    channel = trace["deliveries"].pop(event["delivery"])
     trace["hops"][-1].update(report=f"{event['outcome']}: {event['report']}", did=event["did"])
     _timed(trace)
     if event["outcome"] == "success":
         trace["end"] = "success" if channel == "local" else "left"
     if event["outcome"] == "deferral":
         trace["end"] = "deferred"
-    return True
+
+
+def _choose(trace, outcome):
+    """
+    Take the report of a delivery from a log in which another qmail's lines are not told apart: each counts its
+    deliveries from 1 on. The message's own number shows how it came out; where two reports say that, it is not known
+    which is whose.
+    """
+    fitting = {event["report"]: event for event in trace["reports"] if event["outcome"] == outcome}
+    if len(fitting) == 1:
+        _take(trace, *fitting.values())
 
 
 def _bounced(trace, event):
     if not _is_now(trace, event):
         return False
+    _choose(trace, "failure")
     _timed(trace)
     # If the qp of the first hop was another's, that of the second will be, too. A double bounce holds its bounce, and
     # all of them go to one place: the next one that is large enough ends as this one does.
@@ -170,6 +192,7 @@ def _bounced(trace, event):
 def _dropped(trace, event):
     if not _is_now(trace, event):
         return False
+    _choose(trace, "failure")
     _timed(trace)
     trace["end"] = "triple-bounced" if event["kind"] == "triple" else "discarded"
     return True
@@ -179,7 +202,9 @@ def _ended(trace, event):
     trace["known"].pop(event["msg"], None)
     if not _is_now(trace, event):
         return False
-    _gone(trace)
+    _choose(trace, "success")
+    if trace["end"] is None:
+        _gone(trace)
     return True
 
 

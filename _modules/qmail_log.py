@@ -331,8 +331,8 @@ def lines_since(where, limit=2**20):
     - ``events``: for each line the event in it, as ``qmail_log_words.event`` returns it; ``None`` for lines of other
       programs, and for those that are not about a message;
     - ``position``: where to continue;
-    - ``lost``: whether the file of the position is gone, so that lines may be missing: then the newest file is read
-      from its beginning.
+    - ``lost``: whether the file of the position is gone, or its entry of the journal, so that lines may be missing:
+      then the newest file is read from its beginning, or the journal from its next entry.
 
     Raises SaltInvocationError for a wrong position, CommandExecutionError for a log that can't be read.
 

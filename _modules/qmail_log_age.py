@@ -13,7 +13,6 @@ from salt.exceptions import CommandExecutionError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 BLOCK = 2**18
-JOURNAL_LINES = 50
 LONGEST_QUOTE = 120
 SIGNS = (b"info msg ", b"starting delivery ", b"end msg ", b"status: ")
 
@@ -54,6 +53,8 @@ def last(found, limit=None):
     quote, done = None, 0
     files = found["files"] if limit is None else found["files"][-2:]
     for data, newest in chain.from_iterable(_newest_first({**found, "files": files}, limit)):
+        if found.get("others"):
+            data = __salt__["qmail_log_line.without"](data, found["others"])
         told = _last_of(data, newest)
         if told is not None:
             return int(told), quote
@@ -68,7 +69,7 @@ def _newest_first(found, limit):
     """For each file, its blocks, the last ones first where that is possible."""
     read = __salt__["qmail_log_block.blocks"]
     if found["kind"] == "journald":
-        yield read(found, most=JOURNAL_LINES)
+        yield read(found, backwards=True)
     for name in reversed(found["files"]):
         file = __salt__["qmail_log_part.opened"](name)
         if file is None:
@@ -79,7 +80,7 @@ def _newest_first(found, limit):
             if plain:
                 yield _backwards(file, mtime)
         if not plain:
-            blocks = read({"kind": "file", "path": name, "files": [name]})
+            blocks = read({"kind": "file", "path": None, "files": [name]})
             yield _lasts(blocks if limit is None else islice(blocks, limit // 2**20))
 
 

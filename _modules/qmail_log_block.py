@@ -27,6 +27,8 @@ TAIL = 2**13
 SLACK, SLACK_SECONDS = 2**20, 600
 # The journal is asked for a time, not for bytes.
 JOURNAL_CONTEXT = 6 * 3600
+# How often the files are opened again, where the log is rotated meanwhile.
+TRIES = 20
 UNPACK_ERRORS = (EOFError, zlib.error, lzma.LZMAError, OSError)
 
 
@@ -40,8 +42,22 @@ def _newest(name, mtime):
         return mtime
 
 
-def _open_all(names):
+def _open_all(path, names):
     """Open all files of a log at once, so that a rotation meanwhile neither hides lines nor shows them twice."""
+    if path is None:
+        return _open(names)
+    for left in range(TRIES, -1, -1):
+        opened = _open(names)
+        now = __salt__["qmail_log_part.moved"](path, names, [(part["name"], part["file"]) for part in opened])
+        if now is None or not left:
+            return opened
+        for part in opened:
+            part["file"].close()
+        names = now
+    return opened
+
+
+def _open(names):
     opened, seen = [], set()
     for name in reversed(names):
         file = __salt__["qmail_log_part.opened"](name)
@@ -171,8 +187,8 @@ def is_plain(file):
     return __salt__["qmail_log_journal.form"](os.pread(file.fileno(), 256, 0)) is None
 
 
-def _file_blocks(names, since, until, context, first_time):
-    opened = _open_all(names)
+def _file_blocks(found, since, until, context, first_time):
+    opened = _open_all(found["path"], found["files"])
     try:
         for part, offset in _offsets(opened, since, context, first_time):
             for data in _part_blocks(part, offset):
@@ -184,8 +200,8 @@ def _file_blocks(names, since, until, context, first_time):
             part["file"].close()
 
 
-def _journal_blocks(path, since, until, context, most):
-    options = [] if most is None else [f"--lines={most}"]
+def _journal_blocks(path, since, until, context, backwards):
+    options = ["--reverse"] if backwards else []
     options += [] if since is None else [f"--since=@{int(since) - (JOURNAL_CONTEXT if context else 0)}"]
     options += [] if until is None else [f"--until=@{int(until) + 1}"]
     command, ended = __salt__["qmail_log_journal.command"](path, options), False
@@ -198,7 +214,7 @@ def _journal_blocks(path, since, until, context, most):
             raise CommandExecutionError(f"cannot run journalctl: {err.strerror}") from err
         try:
             for data in _whole(process.stdout):
-                yield data, time.time()
+                yield b"".join([*io.BytesIO(data)][::-1]) if backwards else data, time.time()
             ended = True
         finally:
             if not ended:
@@ -211,7 +227,7 @@ def _journal_blocks(path, since, until, context, most):
             raise CommandExecutionError(f"journalctl failed with status {status}: {said}")
 
 
-def blocks(found, since=None, until=None, context=0, most=None):
+def blocks(found, since=None, until=None, context=0, backwards=False):
     """
     Iterate over a log: pairs of a block of whole lines, as bytes, and the time that none of them is newer than.
 
@@ -219,7 +235,7 @@ def blocks(found, since=None, until=None, context=0, most=None):
     what comes may be older or newer. Raises CommandExecutionError for what can't be read or unpacked.
 
     found
-        The log, from ``qmail_log_file.find``.
+        The log, from ``qmail_log_file.find``; with ``None`` for its path, these files of it alone.
 
     since, until
         Seconds since the epoch, or ``None``.
@@ -227,13 +243,13 @@ def blocks(found, since=None, until=None, context=0, most=None):
     context
         How many bytes before ``since`` to begin. (For the journal, which has no bytes: six hours.)
 
-    most
-        At most this many lines of the journal, the last ones.
+    backwards
+        Begin with the last block, for the journal alone: whoever stops reading has not waited for the rest of it.
 
     For ``qmail_log`` and ``qmail_log_age``.
     """
     if found["kind"] == "journald":
-        return _journal_blocks(found["path"], since, until, context, most)
+        return _journal_blocks(found["path"], since, until, context, backwards)
     first_time = __salt__["qmail_log_time.first_time"]
     bytes(KEPT_MEMORY)
-    return _file_blocks(found["files"], since, until, context, first_time)
+    return _file_blocks(found, since, until, context, first_time)

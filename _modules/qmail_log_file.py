@@ -5,7 +5,6 @@ The running qmail-send shows it. If it doesn't, it is the log in which qmail-sen
 use :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
 """
 
-import os
 import shutil
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -35,7 +34,8 @@ def find(path=None, home="/var/qmail", queue=None):
     ``how`` says how it was found: ``named`` by the caller, ``followed`` from the running qmail-send, or ``newest``: the
     one of the usual places in which qmail-send wrote last.
 
-    With ``newest`` there is also ``others``: the names under which the sploggers of other qmails write to syslog.
+    Unless the way to it is known to its end, there are also ``others``, the names under which the sploggers of other
+    qmails write to syslog, and ``mixed``: whether one of them writes under the same name as this one's.
 
     The usual places are /var/log/qmail/send, /var/log/qmail/qmail-send, /var/log/qmail, /var/log/maillog,
     /var/log/mail.log, /var/log/mail/info, /usr/local/psa/var/log/maillog, /var/log/messages, /var/log/syslog, journald,
@@ -45,24 +45,44 @@ def find(path=None, home="/var/qmail", queue=None):
     usual places.
 
     path
-        A file, a multilog directory, ``journald``, ``journald:UNIT``, or ``None`` or ``auto`` to find it.
+        A file, a multilog directory, ``journald`` (of the unit of the running qmail-send, or if that isn't shown, of
+        the units qmail-send and qmail, and what splogger sends as ``qmail``), ``journald:UNIT``, or ``None`` or
+        ``auto`` to find it.
 
     home, queue
         The qmail home directory, and its queue (``None``: ``queue`` in the home): they select the running qmail-send.
 
     For ``qmail_log`` and ``qmail_log_follow``.
     """
-    if path not in (None, "auto"):
-        return {**__salt__["qmail_log_part.named"](path), "how": "named"}
     trail = _trail(home, queue)
+    if path not in (None, "auto"):
+        named = __salt__["qmail_log_part.named"](_journal(trail) if path == JOURNALD else path)
+        return {**named, "how": "named", **_others(trail)}
     if trail and trail["kind"] != "syslog":
         found = [__salt__["qmail_log_part.named"](place) for place in trail["paths"]]
         return {**(found[0] if len(found) == 1 else _newest(found) or found[0]), "how": "followed"}
-    usual = [*DIRECTORIES, *(trail["paths"] if trail else ()), *FILES, JOURNALD]
-    found = _newest(filter(None, map(_usual, dict.fromkeys(usual))))
+    written = map(__salt__["qmail_log_part.unrotated"], trail["paths"]) if trail else ()
+    usual = [*DIRECTORIES, *written, *FILES, _journal(trail)]
+    there = filter(None, map(_usual, dict.fromkeys(usual)))
+    found = _newest({**log, **_others(trail)} for log in there)
     if not found:
         raise CommandExecutionError(f"found no log of qmail-send in {', '.join(usual)}: name it with path")
-    return {**found, "how": "newest", "others": trail["others"] if trail else []}
+    return {**found, "how": "newest"}
+
+
+def _others(trail):
+    """What of the log may be another qmail's."""
+    if not trail or trail["kind"] != "syslog":
+        return {"others": [], "mixed": False}
+    return {"others": trail["others"], "mixed": trail["mixed"]}
+
+
+def _journal(trail):
+    """The journal of the unit that the running qmail-send or its splogger belongs to; all of it if that isn't shown."""
+    if trail and trail["kind"] == JOURNALD:
+        return trail["paths"][0]
+    unit = trail.get("unit") if trail else None
+    return f"{JOURNALD}:{unit}" if unit else JOURNALD
 
 
 def _trail(home, queue):
@@ -76,14 +96,12 @@ def _trail(home, queue):
 
 def _usual(path):
     """The log in one of the usual places, if it is there."""
-    if path == JOURNALD and not shutil.which("journalctl"):
-        return None
-    if path != JOURNALD and not os.path.lexists(path):
+    if path.partition(":")[0] == JOURNALD and not shutil.which("journalctl"):
         return None
     try:
         return __salt__["qmail_log_part.named"](path)
     except SaltInvocationError:
-        return None  # a directory with other logs in it
+        return None  # nothing, or a directory with other logs in it
 
 
 def _newest(logs):

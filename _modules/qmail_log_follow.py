@@ -9,7 +9,6 @@ import io
 import lzma
 import os
 import re
-import subprocess
 import time
 import zlib
 
@@ -21,7 +20,10 @@ JOURNALD = "journald"
 HEAD = 256
 BLOCK = 2**18
 HEX = re.compile(r"(?:[0-9a-f]{2})*")
-CURSOR = "-- cursor: "
+# What is known of other qmails that write to the same log, in a position.
+SHARED = ("others", "mixed")
+# How often files are opened again, where the log is rotated meanwhile.
+TRIES = 20
 
 
 def position(path=None, home="/var/qmail", queue=None):
@@ -34,14 +36,32 @@ def position(path=None, home="/var/qmail", queue=None):
     For ``qmail_log``.
     """
     found = __salt__["qmail_log_file.find"](path, home, queue)
+    return {**_end_of(found), **{name: found[name] for name in SHARED if found.get(name)}}
+
+
+def _end_of(found):
     if found["kind"] == JOURNALD:
-        cursor = _journal(found["path"], "--lines=1")[1]
-        return {"path": found["path"], "cursor": cursor, "since": int(time.time())}
-    file = __salt__["qmail_log_part.opened"](found["files"][-1])
-    if file is None:
-        raise CommandExecutionError(f"the log {found['files'][-1]} was rotated away just now: try again")
-    with file:
-        return _position(found["path"], file, _last_line(file))
+        since = int(time.time())
+        entries = __salt__["qmail_log_journal.entries"](found["path"], ["--lines=1"], BLOCK)
+        return {"path": found["path"], "cursor": entries[-1][0] if entries else None, "since": since}
+    for _ in range(TRIES):
+        names = found["files"][-2:]
+        files = [(name, file) for name, file in zip(names, map(__salt__["qmail_log_part.opened"], names)) if file]
+        try:
+            now = __salt__["qmail_log_part.moved"](found["path"], found["files"], files)
+            if now is None and files:
+                file = _written_last([file for _, file in files])
+                return _position(found["path"], file, _last_line(file))
+        finally:
+            _close(files)
+        found = {**found, "files": now or found["files"]}
+    raise CommandExecutionError(f"the log {found['path']} is rotated again and again: try again")
+
+
+def _written_last(files):
+    """Of two files the one that is written to: an empty one may wait for a syslog daemon that still has the other."""
+    is_plain = isinstance(files[0], io.FileIO)
+    return files[0] if is_plain and not _has_gone_on(files[1:]) else files[-1]
 
 
 def _last_line(file):
@@ -69,17 +89,40 @@ def _is(file, where):
 
 def _opened_since(found, where):
     """Open the file of a position and all newer ones; return the files, oldest first, and whether it is among them."""
+    names = found["files"]
+    for left in range(TRIES, -1, -1):
+        files, known = _open_since(names, where)
+        now = __salt__["qmail_log_part.moved"](found["path"], names, files)
+        if now is None or not left:
+            break
+        _close(files)
+        names = now
+    if not known:
+        _close(files[:-1])
+        files = files[-1:]
+    return [file for _, file in files], known
+
+
+def _open_since(names, where):
     files = []
-    for name in reversed(found["files"]):
+    for name in reversed(names):
         file = __salt__["qmail_log_part.opened"](name)
         if file is None:
             continue
-        files.insert(0, file)
+        files.insert(0, (name, file))
         if _is(file, where):
             return files, True
-    for file in files[:-1]:
+    return files, False
+
+
+def _close(files):
+    for _, file in files:
         file.close()
-    return files[-1:], False
+
+
+def _has_gone_on(files):
+    """Tell whether a newer file is written to: a syslog daemon learns late that its file was renamed."""
+    return any(os.fstat(file.fileno()).st_size for file in files)
 
 
 def _lines(file, offset, limit, rotated):
@@ -110,8 +153,18 @@ def lines_since(where, limit=2**20):
     """
     if not _is_position(where):
         raise SaltInvocationError(f"where={where!r} is not a position: give what qmail_log.position returned")
-    if "cursor" in where:
-        return _journal_since(where)
+    told = _journal_since(where, limit) if "cursor" in where else _files_since(where, limit)
+    told["position"].update((name, where[name]) for name in SHARED if name in where)
+    others = where.get("others")
+    if not others:
+        return told
+    # Each qmail-send counts its deliveries from 1 on: another one's end would be taken for that of ours.
+    text = "".join(f"{line}\n" for line in told["lines"]).encode()
+    own = __salt__["qmail_log_line.without"](text, others).decode().split("\n")[:-1]
+    return {**told, "lines": own}
+
+
+def _files_since(where, limit):
     found = __salt__["qmail_log_part.named"](where["path"])
     try:
         return _file_since(found, where, limit)
@@ -122,8 +175,11 @@ def lines_since(where, limit=2**20):
 def _is_position(where):
     if not isinstance(where, dict) or not isinstance(where.get("path"), str):
         return False
+    others = where.get("others", [])
+    if not isinstance(others, list) or not all(isinstance(name, str) for name in others):
+        return False
     if "cursor" in where:
-        return isinstance(where["cursor"], (str, type(None)))
+        return isinstance(where["cursor"], (str, type(None))) and isinstance(where.get("since", 0), int)
     head, numbers = where.get("head"), (where.get("inode"), where.get("offset"))
     return isinstance(head, str) and bool(HEX.fullmatch(head)) and all(isinstance(number, int) for number in numbers)
 
@@ -141,36 +197,29 @@ def _file_since(found, where, limit):
 
 def _follow(files, where, start, limit):
     lines = []
-    for file in files:
-        end = start
-        for line, behind in _lines(file, start, limit, file is not files[-1]):
+    for number, file in enumerate(files, 1):
+        # Asked before this one is read: then nothing more comes into it.
+        is_over, end = _has_gone_on(files[number:]), start
+        for line, behind in _lines(file, start, limit, is_over):
             lines.append(line)
             limit -= len(line)
             end = behind
         where = _position(where["path"], file, end)
-        if limit <= 0:
+        if limit <= 0 or not is_over:
             break
         start = 0
     return lines, where
 
 
-def _journal(path, *options):
-    """Run journalctl: its lines, and its cursor."""
-    command = __salt__["qmail_log_journal.command"](path, ["--show-cursor", *options])
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    except OSError as err:
-        raise CommandExecutionError(f"cannot run journalctl: {err.strerror}") from err
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()
-        raise CommandExecutionError(f"journalctl failed with status {done.returncode}: {said}")
-    lines = done.stdout.decode("utf-8", "backslashreplace").split("\n")[:-1]
-    if lines and lines[-1].startswith(CURSOR):
-        return lines[:-1], lines[-1][len(CURSOR) :]
-    return lines, None
-
-
-def _journal_since(where):
-    since = f"--after-cursor={where['cursor']}" if where["cursor"] else f"--since=@{where.get('since', 0)}"
-    lines, cursor = _journal(where["path"], since)
-    return {"lines": lines, "position": {**where, "cursor": cursor or where["cursor"]}, "lost": False}
+def _journal_since(where, limit):
+    """
+    Go on behind an entry of the journal, if that is there: journalctl's own ``--after-cursor`` leaves out the next one
+    where it is not, which is what a vacuum makes of it.
+    """
+    known = where["cursor"]
+    since = f"--cursor={known}" if known else f"--since=@{where.get('since', 0)}"
+    entries = __salt__["qmail_log_journal.entries"](where["path"], [since], limit)
+    is_there = bool(known and entries) and __salt__["qmail_log_journal.is_same"](known, entries[0][0])
+    place = {**where, "cursor": entries[-1][0] if entries else known}
+    lines = [line for _, line in entries[is_there:]]
+    return {"lines": lines, "position": place, "lost": bool(known) and not is_there}

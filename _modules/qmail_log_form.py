@@ -16,7 +16,8 @@ DAY = 86400
 TAI = 2**62 + 10
 MONTHS = {name: number for number, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 
-# <22> is what syslog sends, <22>1 the version of RFC 5424. s6-log writes both stamps if it is given t and T.
+# <22> is what syslog sends, <22>1 the version of RFC 5424; rsyslog puts one more blank in front of what it was told
+# in the old form. s6-log writes both stamps if it is given t and T.
 PRIORITY = rb"(?P<priority><\d{1,3}>(?P<rfc5424>1\ (?=\d{4}-))?)?"
 TIME = (
     rb"@(?P<tai>[0-9a-f]{24})[ \t](?:\d{4}-\d\d-\d\d[ T_]\d\d:\d\d:\d\d\.\d+[ \t]+)?"
@@ -30,7 +31,7 @@ TIME = (
 NAMES = rb"(?:\w+\.)?(?:[a-z]?qmail(?:-send|-start)?|splogger|send)\d{0,3}(?:\.service)?"
 HOST = rb"[^\s\[]*[^\s\[:]"
 NAME = (
-    rb"(?(rfc5424)" + HOST + rb"\ " + NAMES + rb"\ \S+\ \S+\ (?:-|(?:\[(?:[^\]\\]|\\.)*\])+)\ (?:\xef\xbb\xbf)?"
+    rb"(?(rfc5424)" + HOST + rb"\ " + NAMES + rb"\ \S+\ \S+\ (?:-|(?:\[(?:[^\]\\]|\\.)*\])+)\ (?:\xef\xbb\xbf)?\ ?"
     rb"|(?(unix)"
     + HOST
     + rb"\ [^\s\[:]+|(?:"

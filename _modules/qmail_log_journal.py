@@ -6,19 +6,27 @@ For other modules; people use :py:func:`qmail_log.summary <salt.modules.qmail_lo
 
 import json
 import re
+import subprocess
+import tempfile
+
+from salt.exceptions import CommandExecutionError
 
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 JOURNALD = "journald"
-# A unit can't be faked; an identifier can, by anybody who may write to the journal. splogger has no unit of its own.
+# Anybody may write to the journal under any identifier; as a unit only what runs in it, and that are the programs of
+# dot-qmail files, too. splogger has no unit of its own.
 UNITS = ("_SYSTEMD_UNIT=qmail-send.service", "_SYSTEMD_UNIT=qmail.service", "SYSLOG_IDENTIFIER=qmail")
 OWN_UNIT = re.compile(r"[a-z]?qmail(?:-send)?\d{0,3}\.service")
 OWN_NAME = re.compile(r"[a-z]?qmail(?:-send|-start)?\d{0,3}|splogger|send")
-# A longer field of an entry in the form export is not read any further.
+# A longer field of an entry in the form export is not read any further, and no longer entry in the form json.
 LONGEST = 2**22
+# What is the same of an entry in whichever file it lies: its boot, its times, and a hash of its fields. Its number is
+# another one after it was moved from /run to /var.
+OF_THE_ENTRY = ("b", "m", "t", "x")
 
 
-def command(path=JOURNALD, options=()):
+def command(path=JOURNALD, options=(), output="short-unix"):
     """
     Return the command that prints qmail-send's lines from the journal, with a Unix time in front of each.
 
@@ -28,11 +36,86 @@ def command(path=JOURNALD, options=()):
     options
         More options for journalctl.
 
-    For ``qmail_log_block`` and ``qmail_log_follow``.
+    output
+        Another of journalctl's forms.
+
+    For ``qmail_log_block``.
     """
     unit = path.partition(":")[2]
     matches = [f"_SYSTEMD_UNIT={unit}"] if unit else " + ".join(UNITS).split()
-    return ["journalctl", "--no-pager", "--quiet", "--all", "--output=short-unix", *options, *matches]
+    return ["journalctl", "--no-pager", "--quiet", "--all", f"--output={output}", *options, *matches]
+
+
+def entries(path, options, limit):
+    """
+    Return entries of the journal, the oldest first: for each a pair, its cursor, and its line as text. Raises
+    CommandExecutionError where journalctl fails.
+
+    journalctl's forms for people have no cursor but that of the last entry, behind it: whoever stops reading earlier
+    would not know where.
+
+    path, options
+        As for ``command``.
+
+    limit
+        Read about this many bytes of lines at most, but one entry beside the first.
+
+    For ``qmail_log_follow``.
+    """
+    asked, found = command(path, options, "json"), []
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(asked, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
+        except OSError as err:
+            raise CommandExecutionError(f"cannot run journalctl: {err.strerror}") from err
+        try:
+            for data in iter(lambda: process.stdout.readline(LONGEST), b""):
+                entry = _entry(data)
+                if isinstance(entry.get("__CURSOR"), str):
+                    found.append((entry["__CURSOR"], _text(entry)))
+                    limit -= len(found[-1][1]) if len(found) > 1 else 0
+                if limit <= 0:
+                    return found
+        finally:
+            process.kill()
+            process.stdout.close()
+            status = process.wait()
+        if status:
+            errors.seek(0)
+            said = errors.read(500).decode(errors="replace").strip()
+            raise CommandExecutionError(f"journalctl failed with status {status}: {said}")
+    return found
+
+
+def is_same(cursor, other):
+    """
+    Return whether two cursors are those of one entry, which may have moved from one file of the journal to another.
+
+    cursor, other
+        The cursors.
+
+    For ``qmail_log_follow``.
+    """
+    parts, others = (dict(part.partition("=")[::2] for part in text.split(";")) for text in (cursor, other))
+    return all(parts.get(name) == others.get(name) for name in OF_THE_ENTRY)
+
+
+def _text(entry):
+    """Return an entry as ``short-unix`` prints it, in one line."""
+    stamp, pid = (str(entry.get(name)) for name in ("__REALTIME_TIMESTAMP", "_PID"))
+    when = int(stamp) if re.fullmatch(r"[0-9]{1,17}", stamp) else 0
+    host, name = (str(entry.get(name) or "unknown") for name in ("_HOSTNAME", "SYSLOG_IDENTIFIER"))
+    said = _message(entry).decode("utf-8", "backslashreplace")
+    return f"{when // 10**6}.{when % 10**6:06} {host} {name}[{pid}]: {said}"
+
+
+def _message(entry):
+    """Return what an entry says, in one line."""
+    message = entry.get("MESSAGE")
+    if isinstance(message, list):  # what is not text comes as numbers
+        message = bytes(byte for byte in message if isinstance(byte, int) and 0 <= byte < 256)
+    message = message if isinstance(message, bytes) else str(message).encode("utf-8", "replace")
+    return message.replace(b"\n", b" ")
 
 
 def form(begin):
@@ -72,12 +155,8 @@ def lines(blocks, form):
 def _line(entry):
     """Return an entry as ``short-unix`` prints it; if it isn't qmail-send's, with a mark that says so."""
     unit, name = entry.get("_SYSTEMD_UNIT"), entry.get("SYSLOG_IDENTIFIER") or entry.get("_COMM")
-    stamp, message = entry.get("__REALTIME_TIMESTAMP"), entry.get("MESSAGE")
+    stamp, said = entry.get("__REALTIME_TIMESTAMP"), _message(entry)
     own = (isinstance(unit, str) and OWN_UNIT.fullmatch(unit)) or (isinstance(name, str) and OWN_NAME.fullmatch(name))
-    if isinstance(message, list):  # what is not text comes as numbers
-        message = bytes(byte for byte in message if isinstance(byte, int) and 0 <= byte < 256)
-    message = message if isinstance(message, bytes) else str(message).encode("utf-8", "replace")
-    said = message.replace(b"\n", b" ")
     if not own or not isinstance(stamp, str) or not re.fullmatch(r"[0-9]{1,17}", stamp):
         return b"# " + str(name).encode("ascii", "replace").replace(b"\n", b" ") + b": " + said + b"\n"
     when = int(stamp)

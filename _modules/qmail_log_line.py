@@ -175,13 +175,13 @@ def without(data, names):
     names
         The names, such as ``qmail2``: those of other qmails.
 
-    For ``qmail_log``.
+    For ``qmail_log``, ``qmail_log_age`` and ``qmail_log_follow``.
     """
     data = data if isinstance(data, bytes) else data.encode()
-    ends = re.compile(
-        rb"(?:^|[ .])(?:" + b"|".join(re.escape(os.fsencode(name)) for name in names) + rb")(?:\[\d+\])?: $"
-    )
-    return b"".join(line for line in io.BytesIO(data) if not ends.search(_match(line)["name"] or b""))
+    own = rb"(?:" + b"|".join(re.escape(os.fsencode(name)) for name in names) + rb")"
+    # The second is that of RFC 5424.
+    theirs = re.compile(rb"(?:^|[ .])" + own + rb"(?:\[\d+\])?: $|^\S+ " + own + rb" \S+ \S+ [-[]")
+    return b"".join(line for line in io.BytesIO(data) if not theirs.search(_match(line)["name"] or b""))
 
 
 def last(data):

@@ -68,18 +68,41 @@ def _age(match):
 
 def _syslog(path):
     """The files that a syslog file was rotated to, and the file itself."""
+    # In this order: what is renamed in between is among the rotated ones then.
+    own = [path] if os.path.exists(path) else []
     rotated = _rotated(path)
     if not rotated and os.path.islink(path):
         rotated = _rotated(os.path.realpath(path))
-    return rotated + ([path] if os.path.exists(path) else [])
+    return rotated + own
+
+
+def _is_rotated(match):
+    return bool(match and any(match.group("number", "date", "processed")))
+
+
+def unrotated(path):
+    """
+    Return the name of a log before it was rotated; the name itself where that is no rotated one's.
+
+    A syslog daemon writes to the rotated file until it is told to open its files again.
+
+    path
+        A file.
+
+    For ``qmail_log_file``.
+    """
+    directory, name = os.path.split(path)
+    stems = [name[:end] for end in range(1, len(name))]
+    names = [f"{stem}.log" for stem in stems if name.endswith(".log")] + stems
+    found = [base for base in names if _is_rotated(_ending(name, base))]
+    there = [base for base in found if os.path.exists(os.path.join(directory, base))]
+    return os.path.join(directory, (there or found or [name])[0])
 
 
 def _rotated(path):
     directory, base = os.path.split(path)
     endings = {name: _ending(name, base) for name in _listed(directory or ".")}
-    found = {
-        name: match for name, match in endings.items() if match and any(match.group("number", "date", "processed"))
-    }
+    found = {name: match for name, match in endings.items() if _is_rotated(match)}
     # While logrotate packs a file, it exists twice.
     once = [name for name, match in found.items() if not (match["packed"] and name[: -len(match["packed"])] in found)]
     return [os.path.join(directory, name) for name in sorted(once, key=lambda name: (_age(found[name]), name))]
@@ -135,6 +158,37 @@ def named(path):
     if not files:
         raise SaltInvocationError(f"path={path!r} does not exist: give a file, a multilog directory, or {JOURNALD}")
     return _log("file", path, files)
+
+
+def moved(path, names, opened):
+    """
+    Return the files that a log is made of now, where it was rotated while they were opened; else ``None``.
+
+    Between the look at the names and the opening of the files one name may come to stand for another file.
+
+    path
+        The log, as ``named`` takes it.
+
+    names
+        Its files as ``named`` told them before.
+
+    opened
+        Pairs: a name, and the file that was opened under it.
+
+    For ``qmail_log_block`` and ``qmail_log_follow``.
+    """
+    try:
+        now = named(path)["files"]
+    except SaltInvocationError:
+        return None  # it is gone: whoever has it open has the last of it
+    return None if now == names and all(_is_still(name, file) for name, file in opened) else now
+
+
+def _is_still(name, file):
+    try:
+        return os.path.samestat(os.stat(name), os.fstat(file.fileno()))
+    except OSError:
+        return False
 
 
 def opened(name):

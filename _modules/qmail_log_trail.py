@@ -26,8 +26,9 @@ def follow(pid):
 
     ``kind`` is ``multilog`` (also for svlogd and s6-log; ``paths`` are its directories), ``file`` (its path),
     ``journald`` (``journald:UNIT``), or ``syslog``: then ``paths`` are all files that this machine's syslog daemon has
-    open for writing, and ``others`` are the names that other sploggers give their lines. Root is needed to follow the
-    descriptors of another user's processes.
+    open for writing, ``others`` are the names that other sploggers give their lines, ``mixed`` says that another one
+    gives its lines the same name, and ``unit`` is the one splogger belongs to: journald may be the syslog daemon. Root
+    is needed to follow the descriptors of another user's processes.
 
     pid
         The process id of qmail-send.
@@ -73,13 +74,24 @@ def _written(pid):
         return {"kind": "multilog", "paths": directories}
     if _name(pid) not in SPLOGGERS:
         return None
-    return {"kind": "syslog", "paths": _syslog_files(), "others": _others(pid)}
+    unit = __salt__["qmail_base_process.unit"](pid)
+    own, others = _tag(pid), _others(pid)
+    told = {"others": [name for name in others if name != own], "mixed": own in others, "unit": unit}
+    return {"kind": "syslog", "paths": _syslog_files(), **told}
 
 
 def _others(pid):
     """The names by which other sploggers send to syslog: another qmail's lines may be in the same file."""
-    own, others = _tag(pid), [_tag(other) for other in _pids() if _name(other) == "splogger"]
-    return [tag for tag in dict.fromkeys(others) if tag != own]
+    sploggers = [other for other in _pids() if _name(other) == "splogger" and other != pid]
+    # Those of containers show here, too, and send to a syslog of their own.
+    return list(dict.fromkeys(_tag(other) for other in sploggers if _space(other) == _space(pid)))
+
+
+def _space(pid):
+    try:
+        return os.readlink(f"{PROC}/{pid}/ns/pid")
+    except OSError:
+        return None
 
 
 def _tag(pid):

@@ -20,10 +20,10 @@ DEFERRED = (*HOP, "delivery 2: deferral: Sticky/")
 
 @pytest.fixture
 def follow(modules, tmp_path):
-    def follow(lines, head="Nov 24 02:11:15 mx qmail: 1795486275.513354 "):
+    def follow(lines, head="Nov 24 02:11:15 mx qmail: 1795486275.513354 ", **more):
         log = tmp_path / "maillog"
         log.write_text("".join(line[1:] if line[:1] == "=" else f"{head}{line}" for line in lines_of(lines)))
-        where = {"path": str(log), "head": "", "inode": log.stat().st_ino, "offset": 0}
+        where = {"path": str(log), "head": "", "inode": log.stat().st_ino, "offset": 0, **more}
         trace = modules.qmail_doublebounce_trace.begin(TOKEN, "")
         trace["awaits"]["qp"] = 100
         return modules.qmail_doublebounce_trace.follow(trace, where, 0)
@@ -101,3 +101,26 @@ def test_where_only_a_line_is_missing_no_other_double_bounce_is_taken_for_it(fol
     lines = [line for line in SWALLOWED if "qp 100" not in line and "<#@[]>" not in line]
     other = "info msg 8: bytes 9999 from <#@[]> qp 300 uid 7"
     assert follow([*lines[:5], other, *lines[5:]])["end"] is None
+
+
+TRIPLE = (*HOP, "delivery 2: failure: Sorry,_no_mailbox_here/", "triple bounce: discarding bounce/6", "end msg 6")
+THEIRS = ("delivery 1: success: did_0+0+1/", "delivery 2: success: did_0+0+1/", "delivery 2: deferral: Sticky/")
+
+
+@pytest.mark.parametrize(("lines", "end"), [(SWALLOWED, "success"), (TRIPLE, "triple-bounced"), (DEFERRED, None)])
+def test_in_a_log_that_another_qmail_writes_to_under_the_same_name_the_message_itself_shows_its_end(follow, lines, end):
+    whole = follow(lines, mixed=True)
+    assert (whole["end"], whole["hops"][0]["report"][:14]) == (end, "failure: Sorry")
+    for place in range(len(lines)):
+        for theirs in THEIRS:
+            trace = follow((*lines[:place], theirs, *lines[place:]), mixed=True)
+            assert trace["end"] == end
+            assert [hop["report"] for hop in trace["hops"]] == [hop["report"] for hop in whole["hops"]]
+
+
+def test_where_two_reports_may_be_that_of_the_message_none_is_taken(follow):
+    stored = (*HOP, "delivery 2: success: did_1+0+0/", "end msg 6")
+    assert follow(stored, mixed=True)["hops"][1]["did"] == (1, 0, 0)
+    for place in (len(HOP), len(HOP) + 1):
+        trace = follow((*stored[:place], "delivery 2: success: did_0+0+1/", *stored[place:]), mixed=True)
+        assert (trace["end"], trace["hops"][1]["report"]) == ("lost", None)

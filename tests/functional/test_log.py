@@ -354,6 +354,15 @@ def test_a_line_without_end_takes_no_other_with_it(log, tmp_path):
     assert log["qmail_log.count"](path=str(tmp_path / "log"))["double_bounces"] == 2
 
 
+def test_the_newest_line_is_that_of_the_newest_file_though_an_older_one_is_broken(log, tmp_path):
+    for number, when in ((0, 1795486275), (1, 1795480000)):
+        entry = {"__REALTIME_TIMESTAMP": f"{when}000000", "SYSLOG_IDENTIFIER": "qmail", "MESSAGE": "new msg 1"}
+        (tmp_path / f"log.{number}").write_text(json.dumps(entry) + "\n")
+    (tmp_path / "log.0").rename(tmp_path / "log")
+    (tmp_path / "log.2.gz").write_bytes(gzip.compress(b"Nov 24 02:11:15 vm x: y\n" * 10000)[:-20])
+    assert log["qmail_log.about"](str(tmp_path / "log"))["newest"] == 1795486275
+
+
 # Forms that nobody knows
 
 

@@ -3,6 +3,7 @@ Following a log while it is rotated under one's feet.
 """
 
 import gzip
+import json
 import os
 import shutil
 import stat
@@ -78,6 +79,72 @@ def test_logrotate_renames(follow, log):
     write(log, 3)
     os.rename(log, f"{log}.1")
     write(log, 4)
+    assert reader() == said(3, 4)
+    assert not reader.lost
+
+
+def test_what_a_syslog_daemon_writes_before_it_learns_of_the_rotation_is_not_missed(follow, log):
+    reader = Reader(follow, log)
+    os.rename(log, f"{log}.1")
+    log.touch()
+    assert reader() == []
+    write(f"{log}.1", 3)
+    assert reader() == said(3)
+    write(f"{log}.1", 4)
+    write(log, 5)
+    assert reader() == said(4, 5)
+    assert not reader.lost
+
+
+def test_a_position_from_before_it_learns_of_the_rotation_is_in_the_file_that_it_writes_to(follow, log):
+    os.rename(log, f"{log}.1")
+    log.touch()
+    reader = Reader(follow, log)
+    write(f"{log}.1", 3)
+    write(log, 4)
+    assert reader() == said(3, 4)
+
+
+def test_while_it_has_the_rotated_file_open_the_log_is_known_by_its_name(follow):
+    for name in ("/x/mail.log.1", "/x/mail-20261124.log", "/x/mail.log-20261124", "/x/mail.log.2.gz"):
+        assert follow["qmail_log_part.unrotated"](name) == "/x/mail.log"
+    for name in ("/x/mail.log", "/x/maillog", "/x/log.d/current", "/x/qmail2"):
+        assert follow["qmail_log_part.unrotated"](name) == name
+
+
+@pytest.mark.parametrize("at", range(1, 10))
+def test_a_log_that_is_rotated_while_its_files_are_opened_is_counted_whole(follow, log, monkeypatch, at):
+    for number in range(3):
+        path = f"{log}.{number}" if number else str(log)
+        with open(path, "w", encoding="ascii") as file:
+            file.write(f"{1795486275 - number}.5 vm qmail: info msg 1: bytes 2 from <#@[]> qp 3 uid 4\n" * 10**number)
+    calls, really = [], os.open
+
+    def rotating(path, *arguments, **named):
+        calls.extend([path] if str(path).startswith(str(log)) else [])
+        if len(calls) == at and not os.path.exists(f"{log}.3"):
+            for number in (2, 1, 0):
+                os.rename(f"{log}.{number}" if number else log, f"{log}.{number + 1}")
+            log.touch()
+        return really(path, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", rotating)
+    assert follow["qmail_log.count"](path=str(log))["double_bounces"] == 111
+    assert os.path.exists(f"{log}.3")
+
+
+def test_a_file_that_is_renamed_while_a_follower_opens_it_is_not_missed(follow, log, monkeypatch):
+    reader, really = Reader(follow, log), os.open
+    write(log, 3)
+
+    def rotating(path, *arguments, **named):
+        if str(path) == str(log) and not os.path.exists(f"{log}.1"):
+            os.rename(log, f"{log}.1")
+            write(log, 4)
+        return really(path, *arguments, **named)
+
+    follow["qmail_log_part.named"](str(log))
+    monkeypatch.setattr(os, "open", rotating)
     assert reader() == said(3, 4)
     assert not reader.lost
 
@@ -202,19 +269,88 @@ def test_what_is_no_position_is_refused(follow, where):
         follow["qmail_log_follow.lines_since"](where)
 
 
-def test_the_journal_is_followed_by_its_cursor(follow, tmp_path, monkeypatch):
+def entry(number, said=None, **more):
+    """An entry of the journal, as journalctl's json has it."""
+    fields = {
+        "__CURSOR": f"s=1;i={number};b=7;m={number};t={number};x={number}",
+        "__REALTIME_TIMESTAMP": f"17954862{number}500000",
+        "_HOSTNAME": "vm",
+        "SYSLOG_IDENTIFIER": "qmail-start",
+        "_PID": "1",
+    }
+    return json.dumps({**fields, "MESSAGE": said or f"new msg {number}", **more})
+
+
+def line(number, said=None):
+    return f"17954862{number}.500000 vm qmail-start[1]: {said or f'new msg {number}'}"
+
+
+@pytest.fixture
+def journal(tmp_path, monkeypatch):
+    """A journalctl that prints the entries that it is given, and writes down how it was called."""
     program = tmp_path / "journalctl"
     program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/arguments\ncat {tmp_path}/journal\n')
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    (tmp_path / "journal").write_text("1795486275.5 vm qmail-send[1]: new msg 1\n-- cursor: s=1;i=2\n")
+
+    def journal(*entries):
+        (tmp_path / "journal").write_text("".join(f"{one}\n" for one in entries))
+
+    return journal
+
+
+def test_the_journal_is_followed_by_its_cursor(follow, journal, tmp_path):
+    journal(entry(75))
     reader = Reader(follow, "journald")
-    (tmp_path / "journal").write_text("1795486276.5 vm qmail-send[1]: new msg 2\n-- cursor: s=1;i=3\n")
-    assert reader() == ["1795486276.5 vm qmail-send[1]: new msg 2"]
-    assert "--after-cursor=s=1;i=2" in (tmp_path / "arguments").read_text().split("\n")
-    (tmp_path / "journal").write_text("")
+    journal(entry(75), entry(76))
+    assert reader() == [line(76)]
+    assert not reader.lost
+    assert "--cursor=s=1;i=75;b=7;m=75;t=75;x=75" in (tmp_path / "arguments").read_text().split("\n")
+    journal(entry(76))
     assert reader() == []
-    assert reader.where["cursor"] == "s=1;i=3"
-    program.write_text("#!/bin/sh\necho no >&2; exit 1\n")
+    assert not reader.lost
+    journal()
+    assert reader() == []
+    assert reader.lost
+    assert reader.where["cursor"] == "s=1;i=76;b=7;m=76;t=76;x=76"
+    (tmp_path / "journalctl").write_text("#!/bin/sh\necho no >&2; exit 1\n")
     with pytest.raises(CommandExecutionError, match="status 1: no"):
         reader()
+
+
+def test_where_a_vacuum_took_the_entry_what_comes_next_is_read_and_lost_is_said(follow, journal):
+    journal(entry(75))
+    reader = Reader(follow, "journald")
+    journal(entry(77), entry(78))
+    assert reader() == [line(77), line(78)]
+    assert reader.lost
+    journal(entry(78))
+    assert reader() == []
+    assert not reader.lost
+
+
+def test_an_entry_that_was_moved_to_another_file_is_known_again(follow, journal):
+    journal(entry(75))
+    reader = Reader(follow, "journald")
+    moved = {"__CURSOR": "s=2;i=1;b=7;m=75;t=75;x=75"}
+    journal(entry(75, **moved), entry(76))
+    assert reader() == [line(76)]
+    assert not reader.lost
+
+
+def test_much_of_the_journal_is_read_in_parts(follow, journal, tmp_path):
+    journal(entry(10))
+    reader = Reader(follow, "journald")
+    with (tmp_path / "journalctl").open("a") as program:
+        program.write("exec sleep 100\n")  # it has more to say, and nobody waits for that
+    for number in range(10, 89):
+        journal(*map(entry, range(number, 90)))
+        assert reader(limit=1) == [line(number + 1)]
+        assert not reader.lost
+
+
+def test_an_entry_that_is_no_text_and_one_that_is_no_entry(follow, journal):
+    journal(entry(10))
+    reader = Reader(follow, "journald")
+    journal(entry(10), "{", "[]", entry(11, MESSAGE=[110, 255, 10, 109]), entry(12, "a\nb"), entry(13, MESSAGE=None))
+    assert reader() == [line(11, "n\\xff m"), line(12, "a b"), line(13, "None")]

@@ -3,6 +3,7 @@ The log of the running qmail-send is found by the way that its lines go, whateve
 """
 
 import fcntl
+import itertools
 import os
 import pathlib
 import shutil
@@ -199,6 +200,35 @@ def test_of_two_sploggers_in_one_file_each_has_its_own_lines(modules, home, send
     assert {told["log"] for told in counted.values()} == {str(maillog)}
     assert (counted[home]["double_bounces"], counted[second]["double_bounces"]) == (3, 4)
     assert modules.qmail_log.summary(home=str(home.path))["double_bounces"] == 3
+    ends = {one: modules.qmail_log.position(str(maillog), str(one.path)) for one in (home, second)}
+    new = [("Nov 24 02:11:15 mx ", ": "), ("<22>1 2026-11-24T02:11:15.5+00:00 mx ", " - - -  ")]
+    with maillog.open("a") as log:
+        for number, ((before, after), (name, time)) in enumerate(itertools.product(new, [("qmail", 8), ("qmail2", 9)])):
+            log.write(f"{before}{name}{after}409548628{time}.513354 end msg {number}\n")
+    told = {one: modules.qmail_log.lines_since(end) for one, end in ends.items()}
+    numbers = {one: [event["msg"] for event in found["events"]] for one, found in told.items()}
+    assert numbers == {home: [0, 2], second: [1, 3]}
+    newest = {one: modules.qmail_log.about(home=str(one.path))["newest"] for one in (home, second)}
+    assert newest == {home: 4095486288, second: 4095486289}
+    assert modules.qmail_log.lines_since(told[home]["position"])["lines"] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a namespace of processes: needs root")
+def test_the_splogger_of_a_container_sends_elsewhere(modules, home, send, processes, tmp_path):
+    program = tmp_path / "splogger"
+    shutil.copy(shutil.which("tee"), program)
+    apart = ["unshare", "--pid", "--fork", "--kill-child"]
+    found = []
+    for before, name in (([], "qmail"), ([], "qmail2"), (apart, "qmail3")):
+        log = subprocess.Popen([*before, program, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path)
+        processes.append(log)
+        log.stdin.write(b"up\n")
+        log.stdin.flush()
+        assert log.stdout.readline() == b"up\n"
+        found.append(log)
+    others = modules.qmail_log_trail.follow(send(home, found[0].stdin))["others"]
+    assert "qmail2" in others
+    assert "qmail3" not in others
 
 
 def test_a_pipe_that_nobody_reads_leads_nowhere(modules, home, send, pipe):

@@ -39,6 +39,7 @@ LEFT_OUT = (
 )
 HIDDEN = ("/service", "/srv", "/usr/local/lib/systemd")
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+QUEUE_LENGTH = "/proc/sys/net/unix/max_dgram_qlen"
 WRITABLE = ("/tmp", "/var/tmp", "/dev/shm", "/run/lock")
 DIRECTORIES = (
     *("/etc/init.d", "/etc/systemd/system", "/dev/pts"),
@@ -222,6 +223,8 @@ def of_the_kernel(root):
         mounts.bind(f"/dev/{name}", _at(root, f"/dev/{name}"))
     mounts.mount("devpts", _at(root, "/dev/pts"), "devpts", "newinstance,ptmxmode=0666,mode=620")
     mounts.mount("proc", _at(root, "/proc"), "proc")
+    # Of its own network: a systemd sets this when it boots, and then /proc/sys is read-only.
+    _at(root, QUEUE_LENGTH).write_text("512\n")
     for name in filter(os.path.exists, ("/proc/sys", "/proc/sysrq-trigger")):
         mounts.bind_read_only(_at(root, name), _at(root, name))
     mounts.mount("sysfs", _at(root, "/sys"), "sysfs", flags=mounts.READ_ONLY)

@@ -2,7 +2,12 @@
 Stand in for a whole qmail-send with its deliveries: it takes what qmail-queue queued, routes and delivers it by the
 rules of qmail_route and qmail_mailbox, bounces what nobody receives, and logs in the real words.
 
-It is a child of the test's own process, and holds queue/lock/sendmutex as the real one does.
+It is a child of the test's own process, and holds queue/lock/sendmutex as the real one does. Or it is started, by a
+systemd for example:
+
+    python -m tests.support.mta QMAIL_HOME [splogger NAME [FACILITY]]
+
+Then it prints its lines, or hands them to a splogger of its own.
 """
 
 import fcntl
@@ -10,7 +15,15 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
+import sys
+import tempfile
 import time
+
+import salt.loader
+
+from tests.support import minion
+from tests.support.home import Home
 
 BIN = pathlib.Path(__file__).parent / "bin"
 QUEUELIFETIME = 604800  # seconds
@@ -30,9 +43,8 @@ class Mta:
     def __init__(self, home, modules, log, discard=False, drops=None, wrapped=False, among=()):
         self.home, self.modules, self.log, self.discard = home, modules, log, discard
         self.drops, self.wrapped, self.among, self.lines = drops, wrapped, among, 0
-        for name in ("mess/0", "info/0", "todo", "intd", "pid", "local/0", "remote/0", "bounce"):
-            (home.path / "queue" / name).mkdir(parents=True, exist_ok=True)
-        shutil.copy(BIN / "qmail-queue", home.path / "bin/qmail-queue")
+        self.deliveries = 0
+        self.lay_out()
         if wrapped:
             (home.path / "bin/qmail-queue").rename(home.path / "bin/qmail-queue.real")
             (home.path / "bin/qmail-queue").write_text('#!/bin/sh\n"$0.real"\nexit $?\n')
@@ -41,7 +53,6 @@ class Mta:
             (log / "current").touch()
         else:
             log.touch()
-        self.deliveries = 0
         self.pid = os.fork()
         if self.pid == 0:
             try:
@@ -49,6 +60,11 @@ class Mta:
             finally:
                 os._exit(1)
         self.wait_until_it_runs()
+
+    def lay_out(self):
+        for name in ("mess/0", "info/0", "todo", "intd", "pid", "local/0", "remote/0", "bounce"):
+            (self.home.path / "queue" / name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(BIN / "qmail-queue", self.home.path / "bin/qmail-queue")
 
     def wait_until_it_runs(self):
         deadline = time.monotonic() + 60
@@ -74,6 +90,7 @@ class Mta:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
         self.say("status: local 0/10 remote 0/20")
         while True:
+            self.look_around()
             held = (self.home.path / "hold").exists()
             for name in [] if held else sorted(os.listdir(self.home.path / "queue/todo")):
                 self.preprocess(name)
@@ -84,11 +101,13 @@ class Mta:
                 for name in [] if stuck else sorted(os.listdir(self.home.path / "queue/info/0")):
                     self.attempt(name)
 
+    def look_around(self):
+        pass
+
     def say(self, line):
         if (self.home.path / "mute").exists():
             return
         if (self.home.path / "rotate").exists():
-            (self.home.path / "rotate").unlink()
             self.rotate()
         self.lines += 1
         if self.lines - 1 == self.drops:  # the first is that of the start
@@ -106,6 +125,7 @@ class Mta:
                 file.write(f"{time.strftime('%b %e %H:%M:%S')} mx qmail: {now:.6f} {line}\n")
 
     def rotate(self):
+        (self.home.path / "rotate").unlink()
         if self.log.is_dir():
             now = (1 << 62) + 10 + int(time.time())
             (self.log / "current").rename(self.log / f"@{now:016x}00000000.s")
@@ -182,3 +202,55 @@ class Mta:
         envelope = f"u0\0p{qp + self.wrapped}\0F#@[]\0T{self.double_bounces_to}\0"
         (queue / "todo" / str(number)).write_text(envelope)
         return None
+
+
+class Printing(Mta):
+    """
+    One that prints its lines, and is this process. Before each line it runs what is in the file ``rotate``, in a shell;
+    what is in the file ``say`` it prints as it is, and removes that.
+    """
+
+    def __init__(self, home, modules, handle=1):
+        self.home, self.modules, self.handle = home, modules, handle
+        self.discard, self.drops, self.wrapped, self.among = False, None, False, ()
+        self.lines = self.deliveries = 0
+        self.lay_out()
+
+    def look_around(self):
+        say = self.home.path / "say"
+        if say.exists():
+            for line in say.read_text().splitlines():
+                self.write(line)
+            say.unlink()
+
+    def write(self, line):
+        os.write(self.handle, f"{line}\n".encode())
+
+    def rotate(self):
+        command = (self.home.path / "rotate").read_text()
+        told = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+        (self.home.path / "rotated").write_text(f"{told.returncode} {told.stdout}{told.stderr}")
+
+
+def main(path, *splogger):
+    with tempfile.TemporaryDirectory(prefix="qmail-mta-") as place:
+        modules = salt.loader.minion_mods(minion.options(place, test=False))
+        mta = Printing(Home.at(path), modules, 0 if splogger else 1)
+        if splogger:
+            _begin(splogger)
+        mta.run()
+
+
+def _begin(splogger):
+    """As qmail-start does it: splogger reads a pipe, into which qmail-send's descriptor 0 leads."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.dup2(reading, 0)
+        os.closerange(3, writing + 1)
+        os.execv(BIN / "splogger", splogger)
+    os.dup2(writing, 0)
+    os.closerange(reading, writing + 1)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

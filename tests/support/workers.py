@@ -9,6 +9,8 @@ from xdist.scheduler import LoadScopeScheduling
 TOGETHER = (
     "tests/integration/test_fleet.py",
     "tests/integration/test_ssh.py",
+    "tests/functional/test_log_journald.py",
+    "tests/functional/test_log_rsyslog.py",
     "tests/functional/test_log_trail.py",
 )
 PER_PROCESSOR = 3  # a test mostly waits: for a supervisor that takes its second, or for a server
