@@ -172,6 +172,47 @@ def probe(pillar=None, timeout=None, address=None, home=None, control=None, queu
     return __salt__["qmail_doublebounce_probe.run"](wanted, timeout)
 
 
+def holds(pillar=None, verify=False):
+    """
+    Return whether double bounces go where pillar says, and end as it says: a short answer, and an exit status for
+    scripts.
+
+    Returns a dict: ``holds``, ``True`` or ``False``, and ``why``, the verdict of ``status``, or what is wrong and its
+    remedy. The exit status is 1 if it does not hold.
+
+    Raises what ``status`` raises, and with ``verify`` what ``probe`` raises.
+
+    pillar
+        As for ``settings``.
+
+    verify
+        ``True``: send a probe, and want it to end as pillar says.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_doublebounce.holds
+        salt '*' qmail_doublebounce.holds verify=True
+    """
+    __salt__["qmail_base_check.arguments"](verify=verify)
+    found = status(pillar)
+    if not isinstance(found["pillar"], dict) or not found["pillar"]["holds"]:
+        __context__["retcode"] = 1
+        wrong = [f"{one['problem']} {one['remedy']}" for one in found["problems"]]
+        return {"holds": False, "why": " ".join([found["verdict"], *wrong])}
+    if not verify:
+        return {"holds": True, "why": found["verdict"]}
+    wanted = settings(pillar)
+    expected = __salt__["qmail_doublebounce_proof.expected"](wanted)
+    seen = __salt__["qmail_doublebounce_probe.run"](wanted)
+    lacks = __salt__["qmail_doublebounce_proof.lacks"](wanted, expected, seen)
+    if lacks:
+        __context__["retcode"] = 1
+    said = f"The probe was {seen['end']} after {seen['seconds']} s. {seen['reason']} {seen['left']} {lacks}"
+    return {"holds": not lacks, "why": " ".join(said.split())}
+
+
 def report(pillar=None, log=None, home=None, queue=None):
     """
     Show the double bounces of the last 24 hours and of the last 7 days, as a table with a bar for each.

@@ -44,7 +44,7 @@ def expected(settings):
     settings
         What ``qmail_doublebounce.settings`` returns.
 
-    For the state ``qmail_doublebounce``.
+    For ``qmail_doublebounce`` and the state ``qmail_doublebounce``.
     """
     asked = wanted(settings)
     if asked["end"] is None:
@@ -71,7 +71,7 @@ def lacks(settings, expected, probe):
     probe
         What ``qmail_doublebounce_probe.run`` returned.
 
-    For the state ``qmail_doublebounce``.
+    For ``qmail_doublebounce`` and the state ``qmail_doublebounce``.
     """
     if probe["end"] not in expected["ends"]:
         return f"It should have been {' or '.join(expected['ends'])}."

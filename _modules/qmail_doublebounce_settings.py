@@ -9,6 +9,7 @@ from salt.exceptions import SaltInvocationError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 PILLAR = "qmail_doublebounce"
+ROLLOUT = "rollout"  # for the master, whose runner checks it
 DEFAULTS = {
     "mode": "sink",
     "address": None,
@@ -97,6 +98,8 @@ def _merge(given, defaults, place, problems):
         return merged
     for key, value in given.items():
         where = f"{place}{key}"
+        if where == ROLLOUT:
+            continue
         if key not in defaults:
             problems.append(f"{_path(where)} is not a setting.{_nearest(key, defaults)}")
         elif isinstance(defaults[key], dict):

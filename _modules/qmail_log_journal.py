@@ -10,7 +10,6 @@ import subprocess
 import tempfile
 
 from salt.exceptions import CommandExecutionError
-
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 JOURNALD = "journald"

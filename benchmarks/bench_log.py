@@ -27,7 +27,10 @@ AIM_RATIO, AIM_MEMORY = 3, 64
 HOURS = 72
 MODULES = [
     "qmail_log",
-    *(f"qmail_log_{part}" for part in ("age", "block", "file", "form", "journal", "line", "message", "part", "time", "words")),
+    *(
+        f"qmail_log_{part}"
+        for part in ("age", "block", "file", "form", "journal", "line", "message", "part", "time", "words")
+    ),
     *("qmail_log_trail", "qmail_base_process"),
 ]
 UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}

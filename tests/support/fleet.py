@@ -22,15 +22,20 @@ class Server(Home):
             self.add_mailbox(mailbox, "./Maildir/\n")
         self.choose(f"{mailbox}@{self.DOMAIN}")
 
-    def choose(self, address):
-        """Have the pillar make this address the sink."""
+    def choose(self, address, timeout=60):
+        """Have the pillar make this address the sink, and give a restart so many seconds."""
         self.sink = address
-        settings = {"address": address, "qmail": {"home": str(self.path)}, "service": {"provider": "qmailctl"}}
+        service = {"provider": "qmailctl", "timeout": timeout}
+        settings = {"address": address, "qmail": {"home": str(self.path)}, "service": service}
         self.pillar.write_text(json.dumps({"qmail_doublebounce": settings}))
 
     def start(self):
         subprocess.run([self.path / "bin/qmailctl", "start"], check=True, timeout=60)
         assert self.wait_until_loaded(self.BEFORE), (self.path / "log").read_text()
+
+    def start_again(self):
+        """Start a qmail-send that could not start before."""
+        subprocess.run([self.path / "bin/qmailctl", "start"], check=True, timeout=60)
 
     def where(self):
         """Return where double bounces go: what the files say, to the byte, and what qmail-send has read."""

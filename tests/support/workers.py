@@ -8,6 +8,7 @@ from xdist.scheduler import LoadScopeScheduling
 # machine, so that the stand-ins of one test are seen by the other.
 TOGETHER = (
     "tests/integration/test_fleet.py",
+    "tests/integration/test_rollout.py",
     "tests/integration/test_ssh.py",
     "tests/functional/test_log_journald.py",
     "tests/functional/test_log_rsyslog.py",

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
-SOURCES = sorted(path for kind in ("_modules", "_states") for path in (REPOSITORY / kind).glob("*.py"))
+SOURCES = sorted(path for kind in ("_modules", "_states", "_runners") for path in (REPOSITORY / kind).glob("*.py"))
 STATES = [path for path in SOURCES if path.parent.name == "_states"]
+MODULES = [path for path in SOURCES if path.parent.name == "_modules"]
 UNSHOWN = "For modules of your own: a command line cannot show it."
 FACES = [path for path in SOURCES if path not in STATES and path.stem.count("_") == 1]
 
@@ -42,7 +43,7 @@ def test_it_needs_nothing_but_salt_and_the_standard_library(path):
     assert imported <= {*sys.stdlib_module_names, "salt"}
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path not in STATES], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
 def test_it_takes_the_options_of_salts_loader(path):
     """Otherwise Salt 3008 makes a copy of all options when it loads the module, and changes it at each call."""
     imported = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
@@ -63,9 +64,10 @@ def test_every_public_function_documents_its_arguments(path):
 @pytest.mark.parametrize("path", FACES, ids=lambda path: path.name)
 def test_every_function_of_a_face_shows_how_it_is_called(path):
     """Those of rooms tell whom they are for: see test_house.py."""
+    command = "salt-run" if path.parent.name == "_runners" else "salt '*'"
     for function in functions(path):
         told = ast.get_docstring(function)
-        assert f"\n    salt '*' {path.stem}.{function.name}" in told or told.endswith(f"\n\n{UNSHOWN}"), function.name
+        assert f"\n    {command} {path.stem}.{function.name}" in told or told.endswith(f"\n\n{UNSHOWN}"), function.name
 
 
 @pytest.mark.parametrize("path", STATES, ids=lambda path: path.name)

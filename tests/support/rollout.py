@@ -1,0 +1,61 @@
+"""What a run of the runner says, and what is on the disks of the servers that it went over."""
+
+import os
+import signal
+
+import psutil
+
+NAMES = [f"mx{number}" for number in range(1, 7)]
+
+
+class Run:
+    """What a run of the runner says."""
+
+    def __init__(self, done, kind="rollout"):
+        self.done, self.status, self.shown = done, done.returncode, done.stderr.splitlines()
+        self.states = {state["__id__"]: state for state in done.data["data"][kind].values()}
+
+    @property
+    def said(self):
+        return "\n".join(state["comment"] for state in self.states.values())
+
+    @property
+    def rows(self):
+        """Return what is said of each minion in the end."""
+        found = {}
+        for state in self.states.values():
+            found.update({name: row["result"] for name, row in state["minions"].items()})
+        return found
+
+
+def has_sink(server):
+    return server.where() == server.expected()
+
+
+def agree(servers, done, before):
+    """Whoever is said to have changed has the sink, by the files on disk; all others are to the byte what they were."""
+    for name, server in servers.items():
+        if done.rows[name] == "changed":
+            assert has_sink(server), (name, server.where())
+        elif done.rows[name] != "failed":
+            assert server.snapshot() == before[name], (name, done.rows)
+
+
+def signal_all(daemon, number):
+    """Send a signal to a daemon and to all of its processes."""
+    process = psutil.Process(daemon.pid)
+    for one in (*process.children(recursive=True), process):
+        os.kill(one.pid, number)
+
+
+class Asleep:
+    """A minion that is there, and does nothing while this lasts."""
+
+    def __init__(self, daemon):
+        self.daemon = daemon
+
+    def __enter__(self):
+        signal_all(self.daemon, signal.SIGSTOP)
+
+    def __exit__(self, *_):
+        signal_all(self.daemon, signal.SIGCONT)
