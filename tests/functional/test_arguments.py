@@ -37,7 +37,7 @@ FACES = {
         *("split", "contents", "is_without_qmail", "former", "take_out"),
     ),
     "qmail_queue": ("summary", "unprocessed", "double_bounces", "expire", "remove"),
-    "qmail_route": ("resolve", "deliver", "catches_all"),
+    "qmail_route": ("resolve", "deliver", "recipients", "default_program", "catches_all"),
     "qmail_service": (
         *("status", "find", "left_down", "restart", "start", "stop"),
         *("check", "missing", "idle", "unreadable", "last_words", "told", "directory"),
@@ -95,6 +95,7 @@ def test_a_wrong_argument_is_reported_in_words(modules, usual, home, module, nam
     named = {
         "qmail_log": {"path": usual["log"]},
         "qmail_route.catches_all": {"path": usual["dotqmail"]},
+        "qmail_route.recipients": {"domain": "example.com"},
         "qmail_service": {"name": "auto"},
         "qmail_queue": {"name": "auto"},
         "qmail_doublebounce": {"name": "auto"},
