@@ -242,7 +242,8 @@ def _vuserinfo(entry):
     if done.returncode:
         words = " ".join("".join(sign if sign.isprintable() else " " for sign in said[:1000]).split())
         raise CommandExecutionError(f"vuserinfo -n -D {entry['user']} failed (exit {done.returncode}): {words}")
-    return re.findall(r"^name:[ \t]*(\S+)[ \t]*$", said, re.MULTILINE)
+    # A name a line; between two, a line of dashes. Some versions write "name:" before it.
+    return re.findall(r"^(?:name:[ \t]*)?(?!-+$)(\S+)[ \t]*$", said, re.MULTILINE)
 
 
 def _becoming(entry):

@@ -59,6 +59,7 @@ def usual(home, tmp_path):
     place = str(home.path)
     return {
         "address": ADDRESS,
+        "domain": "example.com",
         "recipient": f"1-{ADDRESS}",
         "home": place,
         "control": f"{place}/control",
@@ -95,7 +96,6 @@ def test_a_wrong_argument_is_reported_in_words(modules, usual, home, module, nam
     named = {
         "qmail_log": {"path": usual["log"]},
         "qmail_route.catches_all": {"path": usual["dotqmail"]},
-        "qmail_route.recipients": {"domain": "example.com"},
         "qmail_service": {"name": "auto"},
         "qmail_queue": {"name": "auto"},
         "qmail_doublebounce": {"name": "auto"},
