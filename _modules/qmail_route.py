@@ -14,6 +14,7 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 # The forms in which recipient checks take a list.
 FORMATS = ("plain", "validrcptto", "badrcptto")
 DOMAIN = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+NOBODY = "nobody.has.this.address.zq7x3w"  # the local part of an address that is not in use
 # What is returned for a local address, if qmail gets that far.
 FIELDS = ("user", "uid", "gid", "home", "dash", "ext", "source", "exact", "dotqmail", "default")
 
@@ -153,6 +154,50 @@ def recipients(domain, format=None, partial=False, home="/var/qmail", root=None,
     domain = domain.lower()
     found = _all(domain, home, root, _below(root, control or os.path.join(home, "control")))
     return found if format is None else _written(found, format, bool(partial))
+
+
+def checks(domain=None, home="/var/qmail", root=None, control=None):
+    """
+    Return what qmail-smtpd checks recipients with, as far as its files show it: nothing is started.
+
+    Returns a dict: ``program`` (qmail-smtpd, ``None`` if it is missing), ``can`` (which checks the program contains),
+    ``scripts`` (what starts it), ``environment`` (of the variables that matter, what a stranger's connection has),
+    ``files`` (the lists that exist) and ``spamdyke`` (its values of ``reject-recipient``).
+
+    With a domain, also ``refuses``, whether an address of it that nobody has is refused (``None`` if that is not
+    known), ``why``, and ``nobody``: the route of such an address, as ``resolve`` returns it.
+
+    What a shell script computes, and what only the running program knows (chkuser can be built to check always), is not
+    seen.
+
+    Raises SaltInvocationError for a wrong argument, CommandExecutionError if a database of recipients is damaged.
+
+    domain
+        A domain of this server, or ``None``.
+
+    home, root, control
+        As for ``resolve``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_route.checks
+        salt '*' qmail_route.checks example.com
+    """
+    __salt__["qmail_base_check.arguments"](home=home, root=root, control=control)
+    if domain is not None and not (isinstance(domain, str) and DOMAIN.fullmatch(domain)):
+        raise SaltInvocationError(f"{domain!r} is not a domain.")
+    found = __salt__["qmail_route_smtpd.look"](home, root, control)
+    if domain is None:
+        found.pop("lists")
+        return found
+    route = resolve(f"{NOBODY}@{domain}", home, root, control)
+    default = route.get("dotqmail")
+    program = default_program(default, root) if default else None
+    refuses, why = __salt__["qmail_route_smtpd.verdict"](found, f"{NOBODY}@{domain}", program)
+    found.pop("lists")
+    return {**found, "refuses": refuses, "why": why, "nobody": route}
 
 
 def default_program(path, root=None):

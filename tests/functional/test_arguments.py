@@ -37,7 +37,7 @@ FACES = {
         *("split", "contents", "is_without_qmail", "former", "take_out"),
     ),
     "qmail_queue": ("summary", "unprocessed", "double_bounces", "expire", "remove"),
-    "qmail_route": ("resolve", "deliver", "recipients", "default_program", "catches_all"),
+    "qmail_route": ("resolve", "deliver", "recipients", "checks", "default_program", "catches_all"),
     "qmail_service": (
         *("status", "find", "left_down", "restart", "start", "stop"),
         *("check", "missing", "idle", "unreadable", "last_words", "told", "directory"),
