@@ -25,7 +25,7 @@ def records(path):
     path
         The file, under its real path.
 
-    For ``qmail_route_recipients`` and ``qmail_route_users``.
+    For ``qmail_route_recipients``, ``qmail_route_smtpd`` and ``qmail_route_users``.
     """
     raw = _read(path)
     if len(raw) < HEAD:

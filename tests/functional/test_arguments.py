@@ -31,7 +31,7 @@ FACES = {
     "qmail_control": ("get", "value", "lines", "show", "put", "restore", "discards", "path"),
     "qmail_doublebounce": ("settings", "status", "probe", "report"),
     "qmail_file": ("read", "replace", "restore", "kept", "version", "changed", "written", "is_ours", "store"),
-    "qmail_log": ("about", "count", "counts", "summary", "position"),
+    "qmail_log": ("about", "count", "counts", "summary", "causes", "position"),
     "qmail_mailbox": (
         *("check", "predict", "meaning", "make", "write", "restore", "history", "purge"),
         *("split", "contents", "is_without_qmail", "former", "take_out"),
