@@ -32,7 +32,7 @@ def candidates(begin, home="/var/qmail", root=None):
     - ``locals``: a set of local parts;
     - ``users``: a set of those that vpopmail knows; they end at its default file;
     - ``wildcards``: a list of dicts: ``begin`` (with what the local part begins), ``dotqmail`` (the default file, or
-      ``None`` if the default delivery takes them all) and what ``program`` returns for it;
+      ``None`` if the default delivery takes them all) and what ``default_file`` returns for it;
     - ``odd``: names of files that no plain address can have.
 
     Raises CommandExecutionError if a file cannot be read.
@@ -58,7 +58,7 @@ def candidates(begin, home="/var/qmail", root=None):
     return found
 
 
-def program(contents):
+def default_file(path):
     """
     Return what is known of the only instruction in a default dot-qmail file: a dict with ``name`` and ``nobody``, what
     happens to mail for an address that the program does not know: ``bounce``, ``delete``, or where it goes; ``None`` if
@@ -67,33 +67,12 @@ def program(contents):
     ``vdelivermail`` (vpopmail) says it in its last word, ``bouncesaying`` without a program, and ``exit 100``, bounce
     everything.
 
-    contents
-        The contents, text.
-
-    For nobody.
-    """
-    lines = [line.rstrip(" \t") for line in contents.split("\n") if line.strip() and not line.startswith("#")]
-    if len(lines) != 1:
-        return {"name": None, "nobody": None}
-    said = VDELIVERMAIL.fullmatch(lines[0])
-    if said:
-        end = said["end"].strip("'\"")
-        ends = {"bounce-no-mailbox": "bounce", "delete": "delete", "delete-no-mailbox": "delete"}
-        return {"name": "vdelivermail", "nobody": ends.get(end, end)}
-    bounces = BOUNCES.fullmatch(lines[0])
-    return {"name": "bouncesaying" if bounces else None, "nobody": "bounce" if bounces else None}
-
-
-def default_file(path):
-    """
-    Return what ``program`` returns for a file.
-
     path
         The file, under its real path.
 
     For ``qmail_route``.
     """
-    return program(_contents(path))
+    return _program(_contents(path))
 
 
 def written(domain, locals_, wildcards, form):
@@ -120,6 +99,19 @@ def written(domain, locals_, wildcards, form):
     if form == "validrcptto" and "" in wildcards:
         lines = [f"@{domain}"]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _program(contents):
+    lines = [line.rstrip(" \t") for line in contents.split("\n") if line.strip() and not line.startswith("#")]
+    if len(lines) != 1:
+        return {"name": None, "nobody": None}
+    said = VDELIVERMAIL.fullmatch(lines[0])
+    if said:
+        end = said["end"].strip("'\"")
+        ends = {"bounce-no-mailbox": "bounce", "delete": "delete", "delete-no-mailbox": "delete"}
+        return {"name": "vdelivermail", "nobody": ends.get(end, end)}
+    bounces = BOUNCES.fullmatch(lines[0])
+    return {"name": "bouncesaying" if bounces else None, "nobody": "bounce" if bounces else None}
 
 
 def _expression(domain, locals_, wildcards):
@@ -177,7 +169,7 @@ def _default(found, entry, before, start, name, path, root):
     if not (stem.startswith(start) or start.startswith(stem)):
         return
     begin = before + stem[len(start) :].replace(":", ".")
-    told = program(_contents(_below(root, path)))
+    told = _program(_contents(_below(root, path)))
     found["wildcards"].append({"begin": begin, "dotqmail": path, **told})
     if told["name"] == "vdelivermail" and begin == before:
         for user in _vpopmail(entry, root):

@@ -15,7 +15,7 @@ VDELIVERMAIL = "| /home/vpopmail/bin/vdelivermail '' {}\n"
 
 
 class Flood:
-    """A log in which messages for addresses that nobody has bounced twice, each told of by four lines a message."""
+    """A log in which messages for addresses that nobody has bounced twice, in the words of qmail-send."""
 
     def __init__(self, log):
         self.log, self.number = log, 0
