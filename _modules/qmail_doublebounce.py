@@ -108,7 +108,9 @@ def status(pillar=None, mode=None, address=None, instruction=None, home=None, co
     - ``pillar``: the ``mode``, ``address`` and ``instruction`` that pillar asks for, the ``fate`` that these mean
       (``None`` if only a program knows it, or if nobody can want it), and whether all of that ``holds``: ``True`` only
       if it was seen, and if qmail-send could start again with it;
-    - ``problems``: a list of dicts with ``problem`` and ``remedy``, the most serious first.
+    - ``problems``: a list of dicts with ``problem`` and ``remedy``, the most serious first;
+    - ``advice``: a list of dicts with ``advice`` and ``remedy``: what makes a flood worse, or this server hard to
+      reach. None of it changes whether all ``holds``.
 
     Raises SaltInvocationError if the settings are wrong, CommandExecutionError if a file cannot be read.
 
