@@ -33,7 +33,7 @@ def test_where_all_is_as_it_should_be_there_is_no_advice(advice):
 
 def test_double_bounces_that_wait_for_long_are_named(advice, home):
     queue = Queue(home.path / "queue")
-    for number in range(101):
+    for number in range(1, 102):
         queue.put(number)
     assert advice() == ["101 double bounces wait in the queue, each for up to 7 days (queuelifetime)."]
     home.write_control("queuelifetime", "172800\n")
