@@ -17,7 +17,8 @@ DOMAIN = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 # Users that qmail-smtpd runs as: what they queue came over SMTP.
 SMTP_USERS = {"qmaild": True, "vpopmail": None}  # with chkuser it runs as vpopmail, as vpopmail's own programs do
 EMPTY = "<>"
-LIST = "salt-call --local --out newline_values_only qmail_route.recipients {domain} format={form} >> {path}"
+# The outputter txt puts the name of the minion before each line; no other of Salt's prints the bare text.
+LIST = "salt-call --local --out txt qmail_route.recipients {domain} format={form} | sed 's/^local: //' >> {path}"
 ALL = "Do this for every domain that you receive mail for: the list refuses whoever is not in it."
 MISSING = (
     "qmail-smtpd has no recipient check. Install one that has (with chkuser for vpopmail, or validrcptto), or put "
@@ -205,8 +206,8 @@ def _table(told):
         figures = f"{row['double_bounces']:>9} {row['share']:>6.1%} {row['single_bounces']:>9}"
         yield f"{figures} {str(row['recipients']) + more:>9}  {row['domain']}: {row['nobody']}{to}"
         if row["senders"]:
-            yield f"{'':>37} from {', '.join(f'{name or EMPTY} {n}' for name, n in row['senders'].items())}"
-        yield from (f"{'':>37} {step}" for step in row["remedy"])
+            yield f"{'':>17} from {', '.join(f'{name or EMPTY} {n}' for name, n in row['senders'].items())}"
+        yield from (f"{'':>17} {step}" for step in row["remedy"])
     if told["others"]:
         yield f"and {told['others']} other domains"
     yield from _lists(told)

@@ -144,7 +144,7 @@ def recipients(domain, format=None, partial=False, home="/var/qmail", root=None,
     .. code-block:: bash
 
         salt '*' qmail_route.recipients example.com
-        salt-call --local --out newline_values_only qmail_route.recipients example.com format=validrcptto
+        salt-call --local --out txt qmail_route.recipients example.com format=validrcptto | sed 's/^local: //'
     """
     __salt__["qmail_base_check.arguments"](home=home, root=root, control=control, partial=partial)
     if not isinstance(domain, str) or not DOMAIN.fullmatch(domain):

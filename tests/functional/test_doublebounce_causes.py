@@ -8,6 +8,7 @@ import subprocess
 import time
 
 import pytest
+import salt.output
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 BIN = pathlib.Path(__file__).parent.parent / "support/bin"
@@ -250,18 +251,20 @@ def test_a_chkuser_that_is_off_is_switched_on(causes, flood, smtpd, vpopmail, ho
     ],
 )
 def test_elsewhere_the_list_that_this_qmail_smtpd_reads_is_the_remedy(
-    causes, flood, smtpd, home, modules, strings, form, place
+    causes, flood, smtpd, home, modules, minion_opts, strings, form, place
 ):
     smtpd(strings)
     flood.add("1-u{}@example.com")
     (row,) = causes()["domains"]
     (command,) = (step for step in row["remedy"] if step.startswith("salt-call"))
-    words = shlex.split(command)
-    assert words[-2:] == [">>", f"{home.path}/{place}"]
-    function, domain, asked = words[-5:-2]
+    call, _, rest = command.partition(" | ")
+    *_, function, domain, asked = shlex.split(call)
     assert (function, domain, asked) == ("qmail_route.recipients", "example.com", f"format={form}")
-    with open(words[-1], "a") as file:
-        file.write(modules[function](domain, format=form, home=str(home.path)))
+    text = modules[function](domain, format=form, home=str(home.path))
+    shown = salt.output.out_format({"local": text}, "txt", {**minion_opts, "color": False})
+    assert rest.endswith(f">> {home.path}/{place}")
+    subprocess.run(rest, shell=True, check=True, input=shown + "\n", text=True)
+    assert (home.path / place).read_text().rstrip("\n") == text.rstrip("\n")
     if form != "plain":
         assert causes()["domains"][0]["nobody"] == "rejects"
 
