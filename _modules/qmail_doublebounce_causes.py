@@ -18,12 +18,10 @@ DOMAIN = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 SMTP_USERS = {"qmaild": True, "vpopmail": None}  # with chkuser it runs as vpopmail, as vpopmail's own programs do
 EMPTY = "<>"
 # The outputter txt puts the name of the minion before each line; no other of Salt's prints the bare text.
-LIST = "salt-call --local --out txt qmail_route.recipients {domain} format={form} | sed 's/^local: //' >> {path}"
+LIST = "salt-call --local --out txt qmail_route.recipients {domain} format={form}{more} | sed 's/^local: //' >> {path}"
 ALL = "Do this for every domain that you receive mail for: the list refuses whoever is not in it."
-MISSING = (
-    "qmail-smtpd has no recipient check. Install one that has (with chkuser for vpopmail, or validrcptto), or put "
-    "spamdyke before it. The list of who is there:"
-)
+UNCHECKED = "qmail-smtpd has no recipient check: install one that has, or put spamdyke before it. Who is there:"
+UNSEEN = "No qmail-smtpd is here: let the program that receives mail check recipients. Who is there:"
 
 
 def find(qmail, log=None, since="7d", until=None):
@@ -138,7 +136,7 @@ def _remedy(domain, checks, home, control):
     program = __salt__["qmail_route.default_program"](default) if default else None
     if "chkuser" in checks["can"] and program and program["name"] == "vdelivermail":
         return _chkuser(default, program, checks)
-    return _list(domain, checks["can"], home, control or os.path.join(home, "control"))
+    return _list(domain, checks, home, control)
 
 
 def _chkuser(default, program, checks):
@@ -153,9 +151,15 @@ def _chkuser(default, program, checks):
     return steps or ["# restart qmail-smtpd: chkuser is in the program, and this domain asks for it"]
 
 
-def _list(domain, can, home, control):
+def _list(domain, checks, home, control):
+    can = checks["can"]
+    more = f" home={shlex.quote(home)}" if home != "/var/qmail" else ""
+    usual = os.path.join(home, "control")
+    control = control or usual
+    more += f" control={shlex.quote(control)}" if control != usual else ""
+
     def listed(form, path):
-        return LIST.format(domain=domain, form=form, path=shlex.quote(path))
+        return LIST.format(domain=domain, form=form, more=more, path=shlex.quote(path))
 
     if "validrcptto" in can:
         made = "# then make the .cdb file that this qmail-smtpd reads from it (qmail-newmvrt, or cdbmake-12)"
@@ -167,7 +171,10 @@ def _list(domain, can, home, control):
         return [steps, "# and set RCPTCHECK for qmail-smtpd to a program that looks $RECIPIENT up in it"]
     if "badrcptto" in can:
         return [listed("badrcptto", os.path.join(control, "badrcptto")), "# if this qmail-smtpd has the qregex patch"]
-    return [f"# {MISSING}", listed("plain", os.path.join(control, "recipients.list"))]
+    return [
+        f"# {UNCHECKED if checks['program'] else UNSEEN}",
+        listed("plain", os.path.join(control, "recipients.list")),
+    ]
 
 
 # Who queued the messages

@@ -258,8 +258,9 @@ def test_elsewhere_the_list_that_this_qmail_smtpd_reads_is_the_remedy(
     (row,) = causes()["domains"]
     (command,) = (step for step in row["remedy"] if step.startswith("salt-call"))
     call, _, rest = command.partition(" | ")
-    *_, function, domain, asked = shlex.split(call)
+    *_, function, domain, asked, place_of_qmail = shlex.split(call)
     assert (function, domain, asked) == ("qmail_route.recipients", "example.com", f"format={form}")
+    assert place_of_qmail == f"home={home.path}"
     text = modules[function](domain, format=form, home=str(home.path))
     shown = salt.output.out_format({"local": text}, "txt", {**minion_opts, "color": False})
     assert rest.endswith(f">> {home.path}/{place}")
