@@ -15,6 +15,7 @@ REPORT = re.compile(rb"delivery " + NUMBER + rb": (success|failure|deferral|repo
 BOUNCE = re.compile(rb"bounce msg " + NUMBER + rb" qp (\d+)")
 DROP = re.compile(rb"double bounce: discarding bounce/" + NUMBER)
 END = re.compile(rb"end msg " + NUMBER)
+LETTERS = 4  # of the words: they show which event it is
 DOUBLE = b"#@[]"
 
 # Memory is bounded whatever a log holds; the oldest entries are dropped first, and of names the rare ones.
@@ -40,10 +41,15 @@ def follow(parts):
     For ``qmail_log``.
     """
     tracker = _Tracker()
+    kinds, take = tracker.kinds.get, tracker.take
     for slot, lines, skip in parts:
         tracker.counting = slot is not None
+        end = skip + LETTERS
         for line in lines:
-            tracker.take(line[skip:] if skip else line)
+            # Every other line is none of these: "status: …", or "new msg …".
+            kind = kinds(line[skip:end])
+            if kind is not None:
+                take(line[skip:], kind)
         tracker.bound()
     return tracker.told()
 
@@ -86,10 +92,8 @@ class _Tracker:
             b"end ": (END, self._end),
         }
 
-    def take(self, words, again=True):
-        kind = self.kinds.get(words[:4])
-        if kind is None:
-            return
+    def take(self, words, kind, again=True):
+        """Take an event; if it is not in qmail-send's own words, in those of a fork."""
         form, act = kind
         # A report goes on; whatever else does is a fork's.
         found = form.match(words) if form is REPORT else form.fullmatch(words)
@@ -97,8 +101,8 @@ class _Tracker:
             act(*found.groups())
         elif again:
             stock = __salt__["qmail_log_words.stock"](words)
-            if stock is not None:
-                self.take(stock, again=False)
+            if stock is not None and stock[:LETTERS] in self.kinds:
+                self.take(stock, self.kinds[stock[:LETTERS]], again=False)
 
     def _info(self, number, sender, qp, uid):
         cause, single = self.notices.pop(qp, (None, None)) if sender in (b"", DOUBLE) else (None, None)

@@ -186,12 +186,20 @@ def _names(directory):
 
 
 def _contents(path):
-    """Read a dot-qmail file as text. Its owner may be anybody: it may be a pipe, and its text is not repeated."""
+    """
+    Read a dot-qmail file as text; "" if it is not a file.
+
+    Its owner may be anybody, and may have made it a link to a device: it is opened only after it was seen to be a file.
+    """
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(place).st_mode):
                 return ""
-            return os.fsdecode(file.read(LONGEST_FILE))
+            with open(f"/proc/self/fd/{place}", "rb") as file:
+                return os.fsdecode(file.read(LONGEST_FILE))
+        finally:
+            os.close(place)
     except OSError:
         return ""
 
