@@ -83,14 +83,15 @@ class _Tracker:
         self.seen = set()
         self.doubles = self.singles = self.unknown = 0
         self.counting = False
-        self.kinds = {
-            b"info": (INFO, self._info),
-            b"star": (START, self._start),
-            b"deli": (REPORT, self._report),
-            b"boun": (BOUNCE, self._bounce),
-            b"doub": (DROP, self._drop),
-            b"end ": (END, self._end),
+        kinds = {
+            b"info msg": (INFO, self._info),
+            b"starting": (START, self._start),
+            b"delivery": (REPORT, self._report),
+            b"bounce msg": (BOUNCE, self._bounce),
+            b"double bounce": (DROP, self._drop),
+            b"end msg": (END, self._end),
         }
+        self.kinds = {words[:LETTERS]: kind for words, kind in kinds.items()}
 
     def take(self, words, kind, again=True):
         """Take an event; if it is not in qmail-send's own words, in those of a fork."""
