@@ -109,7 +109,9 @@ def status(pillar=None, mode=None, address=None, instruction=None, home=None, co
     - ``pillar``: the ``mode``, ``address`` and ``instruction`` that pillar asks for, the ``fate`` that these mean
       (``None`` if only a program knows it, or if nobody can want it), and whether all of that ``holds``: ``True`` only
       if it was seen, and if qmail-send could start again with it;
-    - ``problems``: a list of dicts with ``problem`` and ``remedy``, the most serious first.
+    - ``problems``: a list of dicts with ``problem`` and ``remedy``, the most serious first;
+    - ``advice``: a list of dicts with ``advice`` and ``remedy``: what makes a flood worse, or this server hard to
+      reach. None of it changes whether all ``holds``.
 
     Raises SaltInvocationError if the settings are wrong, CommandExecutionError if a file cannot be read.
 
@@ -246,3 +248,55 @@ def report(pillar=None, log=None, home=None, queue=None):
     qmail = settings(pillar, home=home, queue=queue, strict=log is None)["qmail"]
     log = qmail["log"] if log is None else log
     return __salt__["qmail_doublebounce_report.make"](log, home=qmail["home"], queue=qmail["queue"])
+
+
+def causes(since="7d", until=None, pillar=None, log=None, home=None, control=None, queue=None):
+    """
+    Show who causes the double bounces: the domains that accept mail for addresses that nobody has, and what makes this
+    server refuse it instead. Nothing is changed.
+
+    Returns a dict:
+
+    - ``table``: text, for people; all else is the same as data;
+    - ``double_bounces``, ``single_bounces``, and double bounces of ``unknown`` cause;
+    - ``domains``: a dict for each of this server's domains that caused any, the worst first, at most 20, and how many
+      ``others`` there are:
+
+      - ``domain``, ``double_bounces``, ``share`` (of all of them), ``single_bounces``;
+      - ``recipients``: how many different addresses failed; ``exact`` is ``False`` if there were more;
+      - ``senders``: the five domains that such messages said most often they were from. Senders are forged;
+      - ``nobody``: what happens to mail for an address that nobody has: ``bounces`` (there is no default file),
+        ``bounces by program`` (vdelivermail, bouncesaying), ``accepts all``, ``rejects`` (qmail-smtpd refuses it),
+        ``remote``, ``deferred`` or ``unknown``; ``to`` is the file or address;
+      - ``refuses`` and ``why``: whether qmail-smtpd checks recipients there, as ``qmail_route.checks`` returns it. A
+        domain that it checks is not to blame, and comes last;
+      - ``remedy``: commands that end it; a line that begins with ``#`` is for you to read;
+
+    - ``relayed``: up to five domains elsewhere, to which messages were relayed or forwarded that failed there;
+    - ``programs``: up to five users who queued such messages: ``user``, ``uid``, ``double_bounces``, ``share``, and
+      ``is_smtp``, whether qmail-smtpd usually runs as that user (``None`` for vpopmail). Others are programs of this
+      machine, such as the scripts of a web site, or forwards;
+    - ``log``, ``files``, ``unread``, ``how``, ``newest``: what was read, as for ``qmail_log.about``.
+
+    A double bounce counts for the domain of the first recipient that failed, in the message that the first notice was
+    about, or in the notice itself if it came from elsewhere.
+
+    Raises SaltInvocationError if the settings or an argument are wrong, CommandExecutionError if no log is found, or if
+    none of its lines are recognized as qmail-send's.
+
+    since, until
+        As for ``qmail_log.summary``.
+
+    pillar, log, home, control, queue
+        As for ``report``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_doublebounce.causes
+        salt-call --local qmail_doublebounce.causes since=24h --out json
+    """
+    qmail = settings(pillar, home=home, control=control, queue=queue, strict=log is None)["qmail"]
+    log = qmail["log"] if log is None else log
+    return __salt__["qmail_doublebounce_causes.find"](qmail, log, since, until)

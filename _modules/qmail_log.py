@@ -233,6 +233,44 @@ def summary(path=None, since=None, until=None, by="hour", home="/var/qmail", que
     }
 
 
+def causes(path=None, since=None, until=None, home="/var/qmail", queue=None):
+    """
+    Return who caused the double bounces in qmail-send's log: a dictionary with
+
+    ``double_bounces``, ``single_bounces``
+        how many there were; those that a qmail-send discarded are double bounces, too.
+    ``unknown``
+        double bounces whose cause the log does not show.
+    ``domains``
+        by the domain of the first recipient that failed: ``double_bounces``, ``single_bounces``, ``recipients`` (how
+        many different ones failed there in messages that caused a double bounce, at most 16 of a message; ``exact`` is
+        ``False`` if there were too many to count), how many failed on their way to a ``local`` and a ``remote``
+        recipient, and ``senders``: the domains of who had sent them, the most frequent first, with their numbers.
+    ``uids``
+        dicts with ``uid`` (who queued the message that failed), ``channel`` and ``double_bounces``, the most first.
+    ``log``, ``files``, ``unread``, ``how``, ``newest``
+        the log, as for ``about``.
+
+    Memory is bounded: 65,536 messages are followed at a time, up to 2048 domains are known, each with up to 64 domains
+    of senders; the rare ones are left out.
+
+    Raises what ``summary`` raises.
+
+    path, since, until, home, queue
+        As for ``summary``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log.causes since=7d
+    """
+    found, window = _asked(path, since, until, "day", home, queue)
+    about_it, words = _about(found), __salt__["qmail_log_line.words"]
+    parts = ((slot, *words(part)) for slot, part in _uncut(_parts(found, window, "day", CONTEXT)))
+    return {**__salt__["qmail_log_causes.follow"](parts), **about_it}
+
+
 def count(what="double_bounces", path=None, since=None, until=None, by="hour", home="/var/qmail", queue=None):
     """
     Count double bounces per hour or day, and nothing else: more than ten times as fast as ``summary``, and two or three

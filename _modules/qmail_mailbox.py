@@ -127,6 +127,26 @@ def meaning(address, instruction="|exit 0", home="/var/qmail", control=None):
     return __salt__["qmail_mailbox_fate.meaning"](address, instruction, home, control)
 
 
+def has_plesk(domain, home="/var/qmail"):
+    """
+    Return whether Plesk runs a mail domain here: its directory among the mailnames, and Plesk's command, are there.
+
+    domain
+        The domain.
+
+    home
+        The qmail home directory.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox.has_plesk example.com
+    """
+    __salt__["qmail_base_check.arguments"](name=domain, home=home)
+    return "/" not in domain and __salt__["qmail_mailbox_plesk.runs"](domain.lower(), home)
+
+
 def make(address, home="/var/qmail", control=None, mailbox="auto", test=False):
     """
     Make the mailbox of an address if Plesk runs its domain and has none, and return what that changed.

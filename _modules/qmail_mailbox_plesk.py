@@ -32,7 +32,7 @@ def runs(domain, home="/var/qmail"):
     home
         The qmail home directory; the tree is ``mailnames`` in it.
 
-    For ``qmail_mailbox_sink`` and the state ``qmail_mailbox``.
+    For ``qmail_mailbox``, ``qmail_mailbox_sink`` and the state ``qmail_mailbox``.
     """
     return os.path.isdir(os.path.join(home, "mailnames", domain)) and _command() is not None
 

@@ -6,11 +6,16 @@ qmail-lspawn finds who receives it (``qmail_route_users``), qmail-local looks fo
 """
 
 import os
+import re
 import stat
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
+# The forms in which recipient checks take a list.
+FORMATS = ("plain", "validrcptto", "badrcptto")
+DOMAIN = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+NOBODY = "nobody.has.this.address.zq7x3w"  # the local part of an address that is not in use
 # What is returned for a local address, if qmail gets that far.
 FIELDS = ("user", "uid", "gid", "home", "dash", "ext", "source", "exact", "dotqmail", "default")
 
@@ -96,6 +101,128 @@ def deliver(recipient, home="/var/qmail", root=None):
     return {**found, **_local(os.fsencode(recipient), home, root)}
 
 
+def recipients(domain, format=None, partial=False, home="/var/qmail", root=None, control=None):
+    """
+    Return every address of a domain that this server delivers, for a list of those that qmail-smtpd shall accept.
+
+    Without a format, returns a dict:
+
+    - ``domain``; ``how``: ``locals``, ``virtualdomains`` or ``remote`` (then there are none);
+    - ``recipients``: the addresses, in lower case and sorted. Each ends somewhere: see ``resolve``;
+    - ``deferred``: addresses that are deferred today, for example because a home directory is missing. They are in
+      the lists, too: whoever rejected their mail would lose it;
+    - ``wildcards``: what no list can hold, dicts with ``pattern`` (such as ``list-*@example.com``, or ``*@example.com``
+      for a catch-all) and ``dotqmail``, the file that receives it;
+    - ``bounces``: the same for files that bounce whatever nobody has: vpopmail's with ``bounce-no-mailbox``, and
+      ``bouncesaying``;
+    - ``notes``: what else no list can hold, as sentences.
+
+    With a format, returns only the text of that list.
+
+    A colon in the name of a dot-qmail file stands for a dot in the address; qmail would deliver to an address with a
+    colon there, too, but none is listed. The system's users are those that it lists: see ``qmail_route_users``.
+
+    Raises SaltInvocationError for a wrong argument, CommandExecutionError if a file cannot be read, and if a list in
+    this format would lack addresses that are delivered, or has none; it names them.
+
+    domain
+        The domain.
+
+    format
+        ``plain``: an address a line, for example for users/recipients of s/qmail. ``validrcptto``: the same for
+        control/validrcptto and the database that is made from it, or ``@domain`` if the domain has a catch-all.
+        ``badrcptto``: one line for a qmail-smtpd that has the qregex patch, an expression that rejects what is not in
+        the list and leaves other domains alone. A plain badrcptto cannot hold this: it lists whom to reject.
+
+    partial
+        ``True``: return the list even if it lacks addresses that are delivered.
+
+    home, root, control
+        As for ``resolve``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_route.recipients example.com
+        salt-call --local --out txt qmail_route.recipients example.com format=validrcptto | sed 's/^local: //'
+    """
+    __salt__["qmail_base_check.arguments"](home=home, root=root, control=control, partial=partial)
+    if not isinstance(domain, str) or not DOMAIN.fullmatch(domain):
+        raise SaltInvocationError(f"{domain!r} is not a domain.")
+    if format is not None and format not in FORMATS:
+        raise SaltInvocationError(f"format={format!r} is not known: give one of {', '.join(FORMATS)}.")
+    domain = domain.lower()
+    found = _all(domain, home, root, _below(root, control or os.path.join(home, "control")))
+    return found if format is None else _written(found, format, bool(partial))
+
+
+def checks(domain=None, home="/var/qmail", root=None, control=None):
+    """
+    Return what qmail-smtpd checks recipients with, as far as its files show it: nothing is started.
+
+    Returns a dict: ``program`` (qmail-smtpd, ``None`` if it is missing), ``can`` (which checks the program contains),
+    ``scripts`` (what starts it), ``environment`` (of the variables that matter, what a stranger's connection has),
+    ``files`` (the lists that exist) and ``spamdyke`` (its values of ``reject-recipient``).
+
+    With a domain, also ``refuses``, whether an address of it that nobody has is refused (``None`` if that is not
+    known), ``why``, and ``nobody``: the route of such an address, as ``resolve`` returns it.
+
+    What a shell script computes, and what only the running program knows (chkuser can be built to check always), is not
+    seen.
+
+    Raises SaltInvocationError for a wrong argument, CommandExecutionError if a database of recipients is damaged.
+
+    domain
+        A domain of this server, or ``None``.
+
+    home, root, control
+        As for ``resolve``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_route.checks
+        salt '*' qmail_route.checks example.com
+    """
+    __salt__["qmail_base_check.arguments"](home=home, root=root, control=control)
+    if domain is not None and not (isinstance(domain, str) and DOMAIN.fullmatch(domain)):
+        raise SaltInvocationError(f"{domain!r} is not a domain.")
+    found = __salt__["qmail_route_smtpd.look"](home, root, control)
+    if domain is None:
+        found.pop("lists")
+        return found
+    route = resolve(f"{NOBODY}@{domain}", home, root, control)
+    default = route.get("dotqmail")
+    program = default_program(default, root) if default else None
+    refuses, why = __salt__["qmail_route_smtpd.verdict"](found, f"{NOBODY}@{domain}", program)
+    found.pop("lists")
+    return {**found, "refuses": refuses, "why": why, "nobody": route}
+
+
+def default_program(path, root=None):
+    """
+    Return what a default dot-qmail file does with mail for an address that nobody has, as far as its only program is
+    known: a dict with ``name`` (``vdelivermail`` or ``bouncesaying``, else ``None``) and ``nobody`` (``bounce``,
+    ``delete``, where the mail goes, or ``None``).
+
+    path
+        The path of the file.
+
+    root
+        As for ``resolve``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_route.default_program /home/vpopmail/domains/example.com/.qmail-default
+    """
+    __salt__["qmail_base_check.arguments"](path=path, root=root)
+    return __salt__["qmail_route_recipients.default_file"](_below(root, path))
+
+
 def catches_all(path):
     """
     Return whether a dot-qmail file receives more than one address, by its name: if it ends in ``default``.
@@ -112,6 +239,92 @@ def catches_all(path):
     __salt__["qmail_base_check.arguments"](path=path)
     name = os.path.basename(path)
     return name.startswith(".qmail-") and name.endswith("-default")
+
+
+# The addresses of a domain
+
+
+def _all(domain, home, root, control):
+    own, begin = {}, None
+    how = "locals" if os.fsencode(domain) in _names("locals", control) else "remote"
+    if how == "remote":
+        own = _own(domain, control)
+        # No line of a file holds the end of a line, so that this stands for no address of its own.
+        prefix = _prefix(b"\n@" + os.fsencode(domain), os.fsencode(domain), control)
+        begin = f"{_text(prefix)}-" if prefix else None
+        how = "virtualdomains" if begin or own else "remote"
+    found = {
+        "domain": domain,
+        "how": how,
+        "recipients": [],
+        "deferred": [],
+        "wildcards": [],
+        "bounces": [],
+        "notes": [],
+    }
+    if how == "locals" or begin is not None:
+        _collect(found, "" if how == "locals" else begin, set(own), home, root)
+    for local, prefix in own.items():
+        _judge(found, local, f"{prefix}-" if prefix else None, home, root, any_file=True)
+    if os.fsencode(domain) in _names("percenthack", control):
+        found["notes"].append(f"{domain} is in percenthack: user%host@{domain} is delivered wherever user@host is.")
+    return {**found, "recipients": sorted(set(found["recipients"])), "deferred": sorted(set(found["deferred"]))}
+
+
+def _own(domain, control):
+    """Return the addresses of a domain that have an entry of their own in virtualdomains, with its prefix."""
+    lines = (
+        os.fsencode(line).partition(b":") for line in __salt__["qmail_control.lines"]("virtualdomains", control=control)
+    )
+    keys = {_text(key).lower().rpartition("@"): _text(prefix) for key, colon, prefix in lines if colon}
+    return {local: prefix for (local, at, host), prefix in keys.items() if local and at and host == domain}
+
+
+def _collect(found, begin, own, home, root):
+    domain = found["domain"]
+    heard = __salt__["qmail_route_recipients.candidates"](begin, home, root)
+    for local in sorted((heard["locals"] | heard["users"]) - own):
+        _judge(found, local.lower(), begin, home, root, any_file=local in heard["users"])
+    for one in heard["wildcards"]:
+        kind = "bounces" if one["nobody"] == "bounce" else "wildcards"
+        pattern = {"pattern": f"{one['begin']}*@{domain}", "dotqmail": one["dotqmail"]}
+        if pattern not in found[kind]:
+            found[kind].append(pattern)
+    found["notes"] += [
+        f"The file for {local!r} has a name that no plain address has." for local in sorted(heard["odd"])
+    ]
+
+
+def _judge(found, local, begin, home, root, any_file):
+    """Put an address where it belongs, by what happens to its mail; a default file that receives it is a wildcard."""
+    if begin is None:
+        return
+    address = f"{local}@{found['domain']}"
+    route = _local(os.fsencode(begin + address), home, root)
+    own = any_file or route.get("dotqmail") == route.get("exact")
+    if route["outcome"] == "deferred":
+        found["deferred"].append(address)
+    elif route["outcome"] == "defaultdelivery" or (route["outcome"] == "dotqmail" and own):
+        found["recipients"].append(address)
+
+
+def _written(found, format, partial):
+    domain = found["domain"]
+    locals_ = [address.rpartition("@")[0] for address in (*found["recipients"], *found["deferred"])]
+    begins = [one["pattern"].rpartition("*")[0] for one in found["wildcards"]]
+    holds_all = format == "badrcptto" or not begins or (format == "validrcptto" and "" in begins)
+    left = [
+        *found["notes"],
+        *([] if holds_all else [f"{one['pattern']} goes to {one['dotqmail']}." for one in found["wildcards"]]),
+    ]
+    if left and not partial:
+        raise CommandExecutionError(
+            f"A list in this format would lack addresses of {domain} that are delivered: {' '.join(left)} With "
+            "partial=True it is returned without them."
+        )
+    if not locals_ and not begins:
+        raise CommandExecutionError(f"{domain} has no address that this server delivers, so there is no list.")
+    return __salt__["qmail_route_recipients.written"](domain, locals_, begins, format)
 
 
 # qmail-send

@@ -44,6 +44,49 @@ def find(local, home="/var/qmail", root=None):
     return _assigned(raw, home, root) or _getpw(raw, root)
 
 
+def everybody(home="/var/qmail", root=None):
+    """
+    Return what ``find`` can find: for each line of users/assign, and for each of the system's users, a dict with
+    ``key`` (the local part, or with what it begins), ``whole`` (whether that is the whole local part), and ``user``,
+    ``uid``, ``gid``, ``home``, ``dash`` and ``begin`` (that of the extension).
+
+    Which of two that fit gets the mail is for ``find`` to say. The system's users are those that it lists: some
+    directory services find a user by name, but list none.
+
+    Raises CommandExecutionError if users/cdb or passwd cannot be read, or is damaged.
+
+    home, root
+        As for ``find``.
+
+    For ``qmail_route_recipients``.
+    """
+    return [*_lines(home, root), *_people(root)]
+
+
+def _lines(home, root):
+    path = _below(root, os.path.join(home, "users/cdb"))
+    if not os.path.lexists(path):
+        return
+    for key, data in __salt__["qmail_route_cdb.records"](path):
+        fields = data.split(b"\0")
+        if key[:1] == b"!" and len(fields) >= 6:
+            whole, names = key.endswith(b"\0"), ("user", "home", "dash", "begin")
+            texts = dict(zip(names, map(_text, (fields[0], *fields[3:6]))))
+            numbers = {"uid": _number(fields[1]), "gid": _number(fields[2])}
+            yield {"key": _text(key[1:].rstrip(b"\0") if whole else key[1:]), "whole": whole, **texts, **numbers}
+
+
+def _people(root):
+    for user in _passwd_entries(root):
+        name, raw = user["user"], os.fsencode(user["user"])
+        if name == "alias":
+            yield {**user, "key": "", "whole": False, "dash": "-", "begin": ""}
+        # qmail-getpw looks names up in lower case, and passes over root and over who does not own a home.
+        if name and raw == raw.lower() and len(raw) <= LONGEST_NAME and user["uid"] and _owns_home(user, root):
+            yield {**user, "key": name, "whole": True, "dash": "", "begin": ""}
+            yield {**user, "key": f"{name}{_text(BREAK)}", "whole": False, "dash": "-", "begin": ""}
+
+
 @contextlib.contextmanager
 def _opened(path):
     try:
@@ -177,16 +220,23 @@ def _passwd(name, root):
         except (KeyError, ValueError):
             return None
         return {"user": entry.pw_name, "uid": entry.pw_uid, "gid": entry.pw_gid, "home": entry.pw_dir}
+    return next((entry for entry in _passwd_entries(root) if entry["user"] == _text(name)), None)
+
+
+def _passwd_entries(root):
+    """Iterate over the system's users."""
+    if root is None:
+        for entry in pwd.getpwall():
+            yield {"user": entry.pw_name, "uid": entry.pw_uid, "gid": entry.pw_gid, "home": entry.pw_dir}
+        return
     try:
         with open(_below(root, "/etc/passwd"), "rb") as file:
             entries = [line.rstrip(b"\n").split(b":") for line in file]
     except OSError as err:
         raise CommandExecutionError(f"Cannot read passwd below {root}: {err.strerror}.") from err
     for entry in entries:
-        if entry[0] == name and len(entry) > 5 and entry[2].isdigit() and entry[3].isdigit():
-            uid, gid = int(entry[2]), int(entry[3])
-            return {"user": _text(name), "uid": uid, "gid": gid, "home": _text(entry[5])}
-    return None
+        if len(entry) > 5 and entry[2].isdigit() and entry[3].isdigit():
+            yield {"user": _text(entry[0]), "uid": int(entry[2]), "gid": int(entry[3]), "home": _text(entry[5])}
 
 
 def _below(root, path):

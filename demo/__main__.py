@@ -11,6 +11,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import time
 
 from tests.support import minion
 from tests.support.home import Home
@@ -18,6 +19,7 @@ from tests.support.home import Home
 REPOSITORY = pathlib.Path(__file__).parent.parent
 PLACE = REPOSITORY / ".demo"
 MINION = PLACE / "salt"
+FLOOD = 7  # double bounces
 SALT_CALL = pathlib.Path(sys.executable).with_name("salt-call")
 
 
@@ -86,7 +88,42 @@ def show(home):
 
     title("The end: what is the status now?")
     salt_call("qmail_doublebounce.status")
+
+    title("And who made the double bounces? The log of a small flood names the domain, and what ends it")
+    log = flood(home)
+    salt_call("qmail_doublebounce.causes", f"log={log}", f"home={home.path}")
+    found = json.loads(
+        salt_call("qmail_doublebounce.causes", f"log={log}", f"home={home.path}", "--out=json", quiet=True)
+    )
+    (worst,) = found["local"]["domains"]
+    check(
+        (worst["domain"], worst["double_bounces"], worst["nobody"]) == (Home.DOMAIN, FLOOD, "bounces"),
+        f"all {FLOOD} double bounces came from {Home.DOMAIN}, which accepts mail for nobody and bounces it",
+    )
     return 0
+
+
+def flood(home):
+    """Write what qmail-send logs when messages for invented recipients bounce, and their bounces bounce."""
+    path, lines = PLACE / "flood.log", []
+    for number in range(10, 10 + 10 * FLOOD, 10):
+        first, bounce, double = number, number + 1, number + 2
+        lines += [
+            f"info msg {first}: bytes 987 from <forged@elsewhere.example> qp {first} uid {home.uid}",
+            f"starting delivery {first}: msg {first} to local 1-invented{number}@{Home.DOMAIN}",
+            f"delivery {first}: failure: Sorry,_no_mailbox_here_by_that_name._(#5.1.1)/",
+            f"bounce msg {first} qp {bounce}",
+            f"end msg {first}",
+            f"info msg {bounce}: bytes 1456 from <> qp {bounce} uid {home.uid}",
+            f"starting delivery {bounce}: msg {bounce} to remote forged@elsewhere.example",
+            f"delivery {bounce}: failure: Sorry,_I_couldn't_find_any_host_named_elsewhere.example._(#5.1.2)/",
+            f"bounce msg {bounce} qp {double}",
+            f"end msg {bounce}",
+            f"info msg {double}: bytes 1999 from <#@[]> qp {double} uid {home.uid}",
+        ]
+    stamp = f"@{(1 << 62) + 10 + int(time.time()):016x}00000000"  # as multilog writes it
+    path.write_text("".join(f"{stamp} {line}\n" for line in lines))
+    return path
 
 
 def apply(sls):

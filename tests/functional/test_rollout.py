@@ -17,6 +17,7 @@ from tests.support import minion
 
 KEY = "test_|-the sink is ready_|-the sink is ready_|-nop"
 STATE = {"__id__": "the sink is ready", "__run_num__": 0, "result": True, "comment": "It is.", "changes": {}}
+HOLD = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, 2); print(1, flush=True); input()"
 HOLDS = {"ret": {"holds": True, "why": "Double bounces vanish."}, "retcode": 0}
 
 
@@ -27,7 +28,7 @@ def states(**said):
 
 
 class Minions:
-    """Stand in for the client: a function says what each minion returns, by its name, what it is asked, and whether dry."""
+    """Stand in for the client: a function says what each returns, by its name, what it is asked, and whether dry."""
 
     def __init__(self, names, returns=lambda name, function, dry: None):
         self.names, self.returns, self.asked, self.applied, self.pauses = names, returns, [], set(), True
@@ -298,10 +299,8 @@ def test_two_runs_over_the_same_minions_take_turns_and_a_dead_one_does_not_count
     claim = {"kind": "rollout", "user": "mail", "pid": 7, "since": "2026-11-24 02:11:15", "minions": ["mx03", "mx99"]}
     (place / "7-1.json").write_text(json.dumps(claim))
     holder = subprocess.Popen(
-        [sys.executable, "-c", "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, 2); print(1, flush=True); input()",
-         place / "7-1.json"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-c", HOLD, place / "7-1.json"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     try:
         holder.stdout.readline()
         minions = Minions(NAMES)

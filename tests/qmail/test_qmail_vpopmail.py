@@ -93,6 +93,25 @@ def test_an_alias_is_forwarded_to_its_mailbox(vpopmail, modules, probe):
     wait_until(lambda: len(vpopmail.stored()) == 1)
 
 
+def test_its_mailboxes_and_aliases_are_listed(vpopmail, modules):
+    vpopmail.catch_all("bounce-no-mailbox")
+    found = modules.qmail_route.recipients(DOMAIN)
+    assert found["recipients"] == [f"{name}@{DOMAIN}" for name in ("joe", "postmaster", "sales")]
+    assert found["wildcards"] == []
+    assert [one["pattern"] for one in found["bounces"]] == [f"*@{DOMAIN}"]
+    vpopmail.catch_all("delete")
+    assert [one["pattern"] for one in modules.qmail_route.recipients(DOMAIN)["wildcards"]] == [f"*@{DOMAIN}"]
+
+
+def test_vuserinfo_names_the_mailboxes_that_the_database_names(vpopmail, modules, monkeypatch):
+    """Where the users are in MySQL there is no vpasswd.cdb; here only this project does not see it."""
+    exists = os.path.exists
+    vpopmail.catch_all("bounce-no-mailbox")
+    wanted = modules.qmail_route.recipients(DOMAIN)
+    monkeypatch.setattr(os.path, "exists", lambda path: not str(path).endswith("vpasswd.cdb") and exists(path))
+    assert modules.qmail_route.recipients(DOMAIN) == wanted
+
+
 @pytest.mark.parametrize(
     ("word", "end"), [("bounce-no-mailbox", "triple-bounced"), ("delete", "unseen"), (f"joe@{DOMAIN}", "unseen")]
 )
