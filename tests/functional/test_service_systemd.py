@@ -282,7 +282,9 @@ def test_a_unit_that_somebody_is_stopping_is_left_down_while_it_drains(modules, 
     assert (ret.result, ret.changes) == (True, {})
     assert "qmail-send is left down: systemd is stopping qmail-send.service" in ret.comment
     (one.home.path / "hold").unlink()
-    assert modules.qmail_service.start(**given(one)) == {"old": old, "new": one.holder()}
+    started = modules.qmail_service.start(**given(one))
+    # It may have ended before it is looked at.
+    assert started in ({"old": old, "new": one.holder()}, {"old": None, "new": one.holder()})
     assert deliveries(one) == ["begin slow", "end slow"]
 
 

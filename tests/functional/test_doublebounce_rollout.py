@@ -319,7 +319,7 @@ def test_two_runs_over_the_same_minions_take_turns_and_a_dead_one_does_not_count
 
 
 def test_ten_thousand_minions_fit_into_memory(tmp_path):
-    code = "from tests.functional.test_rollout import many; many(10_000)"
+    code = "from tests.functional.test_doublebounce_rollout import many; many(10_000)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=minion.REPOSITORY, env={**os.environ, "PLACE": str(tmp_path)},
         capture_output=True, text=True, check=False,
