@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import tempfile
+import threading
 
 from salt.exceptions import CommandExecutionError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
@@ -45,10 +46,10 @@ def command(path=JOURNALD, options=(), output="short-unix"):
     return ["journalctl", "--no-pager", "--quiet", "--all", f"--output={output}", *options, *matches]
 
 
-def entries(path, options, limit):
+def entries(path, options, limit, seconds=None):
     """
     Return entries of the journal, the oldest first: for each a pair, its cursor, and its line as text. Raises
-    CommandExecutionError where journalctl fails.
+    CommandExecutionError where journalctl fails, or returns nothing in time.
 
     journalctl's forms for people have no cursor but that of the last entry, behind it: whoever stops reading earlier
     would not know where.
@@ -59,14 +60,21 @@ def entries(path, options, limit):
     limit
         Read about this many bytes of lines at most, but one entry beside the first.
 
+    seconds
+        End journalctl after this time, and return what there is until then; ``None``: wait for it.
+
     For ``qmail_log_follow``.
     """
     asked, found = command(path, options, "json"), []
+    late = threading.Event()
     with tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(asked, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
         except OSError as err:
             raise CommandExecutionError(f"cannot run journalctl: {err.strerror}") from err
+        alarm = threading.Timer(seconds or 0, lambda: (late.set(), process.kill()))
+        if seconds is not None:
+            alarm.start()
         try:
             for data in iter(lambda: process.stdout.readline(LONGEST), b""):
                 entry = _entry(data)
@@ -76,9 +84,14 @@ def entries(path, options, limit):
                 if limit <= 0:
                     return found
         finally:
+            alarm.cancel()
             process.kill()
             process.stdout.close()
             status = process.wait()
+        if late.is_set() and found:
+            return found
+        if late.is_set():
+            raise CommandExecutionError(f"journalctl returned nothing within {seconds} seconds")
         if status:
             errors.seek(0)
             said = errors.read(500).decode(errors="replace").strip()

@@ -125,7 +125,7 @@ def words(data):
     data
         Whole lines, as bytes.
 
-    For ``qmail_log``.
+    For ``qmail_log`` and ``qmail_log_tally``.
     """
     data = data if isinstance(data, bytes) else data.encode()
     layout = _layout(data)
@@ -143,7 +143,7 @@ def whole(data):
     data
         Whole lines, as bytes.
 
-    For ``qmail_log``.
+    For ``qmail_log`` and ``qmail_log_tally``.
     """
     data = data if isinstance(data, bytes) else data.encode()
     end = len(data)
@@ -191,7 +191,7 @@ def last(data):
     data
         Whole lines, as bytes.
 
-    For ``qmail_log_age``.
+    For ``qmail_log_age`` and ``qmail_log_tally``.
     """
     data = data if isinstance(data, bytes) else data.encode()
     signs = {sign: data.rfind(sign) for sign in SIGNS}

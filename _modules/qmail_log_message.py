@@ -294,7 +294,7 @@ def follow(parts):
         An iterable of triples, in order of time: a slot, or ``None`` for what is followed but not counted; qmail-send's
         lines, as bytes; how many bytes to skip in each.
 
-    For ``qmail_log``.
+    For ``qmail_log`` and ``qmail_log_tally``.
     """
     tracker = _Tracker()
     for slot, lines, skip in parts:
