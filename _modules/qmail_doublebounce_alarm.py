@@ -224,7 +224,7 @@ def _event(name, state, value, limit, found, alarm):
         says = " ".join(filter(None, (says, found["words"].get(name), _caused(name, found))))
         event["remedy"] = found["remedies"].get(name, REMEDIES[name])
         if name in ("double_bounces", "waiting", "oldest") and found["domain"]:
-            event["domain"] = found["domain"]["name"]
+            event["domain"] = found["domain"]
     event["message"] = says[:LONGEST]
     return event
 
@@ -232,4 +232,4 @@ def _event(name, state, value, limit, found, alarm):
 def _caused(name, found):
     if name not in ("double_bounces", "waiting", "oldest") or not found["domain"]:
         return ""
-    return f"Most of the new ones are caused by {found['domain']['name']}."
+    return f"Most of the new ones are caused by {found['domain']}."

@@ -14,6 +14,8 @@ LIMIT = 2**22  # bytes of the log
 FILES = 20000  # messages of the queue
 SECONDS = 0.5  # for each of the two
 MINUTE = 60
+LEAST = 50  # seconds over which a rate is taken: two double bounces in a second are no flood
+MOST_SAMPLES = 2**7
 
 
 def take(before):
@@ -21,7 +23,7 @@ def take(before):
     Return what a reading found, and what the next one has to know.
 
     Returns a dict: ``now``; ``values``, by the names of the alarms, each ``None`` if it is not known: numbers for
-    ``double_bounces`` (a minute, since the reading before), ``waiting``, ``oldest`` and ``silent`` (seconds), and
+    ``double_bounces`` (a minute, over the last minute or since the reading before), ``waiting``, ``oldest`` and ``silent`` (seconds), and
     ``True`` if it is wrong for ``sink``, ``restart``, ``down`` and ``blind``; ``inexact``, the numbers that may be
     larger; ``words`` and ``remedies`` for some; ``domain``, which caused most of the double bounces since the reading
     before; and ``known``, for the next reading.
@@ -68,26 +70,40 @@ def _log(found, before):
     counted = account["log"]
     if counted is None:
         return [account["reason"] or "Somebody else is counting right now."]
-    totals, domains = counted["totals"], counted["domains"]
+    totals = counted["totals"]
     number = totals.get("double_bounces", 0) + totals.get("discarded", 0)
-    found["known"]["log"] = {"at": found["now"], "began": account["began"], "number": number, "domains": domains}
-    found["read"] = account["read"]
-    last = before.get("log")
-    if last and last["began"] == account["began"] and found["now"] > last["at"]:
-        found["values"]["double_bounces"] = round((number - last["number"]) * MINUTE / (found["now"] - last["at"]), 1)
-        found["domain"] = _worst(domains, last["domains"])
-    elif last and last["began"] != account["began"]:
-        found["instead"] = account["instead"]
+    last = before.get("log") or {}
+    if last.get("began") != account["began"]:
+        found["instead"] = account["instead"] if last else None
+        last = {"samples": [], "domains": {}}
+    base = _base(last["samples"], found["now"])
+    if base:
+        passed = max(LEAST, found["now"] - base[0])
+        found["values"]["double_bounces"] = round((number - base[1]) * MINUTE / passed, 1)
+        found["domain"] = _worst(counted["domains"], last["domains"])
+    is_new = not base or found["now"] - base[0] >= LEAST
+    samples = [one for one in last["samples"] if not base or base[0] <= one[0] < found["now"]]
+    found["known"]["log"] = {
+        "began": account["began"],
+        "samples": [*samples[-MOST_SAMPLES:], [found["now"], number]],
+        "domains": counted["domains"] if is_new else last["domains"],
+    }
     if not account["behind"] and not account["reason"]:
         found["values"]["silent"] = max(0, int(found["now"] - max(counted["newest"] or 0, account["began"])))
     return [account["reason"]] if account["reason"] else []
 
 
+def _base(samples, now):
+    """The newest count that is old enough to compare with, or the oldest; ``None`` if there is none."""
+    earlier = [one for one in samples if one[0] < now]
+    return next((one for one in reversed(earlier) if now - one[0] >= LEAST), earlier[0] if earlier else None)
+
+
 def _worst(now, before):
-    """The domain that caused most since, and how many; the alphabet decides between two."""
+    """The domain that caused most since; the alphabet decides between two."""
     since = {name: number - before.get(name, 0) for name, number in now.items()}
     name = min(since, key=lambda name: (-since[name], name), default=None)
-    return {"name": name, "double_bounces": since[name]} if name is not None and since[name] > 0 else None
+    return name if name is not None and since[name] > 0 else None
 
 
 def _queue(found, before):

@@ -38,21 +38,24 @@ def test_a_server_in_order_is_not_mentioned(server):
 
 
 def test_a_flood_fires_names_the_domain_and_is_over(server):
-    config = only("double_bounces", {"above": 60, "below": 5})
+    config = only("double_bounces", {"above": 40, "below": 5})
     assert server.read(*config) == []  # counted from now on
     server.bounce(40, b"flood.example")
     server.bounce(9, b"other.example", at=2000)
     (event,) = server.read(*config)
-    assert event["value"] > 60
-    assert event.items() >= {
-        "tag": "double_bounces/alarm",
-        "alarm": "double_bounces",
-        "state": "alarm",
-        "above": 60,
-        "below": 5,
-        "domain": "flood.example",
-        "remedy": "salt-call qmail_doublebounce.causes since=1h",
-    }.items()
+    assert 48 < event["value"] <= 49  # in 60 seconds, and what the test itself takes
+    assert (
+        event.items()
+        >= {
+            "tag": "double_bounces/alarm",
+            "alarm": "double_bounces",
+            "state": "alarm",
+            "above": 40,
+            "below": 5,
+            "domain": "flood.example",
+            "remedy": "salt-call qmail_doublebounce.causes since=1h",
+        }.items()
+    )
     assert event["message"].endswith("Most of the new ones are caused by flood.example.")
     assert plain(event)
     (event,) = server.read(*config)
@@ -85,27 +88,36 @@ def test_the_oldest_double_bounce_counts_and_no_other_message(server):
     server.queue.put(102, age=7200)
     (event,) = server.read(*config)
     assert event["tag"] == "oldest/alarm"
-    assert 7200 <= event["value"] < 7300
+    assert 7320 <= event["value"] < 7400
     server.queue.file("info", 102).unlink()
-    assert server.read(*config) == []  # 100 seconds are between the limits
+    assert server.read(*config) == []  # 100 seconds and a bit are between the limits
     server.queue.file("info", 101).unlink()
     assert server.tags(*config) == ["oldest/clear"]
 
 
 def test_a_queue_too_large_for_a_reading_is_gone_on_with_at_the_next(server, monkeypatch):
-    monkeypatch.setitem(server.modules["qmail_doublebounce_reading.take"].__globals__, "FILES", 100)
+    monkeypatch.setitem(server.warm(), "FILES", 100)
     for number in range(1, 461):
         server.queue.put(number, sender=b"F#@[]\0" if number % 2 else b"Fjoe@example.com\0")
     config = only("waiting", {"above": 200, "below": 100})
-    events = [server.read(*config) for _ in range(5)]
+    events = [server.read(*config) for _ in range(7)]
     (event,) = [event for found in events for event in found]
-    assert event["message"].startswith("At least 2")
-    assert 200 < event["value"] <= 230
+    assert event["value"] == 230
+    assert events.index([event]) >= 4  # all of it takes five readings
     for number in range(1, 461, 2):
         server.queue.file("info", number).unlink()
     tags = [server.tags(*config) for _ in range(5)]
     assert tags.count(["waiting/clear"]) == 1
     assert tags[0] == []  # not all of it was looked at again
+
+
+def test_what_a_short_look_has_seen_is_enough_to_fire(server, monkeypatch):
+    monkeypatch.setitem(server.warm(), "FILES", 100)
+    for number in range(1, 461):
+        server.queue.put(number)
+    (event,) = server.read(*only("waiting", {"above": 50, "below": 10}))
+    assert event["message"].startswith("At least ")
+    assert 50 < event["value"] <= 100
 
 
 def test_a_sink_that_drifts_fires_with_its_remedy_and_is_over(server):
@@ -123,7 +135,6 @@ def test_a_sink_that_drifts_fires_with_its_remedy_and_is_over(server):
 def test_a_due_restart_fires_and_is_over_and_is_no_drift(server):
     config = [{**QUIET, "restart": True, "sink": True, **ONCE}]
     server.home.write_control("doublebounceto", "other\n")
-    server.ctl_address = None
     assert sorted(server.tags(*config)) == ["restart/alarm", "sink/alarm"]
     server.home.write_control("doublebounceto", "dummy\n")
     assert server.tags(*config) == ["sink/clear"]  # the restart is still due: it may have read the other one
@@ -141,14 +152,9 @@ def test_a_qmail_send_that_is_down_fires_and_is_over(server):
 
 
 def test_a_silent_log_fires_and_is_over(server):
-    config = only("silent", {"above": 1, "below": 1})
-    deadline, found = time.monotonic() + 60, []
-    while not found:
-        assert time.monotonic() < deadline
-        found = server.tags(*config)
-        time.sleep(0.1)
-    assert found == ["silent/alarm"]
-    server.say(b"status: local 0/3 remote 0/20", when=time.time() + 5)
+    config = only("silent", {"above": 100, "below": 70})
+    assert [server.tags(*config) for _ in range(3)] == [[], ["silent/alarm"], []]
+    server.say(b"status: local 0/3 remote 0/20", when=server.clock.time())
     assert server.tags(*config) == ["silent/clear"]
 
 
@@ -202,16 +208,12 @@ def test_an_alarm_outlives_the_minion_and_what_came_meanwhile_is_counted(server)
     assert 'qmail_double_bounces_total{outcome="queued"} 7\n' in server.modules["qmail_doublebounce.metrics"]()
 
 
-def test_an_alarm_is_repeated_as_often_as_wanted(server, monkeypatch):
+def test_an_alarm_is_repeated_as_often_as_wanted(server):
     server.sink.write_text("./Maildir/\n")
-    assert server.tags(*only("sink", remind=1)) == ["sink/alarm"]
-    deadline, found = time.monotonic() + 60, []
-    while not found:
-        assert time.monotonic() < deadline
-        found = server.read(*only("sink", remind=1))
-        time.sleep(0.1)
-    assert (found[0]["tag"], found[0]["again"]) == ("sink/alarm", True)
-    assert server.read(*only("sink", remind=0)) == []
+    found = [server.read(*only("sink", remind=3600)) for _ in range(125)]
+    said = [(number, event["tag"], event.get("again")) for number, events in enumerate(found) for event in events]
+    assert said == [(0, "sink/alarm", None), (60, "sink/alarm", True), (120, "sink/alarm", True)]
+    assert [server.read(*only("sink", remind=0)) for _ in range(70)] == [[]] * 70
 
 
 def account_of(server):
@@ -298,7 +300,7 @@ def test_the_account_is_for_root_alone(server):
 def test_a_reading_in_a_large_server_is_short_and_runs_nothing(server, monkeypatch):
     """By what it does, not by how long it takes: no program, no fork, no more than so many bytes."""
     server.read()
-    server.bounce(3000)
+    server.bounce(300)
     for number in range(1, 500):
         server.queue.put(number)
 
