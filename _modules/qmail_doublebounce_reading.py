@@ -23,10 +23,10 @@ def take(before):
     Return what a reading found, and what the next one has to know.
 
     Returns a dict: ``now``; ``values``, by the names of the alarms, each ``None`` if it is not known: numbers for
-    ``double_bounces`` (a minute, over the last minute or since the reading before), ``waiting``, ``oldest`` and ``silent`` (seconds), and
-    ``True`` if it is wrong for ``sink``, ``restart``, ``down`` and ``blind``; ``inexact``, the numbers that may be
-    larger; ``words`` and ``remedies`` for some; ``domain``, which caused most of the double bounces since the reading
-    before; and ``known``, for the next reading.
+    ``double_bounces`` (a minute, over the last minute or since the reading before), ``waiting``, ``oldest`` and
+    ``silent`` (seconds), and ``True`` if it is wrong for ``sink``, ``restart``, ``down`` and ``blind``; ``inexact``,
+    the numbers that may be larger; ``words`` and ``remedies`` for some; ``domain``, which caused most of the double
+    bounces then; and ``known``, for the next reading.
 
     before
         ``known`` of the reading before; ``{}`` if there was none.

@@ -11,7 +11,7 @@ import time
 import pytest
 import salt.loader
 
-from tests.support.watched import Watched
+from tests.support.watched import Watched, line
 
 ONCE = {"readings": 1}
 QUIET = dict.fromkeys(("double_bounces", "waiting", "oldest", "silent", "sink", "restart", "down", "blind"), False)
@@ -40,8 +40,8 @@ def test_a_server_in_order_is_not_mentioned(server):
 def test_a_flood_fires_names_the_domain_and_is_over(server):
     config = only("double_bounces", {"above": 40, "below": 5})
     assert server.read(*config) == []  # counted from now on
-    server.bounce(40, b"flood.example")
-    server.bounce(9, b"other.example", at=2000)
+    server.bounce(40)
+    server.bounce(9, domain=b"other.example", at=2000)
     (event,) = server.read(*config)
     assert 48 < event["value"] <= 49  # in 60 seconds, and what the test itself takes
     assert (
@@ -165,7 +165,7 @@ def test_what_cannot_be_seen_fires_rather_than_looks_well(server):
     (event,) = server.read(*config)
     assert event["tag"] == "blind/alarm"
     assert str(server.path) in event["message"]
-    server.path.write_bytes(server.line(b"end msg 5"))
+    server.path.write_bytes(line(b"end msg 5"))
     assert server.tags(*config) == ["blind/clear"]
 
 
@@ -260,7 +260,8 @@ import sys, time, salt.loader, json
 opts = json.load(open(sys.argv[1]))
 modules = salt.loader.minion_mods(opts)
 while not __import__("os").path.exists(sys.argv[2]):
-    modules["qmail_doublebounce_account.read"](opts["pillar"]["qmail_doublebounce"]["qmail"] | {"queue": None}, patience=5)
+    qmail = {**opts["pillar"]["qmail_doublebounce"]["qmail"], "queue": None}
+    modules["qmail_doublebounce_account.read"](qmail, patience=5)
 """
 
 

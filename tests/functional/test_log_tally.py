@@ -100,15 +100,14 @@ def test_however_it_is_cut_into_readings_the_counts_are_those_of_the_books(modul
         lines = lines[size:]
         counter()
     assert counter.counts == true(books)
-    domains = {name: number for name, number in counter.account["domains"].items()}
-    assert domains == dict(books.domains)
+    assert counter.account["domains"] == dict(books.domains)
 
 
 def test_a_log_counts_from_its_end_on(modules, log):
     lines, _ = made_up(7)
     write(log, lines)
     counter = Counter(modules, log)
-    assert counter.account["newest"] == int(1795486275) or counter.account["newest"] > 1795486275
+    assert counter.account["newest"] > 1795486275
     assert sum(counter.all().values()) == 0
     assert counter.account["read"] == 0
 

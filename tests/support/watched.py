@@ -21,13 +21,45 @@ class Clock:
         return time.time() + self.ahead
 
 
+def line(words, when=None):
+    """Return a line as multilog writes it."""
+    return FORMS["multilog"](time.time() if when is None else when, words) + b"\n"
+
+
+def bounced(number, domain=b"flood.example", end=b"success: did_0+0+1/", at=500):
+    """
+    Return what qmail-send logs of double bounces: messages to a domain that nobody receives there, from senders that
+    nobody is.
+    """
+    words = []
+    for one in range(number):
+        msg, qp = at + 3 * one, 3 * one
+        words += [
+            b"info msg %d: bytes 9 from <a@b.example> qp %d uid 6" % (msg, qp),
+            b"starting delivery %d: msg %d to local u@%s" % (qp, msg, domain),
+            b"delivery %d: failure: Sorry/" % qp,
+            b"bounce msg %d qp %d" % (msg, qp + 1),
+            b"end msg %d" % msg,
+            b"info msg %d: bytes 9 from <> qp %d uid 6" % (msg + 1, qp + 1),
+            b"starting delivery %d: msg %d to remote a@b.example" % (qp + 1, msg + 1),
+            b"delivery %d: failure: Sorry/" % (qp + 1),
+            b"bounce msg %d qp %d" % (msg + 1, qp + 2),
+            b"end msg %d" % (msg + 1),
+            b"info msg %d: bytes 9 from <#@[]> qp %d uid 6" % (msg + 2, qp + 2),
+            b"starting delivery %d: msg %d to local 1-dummy@example.com" % (qp + 2, msg + 2),
+            b"delivery %d: %s" % (qp + 2, end),
+            b"end msg %d" % (msg + 2),
+        ]
+    return b"".join(map(line, words))
+
+
 class Watched:
     """The server, and what the minion's loop does with the beacon there."""
 
     def __init__(self, home, opts, place):
         self.home, self.path, self.clock = home, place / "send.log", Clock()
         self.queue = Queue(home.path / "queue")
-        self.path.write_bytes(self.line(b"status: local 0/3 remote 0/20"))
+        self.path.write_bytes(line(b"status: local 0/3 remote 0/20"))
         home.write_control("doublebounceto", "dummy\n")
         home.write_control("doublebouncehost", "example.com\n")
         self.sink = home.mailbox() / ".qmail"
@@ -64,34 +96,13 @@ class Watched:
             assert self.home.wait_until_loaded(self.home.ADDRESS)
             until(lambda: self.modules["qmail_base_process.find"](str(self.home.path)))
 
-    @staticmethod
-    def line(words, when=None):
-        return FORMS["multilog"](time.time() if when is None else when, words) + b"\n"
-
     def say(self, *words, when=None):
         with open(self.path, "ab") as file:
-            file.write(b"".join(self.line(one, when) for one in words))
+            file.write(b"".join(line(one, when) for one in words))
 
-    def bounce(self, number, domain=b"flood.example", end=b"success: did_0+0+1/", at=500):
-        """Log double bounces: messages to a domain that nobody receives there, from senders that nobody is."""
-        for one in range(number):
-            msg, qp = at + 3 * one, 3 * one
-            self.say(
-                b"info msg %d: bytes 9 from <a@b.example> qp %d uid 6" % (msg, qp),
-                b"starting delivery %d: msg %d to local u@%s" % (qp, msg, domain),
-                b"delivery %d: failure: Sorry/" % qp,
-                b"bounce msg %d qp %d" % (msg, qp + 1),
-                b"end msg %d" % msg,
-                b"info msg %d: bytes 9 from <> qp %d uid 6" % (msg + 1, qp + 1),
-                b"starting delivery %d: msg %d to remote a@b.example" % (qp + 1, msg + 1),
-                b"delivery %d: failure: Sorry/" % (qp + 1),
-                b"bounce msg %d qp %d" % (msg + 1, qp + 2),
-                b"end msg %d" % (msg + 1),
-                b"info msg %d: bytes 9 from <#@[]> qp %d uid 6" % (msg + 2, qp + 2),
-                b"starting delivery %d: msg %d to local 1-dummy@example.com" % (qp + 2, msg + 2),
-                b"delivery %d: %s" % (qp + 2, end),
-                b"end msg %d" % (msg + 2),
-            )
+    def bounce(self, number, **more):
+        with open(self.path, "ab") as file:
+            file.write(bounced(number, **more))
 
     def read(self, *settings):
         """Have the beacon take a reading, as the minion does, and return its events."""
