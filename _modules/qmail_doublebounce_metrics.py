@@ -32,6 +32,10 @@ FAMILIES = {
         "counter",
         "Double bounces: queued, or discarded by qmail-send itself; and how deliveries of the queued ones ended.",
     ),
+    "qmail_delivery_delay_seconds": (
+        "summary",
+        "From the queue to a local delivery, of mail with a sender; quantiles of the last ten to twenty minutes.",
+    ),
     "qmail_queue_messages": ("gauge", "Messages in the queue; unprocessed ones were not looked at by qmail-send yet."),
     "qmail_queue_oldest_message_timestamp_seconds": ("gauge", "When the oldest message in the queue came."),
     "qmail_double_bounce_sink_holds": ("gauge", "Whether double bounces go and end as pillar asks."),
@@ -77,10 +81,18 @@ def _counts(values, settings, is_asked, test):
         return [account["reason"] or "Somebody else is counting right now."]
     totals = counted["totals"]
     values["qmail_double_bounces"] = [({"outcome": outcome}, totals.get(name, 0)) for outcome, name in OUTCOMES.items()]
+    values["qmail_delivery_delay_seconds"] = _delays(counted["delays"])
     values["qmail_log_gaps"] = [({}, counted["gaps"])]
     if counted["newest"] is not None:
         values["qmail_log_newest_line_timestamp_seconds"] = [({}, counted["newest"])]
     return [account["reason"]] if account["reason"] else []
+
+
+def _delays(delays):
+    """The samples of a summary; a quantile of nothing is not known."""
+    known = {part: value for part, value in delays["quantiles"].items() if value is not None}
+    quantiles = [({"quantile": part}, value) for part, value in known.items()]
+    return [*quantiles, ("_sum", delays["sum"]), ("_count", delays["count"])]
 
 
 def _queue_and_status(values, settings, is_asked, test):
@@ -122,4 +134,7 @@ def _text(values):
 
 
 def _labels(labels):
+    """What follows the name of a family: labels, or the ending of a summary's sum and count."""
+    if isinstance(labels, str):
+        return labels
     return "{" + ",".join(f'{name}="{value}"' for name, value in labels.items()) + "}" if labels else ""

@@ -18,6 +18,7 @@ KINDS = {
     "bounce": re.compile(rb"bounce msg " + NUMBER + rb" qp (\d+)"),
     "end": re.compile(rb"end msg " + NUMBER),
 }
+TIME = 11  # digits of a time, before a blank and the words
 LETTERS = 4  # of the words: they show which event it is
 FIRST = {b"info": "info", b"star": "start", b"deli": "report", b"boun": "bounce", b"end ": "end"}
 DOUBLE = b"#@[]"
@@ -31,9 +32,9 @@ LONGEST = 400  # bytes; the fields of a longer line are cut
 
 def keeper(lines=()):
     """
-    Return two functions: ``take(lines, skip)`` follows qmail-send's lines, whose words begin after ``skip`` bytes, and
-    ``kept()`` returns the words about messages that have not ended since, in their order, and how many double bounces
-    were too many to be followed any further.
+    Return two functions: ``take(runs)`` follows qmail-send's lines, in runs as ``qmail_log_line.runs`` returns them, and
+    ``kept()`` returns the lines about messages that have not ended since, in their order, and how many double bounces
+    were too many to be followed any further. ``run`` makes a run of these lines again.
 
     Of a message there remain its ``info msg``, its deliveries that have not ended, and the first one that failed; and,
     if it is a notice, what led to it. 8192 messages are followed at a time.
@@ -44,8 +45,21 @@ def keeper(lines=()):
     For ``qmail_log_tally``.
     """
     known = _Open()
-    known.take(lines, 0)
+    known.take([run(lines)])
     return known.take, known.kept
+
+
+def run(lines):
+    """
+    Return a run of lines, as ``qmail_log_line.runs`` does.
+
+    lines
+        What ``kept`` of ``keeper`` returned.
+
+    For ``qmail_log_tally``.
+    """
+    texts = {line[:TIME] for line in lines}
+    return lines, TIME + 1, (0, TIME, {text: int(text) if text.strip() != b"-" else None for text in texts})
 
 
 class _Open:
@@ -54,19 +68,21 @@ class _Open:
     def __init__(self):
         self.messages, self.deliveries, self.notices = {}, {}, {}
         self.failed, self.bounced = set(), {}
-        self.number = self.unfollowed = 0
+        self.number, self.unfollowed, self.stamp = 0, 0, b""
         self.acts = {name: getattr(self, f"_{name}") for name in KINDS}
 
-    def take(self, lines, skip):
-        first, end = FIRST.get, skip + LETTERS
-        for line in lines:
-            # Every other line is none of these: "status: …", or "new msg …".
-            name = first(line[skip:end])
-            if name is not None:
-                self._take(line[skip:], name)
+    def take(self, runs):
+        first = FIRST.get
+        for lines, skip, (start, stop, times) in runs:
+            end = skip + LETTERS
+            for line in lines:
+                # Every other line is none of these: "status: …", or "new msg …".
+                name = first(line[skip:end])
+                if name is not None:
+                    self._take(line[skip:], name, times[line[start:stop]])
         self._bound()
 
-    def _take(self, words, name):
+    def _take(self, words, name, when):
         """Take an event; if it is not in qmail-send's own words, in those of a fork."""
         found = KINDS[name].fullmatch(words)
         if found is None or len(words) > LONGEST or (name == "report" and found[1] not in self.deliveries):
@@ -75,7 +91,8 @@ class _Open:
             found = name and KINDS[name].fullmatch(words)
         if found:
             self.number += 1
-            self.acts[name]((self.number, words), *found.groups())
+            self.stamp = b"%-*d " % (TIME, when) if when is not None else b"-".ljust(TIME + 1)
+            self.acts[name]((self.number, self.stamp + words), *found.groups())
 
     def _info(self, entry, number, sender, qp):
         chain = self.notices.pop(qp, []) if sender in (b"", DOUBLE) else []
@@ -96,7 +113,7 @@ class _Open:
             return
         del self.deliveries[delivery]
         self.failed.add(number)
-        self.messages[number].append((entry[0], b"delivery %s: failure: " % delivery))
+        self.messages[number].append((entry[0], self.stamp + b"delivery %s: failure: " % delivery))
 
     def _settle(self, delivery):
         number, start = self.deliveries.pop(delivery, (None, None))

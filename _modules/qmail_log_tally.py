@@ -17,7 +17,16 @@ LOOK_BACK = 2**20  # bytes in which the newest line is looked for at the beginni
 UNPACK = 2**27  # bytes of a packed file that are unpacked to get behind them
 MOST_DOMAINS = 2**8
 LARGEST = 2**23  # bytes of lines about open messages
-KEYS = {"position": dict, "rest": str, "open": str, "totals": dict, "domains": dict}
+RECENT = 600  # seconds
+KEYS = {
+    "position": dict,
+    "rest": str,
+    "open": str,
+    "totals": dict,
+    "domains": dict,
+    "waits": dict,
+    "recent": list,
+}
 NEW = "new"  # the slot of what is counted
 
 
@@ -33,7 +42,8 @@ def begin(path, home, queue):
     found = __salt__["qmail_log_file.find"](path, home, queue)
     newest, _ = __salt__["qmail_log_age.last"](found, LOOK_BACK)
     position = __salt__["qmail_log_follow.position"](path, home, queue)
-    nothing = {"totals": {}, "domains": {}, "gaps": 0, "unfollowed": 0, "rest": "", "open": ""}
+    nothing = {"totals": {}, "domains": {}, "gaps": 0, "unfollowed": 0, "rest": "", "open": "", "waits": {}}
+    nothing.update(recent=[0, {}, {}], delays=__salt__["qmail_log_harm.delays"]({}, {}))
     return {**nothing, "position": position, "newest": newest, "read": 0, "behind": False}
 
 
@@ -71,7 +81,9 @@ def advance(account, limit, seconds):
     lines, unfollowed = kept()
     told["open"] = _packed(lines)
     told["unfollowed"] += unfollowed
-    told["totals"] = _sum(told["totals"], found["counts"])
+    counts, waits = found["slots"].get(NEW, ({}, []))
+    told["totals"] = _sum(told["totals"], counts)
+    _wait(told, {str(bucket): number for bucket, number in enumerate(waits) if number})
     domains = _sum(told["domains"], found["domains"])
     told["domains"] = {name: domains[name] for name in sorted(domains, key=lambda name: -domains[name])[:MOST_DOMAINS]}
     return told
@@ -79,8 +91,8 @@ def advance(account, limit, seconds):
 
 def _parts(told, before, take, limit, deadline):
     """Yield what qmail-send says, as ``qmail_log_message.follow`` takes it; first of all what is not counted again."""
-    words, whole = __salt__["qmail_log_line.words"], __salt__["qmail_log_line.whole"]
-    yield None, before, 0
+    runs, whole = __salt__["qmail_log_line.runs"], __salt__["qmail_log_line.whole"]
+    yield None, [__salt__["qmail_log_open.run"](before)]
     rest = told["rest"].encode("latin-1")
     for data in _chunks(told, limit, deadline):
         data = rest + data
@@ -88,9 +100,9 @@ def _parts(told, before, take, limit, deadline):
         rest, data = data[end:], data[:end]
         told["rest"] = rest.decode("latin-1")
         _date(told, data)
-        lines, skip = words(data)
-        take(lines, skip)
-        yield NEW, lines, skip
+        own = runs(data, time.time())
+        take(own)
+        yield NEW, own
 
 
 def _chunks(told, limit, deadline):
@@ -111,6 +123,21 @@ def _chunks(told, limit, deadline):
             return
 
 
+def _wait(told, waits):
+    """Add the waits of a reading to all of them, and to the recent ones: those of this period and of the one before."""
+    since, now, before = told["recent"]
+    if not 0 <= time.time() - since < RECENT:
+        since, now, before = int(time.time()), {}, now if 0 <= time.time() - since < 2 * RECENT else {}
+    told["waits"], now = _sum(told["waits"], waits), _sum(now, waits)
+    told["recent"] = [since, now, before]
+    told["delays"] = __salt__["qmail_log_harm.delays"](*map(_numbered, (told["waits"], _sum(now, before))))
+
+
+def _numbered(waits):
+    """By numbers again: JSON, in which accounts are kept, has only text for keys."""
+    return {int(bucket): number for bucket, number in waits.items()}
+
+
 def _date(told, data):
     """Remember when qmail-send wrote last; without times in the log, that is now."""
     found = __salt__["qmail_log_line.last"](data)
@@ -124,10 +151,24 @@ def _check(account):
     wrong = not isinstance(account, dict) or [
         name for name, kind in KEYS.items() if not isinstance(account.get(name), kind)
     ]
-    counts = () if wrong else [*account["totals"].values(), *account["domains"].values()]
-    counts = [*counts, *(account.get(name) for name in ("gaps", "unfollowed"))] if not wrong else ()
-    if wrong or not all(isinstance(number, int) and number >= 0 for number in counts):
+    if wrong or not _are_counts(account):
         raise SaltInvocationError(f"account={str(account)[:200]} is not an account: give what qmail_log.tally returned")
+
+
+def _are_counts(account):
+    recent = account["recent"]
+    if len(recent) != 3 or not isinstance(recent[0], int) or not all(isinstance(part, dict) for part in recent[1:]):
+        return False
+    waits = (account["waits"], *recent[1:])
+    if not all(isinstance(key, str) and key.isdecimal() and len(key) < 4 for part in waits for key in part):
+        return False
+    parts = (
+        account["totals"],
+        account["domains"],
+        *waits,
+        {name: account.get(name) for name in ("gaps", "unfollowed")},
+    )
+    return all(isinstance(number, int) and number >= 0 for part in parts for number in part.values())
 
 
 def _packed(lines):
