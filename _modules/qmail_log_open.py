@@ -32,7 +32,7 @@ LONGEST = 400  # bytes; the fields of a longer line are cut
 
 def keeper(lines=()):
     """
-    Return two functions: ``take(runs)`` follows qmail-send's lines, in runs as ``qmail_log_line.runs`` returns them, and
+    Return two functions: ``take(runs)`` follows qmail-send's lines, as ``qmail_log_line.runs`` returns them, and
     ``kept()`` returns the lines about messages that have not ended since, in their order, and how many double bounces
     were too many to be followed any further. ``run`` makes a run of these lines again.
 

@@ -185,7 +185,7 @@ def _unpacked(text):
         raise SaltInvocationError(f"account: the lines in it are damaged: {err}; begin a new one") from err
     if not unpack.eof:
         raise SaltInvocationError("account: the lines in it have no end; begin a new one")
-    return lines.split(b"\n")
+    return lines.split(b"\n") if lines else []
 
 
 def _sum(one, other):

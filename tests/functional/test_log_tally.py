@@ -101,6 +101,12 @@ def test_however_it_is_cut_into_readings_the_counts_are_those_of_the_books(modul
         counter()
     assert counter.counts == true(books)
     assert counter.account["domains"] == dict(books.domains)
+    whole = modules["qmail_log.summary"](str(log))
+    delays = counter.account["delays"]
+    assert delays["count"] == whole["waits"]
+    assert delays["quantiles"] == {"0.5": whole["wait_median"], "0.95": whole["wait_95"]}
+    for name in ("deliveries", "double_bounce_deliveries", "queued_bytes", "double_bounce_bytes"):
+        assert counter.account["totals"].get(name, 0) == whole[name]
 
 
 def test_a_log_counts_from_its_end_on(modules, log):
