@@ -30,7 +30,7 @@ REMIND = 86400
 SALTS = ("interval", "enabled", "run_once", "disable_during_state_run", "beacon_module", "_beacon_name")
 NAME = "qmail_doublebounce"
 SAYS = {
-    "double_bounces": ("{value} double bounces a minute.", "There are {value} double bounces a minute again."),
+    "double_bounces": ("{value} double bounces come a minute.", "{value} double bounces come a minute now."),
     "waiting": ("{value} double bounces wait in the queue.", "{value} double bounces wait in the queue now."),
     "oldest": ("A double bounce has waited for {value} seconds.", "No double bounce has waited for long any more."),
     "silent": (

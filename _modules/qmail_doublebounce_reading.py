@@ -79,7 +79,7 @@ def _log(found, before):
     base = _base(last["samples"], found["now"])
     if base:
         passed = max(LEAST, found["now"] - base[0])
-        found["values"]["double_bounces"] = round((number - base[1]) * MINUTE / passed, 1)
+        found["values"]["double_bounces"] = round((number - base[1]) * MINUTE / passed)
         found["domain"] = _worst(counted["domains"], last["domains"])
     is_new = not base or found["now"] - base[0] >= LEAST
     samples = [one for one in last["samples"] if not base or base[0] <= one[0] < found["now"]]
