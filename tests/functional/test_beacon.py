@@ -74,7 +74,7 @@ def test_several_readings_must_agree(server):
     assert [server.tags(*config) for _ in range(2)] == [[], []]
     for number in range(100, 105):
         server.queue.put(number)
-    assert [server.tags(*config) for _ in range(3)] == [[], [], []]  # and begin anew
+    assert [server.tags(*config) for _ in range(3)] == [[], [], []]  # the row begins again
     for number in range(100, 105):
         server.queue.file("info", number).unlink()
     assert [server.tags(*config) for _ in range(4)] == [[], [], ["waiting/clear"], []]

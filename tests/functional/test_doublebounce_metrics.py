@@ -1,4 +1,4 @@
-"""The metrics: what Prometheus and node_exporter read is what is so; what is not known is not there."""
+"""The metrics: Prometheus and node_exporter read the present state; what is not known is not there."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""What people have minions return goes well into a returner: a database takes no keys with dots, and only what JSON has."""
+"""What minions return goes well into a returner: a database takes no keys with dots, and only what JSON has."""
 
 import json
 import shutil
