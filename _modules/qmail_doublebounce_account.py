@@ -21,6 +21,10 @@ NAME = "account"
 KEPT = ("began", "instead", "asked", "process", "log")
 
 
+class _DamagedError(Exception):
+    """An account that is one by its form, and holds what cannot be."""
+
+
 def read(qmail, patience=0, limit=2**22, seconds=1, test=False):
     """
     Count on in the log, and return the account: a dict with
@@ -82,7 +86,10 @@ def place(qmail, name, make=True):
 
 def _read(path, qmail, limit, seconds, test):
     before = _known(path, test)
-    after = _counted(before, qmail, limit, seconds)
+    try:
+        after = _counted(before, qmail, limit, seconds)
+    except _DamagedError as err:
+        after = _counted(_fresh(_set_aside(path, str(err), test)), qmail, limit, seconds)
     kept = {name: after[name] for name in KEPT}
     if not test and after["log"] is not None and kept != {name: before[name] for name in KEPT}:
         __salt__["qmail_base_record.save"](path, {"version": VERSION, **kept})
@@ -136,7 +143,7 @@ def _counted(before, qmail, limit, seconds):
     except SaltInvocationError as err:
         if before["log"] is None or not str(err).startswith(("account", "where=")):
             return {**before, "reason": str(err)}
-        return _counted(_fresh(str(err)), qmail, limit, seconds)
+        raise _DamagedError(str(err)[:200]) from err
     except CommandExecutionError as err:
         return {**before, "reason": str(err)}
     process = process or before["process"]

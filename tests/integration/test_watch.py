@@ -13,6 +13,7 @@ import time
 
 import pytest
 import salt.utils.event
+import yaml
 
 from tests.support import minion
 from tests.support.fleet import FORMULA, Server, quiet
@@ -33,17 +34,29 @@ def roots(place):
     pillar.mkdir()
     (pillar / "top.sls").write_text(json.dumps({"base": {NAME: [NAME]}}))
     (pillar / f"{NAME}.sls").write_text("{}")
-    page = (REPOSITORY / "docs/watch.md").read_text()
-    (found,) = re.findall(r"```yaml\n# (?:/srv/reactor/drift\.sls)\n(.*?)```", page, re.DOTALL)
-    (states / "drift.sls").write_text(found)
+    (states / "drift.sls").write_text(example("drift.sls"))
+    sendmail = place / "sendmail"
+    sendmail.write_text(f"#!/bin/sh\n{{ echo $*; cat; echo; }} >>{place}/mails\n")
+    sendmail.chmod(0o755)
+    mail = example("mail.sls").replace("/usr/sbin/sendmail", str(sendmail)).replace("monitor.example.com", NAME)
+    (states / "mail.sls").write_text(mail)
     return states, pillar
+
+
+def example(name):
+    """Return a file that docs/watch.md shows."""
+    page = (REPOSITORY / "docs/watch.md").read_text()
+    (found,) = re.findall(rf"```yaml\n# /srv/reactor/{re.escape(name)}\n(.*?)```", page, re.DOTALL)
+    return found
 
 
 @pytest.fixture(scope="module")
 def master(salt_factories, roots):
     states, pillar = roots
+    page = (REPOSITORY / "docs/watch.md").read_text()
     served = {"file_roots": {"base": [str(states)]}, "pillar_roots": {"base": [str(pillar)]}}
-    reactor = [{"salt/beacon/*/qmail_doublebounce/sink/alarm": [str(states / "drift.sls")]}]
+    (found,) = re.findall(r"```yaml\n# /etc/salt/master.d/reactor.conf\n(.*?)```", page, re.DOTALL)
+    reactor = yaml.safe_load(found.replace("/srv/reactor", str(states)))["reactor"]
     overrides = {**served, **quiet("master"), "open_mode": True, "reactor": reactor}
     master = salt_factories.salt_master_daemon("watch-master", overrides=overrides)
     with master.started():
@@ -134,7 +147,7 @@ def until(true, seconds=SECONDS):
         time.sleep(0.1)
 
 
-def test_from_the_beacon_to_the_reactor_and_over_a_restart_of_the_minion(master, watched, server, events):
+def test_from_the_beacon_to_the_reactor_and_over_a_restart_of_the_minion(master, watched, server, events, place):
     # Configured before the sync: the minion works, and nothing comes of the beacon.
     assert call(master, "test.ping") is True
     assert call(master, "saltutil.refresh_pillar") is True
@@ -158,6 +171,13 @@ def test_from_the_beacon_to_the_reactor_and_over_a_restart_of_the_minion(master,
     events.wait("sink/alarm")
     events.wait("sink/clear")
     assert dotqmail.read_text() == "|exit 0\n"
+
+    # The postmaster has got a mail for each.
+    mails = place / "mails"
+    until(lambda: mails.exists() and mails.read_text().count("Subject: watched: sink (clear)") >= 2)
+    assert (
+        "-ti\nTo: postmaster@example.com\nSubject: watched: sink (alarm)\n\nDouble bounces do not" in mails.read_text()
+    )
 
     # A flood, and its end.
     with open(server.log, "ab") as file:
