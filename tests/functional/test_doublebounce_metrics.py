@@ -59,6 +59,8 @@ def test_a_server_in_order(server):
     outcomes = ("queued", "discarded", "triple_bounced", "swallowed", "stored", "forwarded", "deferred")
     assert found == {
         **{("qmail_double_bounces_total", ("outcome", outcome)): 0 for outcome in outcomes},
+        ("qmail_delivery_delay_seconds_sum",): 0,
+        ("qmail_delivery_delay_seconds_count",): 0,
         ("qmail_queue_messages", ("kind", "double_bounce")): 1,
         ("qmail_queue_messages", ("kind", "single_bounce")): 1,
         ("qmail_queue_messages", ("kind", "unprocessed")): 1,
@@ -86,6 +88,21 @@ def test_the_counters_agree_with_the_report_and_go_on_over_rotations_and_restart
     server.say(b"double bounce: discarding bounce/7", b"triple bounce: discarding bounce/8")
     found = bounces(read(server))
     assert (found["discarded"], found["triple_bounced"]) == (1, 1)
+
+
+def test_the_delay_of_ordinary_mail_is_a_summary(server):
+    read(server)
+    for number, waited in enumerate((0, 2, 4, 10, 30)):
+        mail = b"info msg %d: bytes 9 from <joe@example.com> qp 7 uid 7" % number
+        server.say(mail, b"starting delivery %d: msg %d to local joe@b.example" % (number, number), when=10**9)
+        done = (b"delivery %d: success: did_1+0+0/" % number, b"end msg %d" % number)
+        server.say(*done, when=10**9 + waited)
+        read(server)  # what is on its way is known at the next reading, too
+    found = read(server)
+    own = {key[1:]: value for key, value in found.items() if key[0].startswith("qmail_delivery_delay_seconds")}
+    assert own == {(("quantile", "0.5"),): 4, (("quantile", "0.95"),): 30, (): 5}
+    assert found[("qmail_delivery_delay_seconds_sum",)] == 46
+    assert found[("qmail_delivery_delay_seconds_count",)] == 5
 
 
 def test_a_server_that_is_down_and_drifts(server):
@@ -130,7 +147,7 @@ def test_no_address_is_a_label(server):
     text = server.modules["qmail_doublebounce.metrics"]()
     assert "@" not in text
     assert "evil" not in text
-    assert set(re.findall(r'([a-z_]+)="', text)) == {"outcome", "kind"}
+    assert set(re.findall(r'([a-z_]+)="', text)) <= {"outcome", "kind", "quantile"}
 
 
 def test_a_wrong_pillar_is_an_error_in_words(server):
@@ -304,7 +321,12 @@ def names_in(text):
 
 def known(server):
     server.queue.put(100)
-    server.bounce(1)
+    read(server)
+    words = (
+        b"info msg 9: bytes 9 from <joe@example.com> qp 7 uid 7",
+        b"starting delivery 9: msg 9 to local joe@b.example",
+    )
+    server.say(*words, b"delivery 9: success: did_1+0+0/")
     return {key[0] for key in read(server)}
 
 

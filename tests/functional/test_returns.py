@@ -34,7 +34,7 @@ def wrong(value, place=""):
         yield f"{place}: {value!r}"
 
 
-@pytest.mark.parametrize("name", ["status", "report", "causes", "holds", "metrics"])
+@pytest.mark.parametrize("name", ["status", "report", "holds", "metrics"])
 @pytest.mark.parametrize("trouble", [None, "down", "drift", "no queue"])
 def test_what_is_returned_can_be_kept_by_a_returner(server, name, trouble):
     if trouble == "down":
