@@ -20,7 +20,14 @@ KINDS = {
 }
 TIME = 11  # digits of a time, before a blank and the words
 LETTERS = 4  # of the words: they show which event it is
-FIRST = {b"info": "info", b"star": "start", b"deli": "report", b"boun": "bounce", b"end ": "end"}
+WORDS = {
+    b"info msg": "info",
+    b"starting delivery": "start",
+    b"delivery": "report",
+    b"bounce msg": "bounce",
+    b"end msg": "end",
+}
+FIRST = {words[:LETTERS]: name for words, name in WORDS.items()}
 DOUBLE = b"#@[]"
 
 # Memory is bounded whatever a log holds; the oldest messages are dropped first.

@@ -317,7 +317,7 @@ def test_a_reading_in_a_large_server_is_short_and_runs_nothing(server, monkeypat
 def test_validate_says_all_that_is_wrong_in_one_message(server):
     validate = server.beacons["qmail_doublebounce.validate"]
     config = [
-        {"wating": 5},
+        {"wait": 5},
         {"waiting": "many"},
         {"oldest": {"above": 5}},
         {"silent": {"above": 5, "below": 10}},
@@ -330,7 +330,7 @@ def test_validate_says_all_that_is_wrong_in_one_message(server):
     valid, said = validate(config)
     assert valid is False
     for words in (
-        "wating is not a setting",
+        "wait is not a setting",
         "waiting is 'many'",
         "oldest is {'above': 5}",
         "it could never clear",
