@@ -168,7 +168,8 @@ def _told(changes):
     if "contents" not in changes:
         return changes
     pair = changes.pop("contents")
-    old, new = ([] if one is None else one.decode().splitlines() for one in (pair["old"], pair["new"]))
+    texts = (b"" if one is None else one for one in (pair["old"], pair["new"]))
+    old, new = (text.decode(errors="backslashreplace").splitlines() for text in texts)
     lines = {
         "old": [line for line in old if line not in new],
         "new": [line for line in new if line not in old and not line.startswith("#")],

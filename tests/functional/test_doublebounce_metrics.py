@@ -201,6 +201,13 @@ def test_the_file_is_written_and_a_second_run_changes_nothing(server, exported, 
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
+def test_a_file_that_was_somebodys_is_replaced_and_kept(server, exported, tmp_path):
+    path = tmp_path / "qmail.prom"
+    path.write_bytes(b"theirs\xff 1\n")
+    assert exported()["changes"]["metrics"]["old"] == ["theirs\\xff 1"]
+    assert server.modules["qmail_file.version"](str(path))["contents"] == b"theirs\xff 1\n"
+
+
 def test_new_numbers_are_a_change_that_shows_them(server, exported):
     exported()
     server.bounce(4)
