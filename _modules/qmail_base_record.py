@@ -38,11 +38,14 @@ def load(path, version):
         return None
     except OSError as err:
         raise CommandExecutionError(f"Cannot read {path}: {__salt__['qmail_base_refusal.told'](err)}") from err
-    with open(handle, "rb") as file:
+    try:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode) or found.st_uid not in (0, os.geteuid()) or found.st_size > LARGEST:
             raise CommandExecutionError(f"{path} is not this project's.")
-        text = file.read(LARGEST)
+        with open(handle, "rb", closefd=False) as file:
+            text = file.read(LARGEST)
+    finally:
+        os.close(handle)
     try:
         record = json.loads(text.decode())
     except (ValueError, RecursionError) as err:
