@@ -9,7 +9,6 @@ import lzma
 import os
 import re
 import subprocess
-import tempfile
 import time
 import zlib
 from itertools import chain
@@ -204,8 +203,15 @@ def _journal_blocks(path, since, until, context, backwards):
     options = ["--reverse"] if backwards else []
     options += [] if since is None else [f"--since=@{int(since) - (JOURNAL_CONTEXT if context else 0)}"]
     options += [] if until is None else [f"--until=@{int(until) + 1}"]
-    command, ended = __salt__["qmail_log_journal.command"](path, options), False
-    with tempfile.TemporaryFile() as errors:
+    command = __salt__["qmail_log_journal.command"](path, options)
+    # No __salt__ from here on: the caller may iterate outside of the loader.
+    return _printed(command, backwards, *(__salt__[f"qmail_base_output.{name}"] for name in ("file", "said")))
+
+
+def _printed(command, backwards, file, told):
+    """Iterate over the blocks that journalctl prints."""
+    ended = False
+    with file() as errors:
         try:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, bufsize=0
@@ -222,9 +228,7 @@ def _journal_blocks(path, since, until, context, backwards):
             process.stdout.close()
             status = process.wait()
         if status:
-            errors.seek(0)
-            said = errors.read(500).decode(errors="replace").strip()
-            raise CommandExecutionError(f"journalctl failed with status {status}: {said}")
+            raise CommandExecutionError(f"journalctl failed with status {status}: {told(errors)}")
 
 
 def blocks(found, since=None, until=None, context=0, backwards=False):

@@ -7,7 +7,6 @@ For other modules; people use :py:func:`qmail_log.summary <salt.modules.qmail_lo
 import json
 import re
 import subprocess
-import tempfile
 
 from salt.exceptions import CommandExecutionError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
@@ -62,7 +61,7 @@ def entries(path, options, limit):
     For ``qmail_log_follow``.
     """
     asked, found = command(path, options, "json"), []
-    with tempfile.TemporaryFile() as errors:
+    with __salt__["qmail_base_output.file"]() as errors:
         try:
             process = subprocess.Popen(asked, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
         except OSError as err:
@@ -80,8 +79,7 @@ def entries(path, options, limit):
             process.stdout.close()
             status = process.wait()
         if status:
-            errors.seek(0)
-            said = errors.read(500).decode(errors="replace").strip()
+            said = __salt__["qmail_base_output.said"](errors)
             raise CommandExecutionError(f"journalctl failed with status {status}: {said}")
     return found
 
