@@ -11,7 +11,7 @@ export PIP_CACHE_DIR := $(CURDIR)/.venv/cache
 export UV_CACHE_DIR := $(CURDIR)/.venv/uv
 export VIRTUALENV_OVERRIDE_APP_DATA := $(CURDIR)/.venv/virtualenv
 
-.PHONY: demo test soak qmail-test bench lint map matrix mutants clean
+.PHONY: demo test soak campaign qmail-test bench lint map matrix mutants clean
 
 demo: .venv/salt
 	$(BIN)/python -m demo
@@ -23,6 +23,10 @@ test: .venv/tests
 # The same again and again, for minutes: restarts with mail in flight, a mailbox owner who swaps what is written to.
 soak: .venv/tests
 	$(BIN)/python -m pytest -n auto -m soak $(ARGS)
+
+# As much of a campaign as is wanted, by chance from a seed: ARGS="kill 15m 7" is the campaign, its minutes, the seed.
+campaign: .venv/tests
+	$(BIN)/python -m tests.support.campaigns $(ARGS)
 
 # Against the real qmail at /var/qmail, as root, where nobody uses it: it is changed meanwhile, and put back. Skipped with
 # the reason where there is none, where qmail-send runs, and where anything is in the queue.
