@@ -205,7 +205,7 @@ def _journal_blocks(path, since, until, context, backwards):
     options += [] if until is None else [f"--until=@{int(until) + 1}"]
     command = __salt__["qmail_log_journal.command"](path, options)
     # No __salt__ from here on: the caller may iterate outside of the loader.
-    return _printed(command, backwards, *(__salt__[f"qmail_base_output.{name}"] for name in ("file", "said")))
+    return _printed(command, backwards, __salt__["qmail_base_output.file"], __salt__["qmail_base_output.said"])
 
 
 def _printed(command, backwards, file, told):
