@@ -174,7 +174,17 @@ def probe(pillar=None, timeout=None, address=None, home=None, control=None, queu
     return __salt__["qmail_doublebounce_probe.run"](wanted, timeout)
 
 
-def holds(pillar=None, verify=False):
+def holds(
+    pillar=None,
+    verify=False,
+    mode=None,
+    address=None,
+    instruction=None,
+    home=None,
+    control=None,
+    queue=None,
+    log=None,
+):
     """
     Return whether double bounces go where pillar says, and end as it says: a short answer, and an exit status for
     scripts.
@@ -190,6 +200,9 @@ def holds(pillar=None, verify=False):
     verify
         ``True``: send a probe, and want it to end as pillar says.
 
+    mode, address, instruction, home, control, queue, log
+        Settings, instead of what pillar says.
+
     CLI Example:
 
     .. code-block:: bash
@@ -198,14 +211,14 @@ def holds(pillar=None, verify=False):
         salt '*' qmail_doublebounce.holds verify=True
     """
     __salt__["qmail_base_check.arguments"](verify=verify)
-    found = status(pillar)
+    wanted = settings(pillar, mode, address, instruction, home=home, control=control, queue=queue, log=log)
+    found = status(pillar, mode, address, instruction, home, control, queue)
     if not isinstance(found["pillar"], dict) or not found["pillar"]["holds"]:
         __context__["retcode"] = 1
         wrong = [f"{one['problem']} {one['remedy']}" for one in found["problems"]]
         return {"holds": False, "why": " ".join([found["verdict"], *wrong])}
     if not verify:
         return {"holds": True, "why": found["verdict"]}
-    wanted = settings(pillar)
     expected = __salt__["qmail_doublebounce_proof.expected"](wanted)
     seen = __salt__["qmail_doublebounce_probe.run"](wanted)
     lacks = __salt__["qmail_doublebounce_proof.lacks"](wanted, expected, seen)

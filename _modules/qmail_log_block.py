@@ -8,7 +8,6 @@ import io
 import lzma
 import os
 import re
-import subprocess
 import time
 import zlib
 from itertools import chain
@@ -203,32 +202,8 @@ def _journal_blocks(path, since, until, context, backwards):
     options = ["--reverse"] if backwards else []
     options += [] if since is None else [f"--since=@{int(since) - (JOURNAL_CONTEXT if context else 0)}"]
     options += [] if until is None else [f"--until=@{int(until) + 1}"]
-    command = __salt__["qmail_log_journal.command"](path, options)
-    # No __salt__ from here on: the caller may iterate outside of the loader.
-    return _printed(command, backwards, __salt__["qmail_base_output.file"], __salt__["qmail_base_output.said"])
-
-
-def _printed(command, backwards, file, told):
-    """Iterate over the blocks that journalctl prints."""
-    ended = False
-    with file() as errors:
-        try:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, bufsize=0
-            )
-        except OSError as err:
-            raise CommandExecutionError(f"cannot run journalctl: {err.strerror}") from err
-        try:
-            for data in _whole(process.stdout):
-                yield b"".join([*io.BytesIO(data)][::-1]) if backwards else data, time.time()
-            ended = True
-        finally:
-            if not ended:
-                process.kill()
-            process.stdout.close()
-            status = process.wait()
-        if status:
-            raise CommandExecutionError(f"journalctl failed with status {status}: {told(errors)}")
+    printed = __salt__["qmail_log_journal.printed"](path, options, "short-unix", _whole)
+    return ((b"".join([*io.BytesIO(data)][::-1]) if backwards else data, time.time()) for data in printed)
 
 
 def blocks(found, since=None, until=None, context=0, backwards=False):
