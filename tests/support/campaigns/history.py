@@ -8,6 +8,7 @@ them, have to be that.
 import contextlib
 import itertools
 import os
+import shutil
 import signal
 
 from salt.exceptions import CommandExecutionError
@@ -188,3 +189,5 @@ def rounds(place, modules, dice):
             yield []
         except (Wrong, CommandExecutionError) as err:
             yield [str(err), *done]
+        finally:
+            shutil.rmtree(home.path)

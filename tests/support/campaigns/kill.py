@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import select
+import shutil
 import signal
 import time
 
@@ -73,6 +74,7 @@ def rounds(place, modules, dice):
             yield list(_round(server, modules, dice))
         finally:
             server.close()
+            shutil.rmtree(home.path)
 
 
 def _round(server, modules, dice):
