@@ -111,6 +111,20 @@ def test_one_that_was_started_in_vain_meanwhile_is_started_again(supervisor, mod
     assert is_up(supervisor)
 
 
+@on("daemontools", "qmailctl")
+def test_one_that_is_down_stays_down_though_somebody_reads_its_lock(supervisor, modules, direct):
+    """As a backup does, while an administrator has taken qmail-send down."""
+    supervisor.boot()
+    modules.qmail_service.stop(**direct)
+
+    def work(lock):
+        taken(modules, lock)
+        (supervisor.home.path / "queue/lock/sendmutex").read_bytes()
+
+    during(modules, direct, work)
+    assert supervisor.holder() is None
+
+
 @on(*TREES, "systemd", "qmailctl")
 def test_where_nobody_asks_for_anything_it_is_as_before(supervisor, modules, direct):
     def work(lock):
