@@ -16,7 +16,7 @@ from salt.exceptions import CommandExecutionError
 from tests.support.campaigns.race import about
 from tests.support.home import Home
 
-STEPS = 30
+STEPS = 60
 CALLS = ("open", "rename", "unlink", "fsync", "fchmod", "stat", "fstat", "close")
 DEEPEST = 40  # calls of one of these before a run is killed; a whole run makes fewer of most
 
@@ -32,18 +32,19 @@ class File:
         self.modules, self.path, self.apply, self.undo, self.texts = modules, path, apply, undo, texts
         self.ours = None  # what this project wrote last, and has not put back
         self.base = None  # what was there before that
+        self.last = texts[0]  # what it wrote last, whatever has become of that
         self.replaced = []
         self.is_sure = True  # False: a killed run may not have recorded what it did
 
     def by_hand(self, dice, number):
         """Have somebody write the file, or remove it, or write just what this project would."""
-        kind = dice.choice(("new", "new", "recipe", "gone"))
+        kind = dice.choice(("new", "new", "recipe", "recipe", "gone"))
         if kind == "recipe" and not self.is_sure:
             return
         if kind == "gone":
             self.path.unlink(missing_ok=True)
         else:
-            text = f"# by hand {number}\n".encode() if kind == "new" else dice.choice(self.texts)
+            text = f"# by hand {number}\n".encode() if kind == "new" else self.last
             new = self.path.with_name("saved")
             new.write_bytes(text)
             if os.geteuid() == 0:
@@ -64,7 +65,7 @@ class File:
             if not was_ours:
                 self.replaced.append(before)
                 self.base = before
-            self.ours, self.is_sure = text, True
+            self.ours, self.last, self.is_sure = text, text, True
         self._nothing_is_lost()
 
     def undone(self):
