@@ -160,6 +160,32 @@ def test_a_unit_that_systemd_starts_again_at_once_loses_and_doubles_nothing(supe
 
 
 @on("systemd")
+def test_one_that_systemd_starts_before_it_is_told_to_stop_begins_no_delivery(
+    supervisor, modules, direct, monkeypatch, tmp_path
+):
+    """It has all the time that it needs: systemctl stop waits until it has begun a delivery, or has found the lock."""
+    place = supervisor.home.path
+    supervisor.write(RestartSec=0)
+    supervisor.boot()
+    for number in range(MAIL):
+        (place / "deliver" / f"mail{number}").write_text("1")
+    wait_until(lambda: "begin" in (place / "delivered").read_text())
+    looked = f"journalctl --quiet --output cat --unit {supervisor.unit} --since @{supervisor.since}"
+    begun = f"test $(wc -l <{place}/starts) -gt 1 && test $(grep -c begin {place}/delivered) -gt 10"
+    wait = f"until {{ {looked} | grep -q 'already running'; }} || {{ {begun}; }}; do sleep 0.1; done"
+    (tmp_path / "systemctl").write_text(
+        f'#!/bin/sh\nif test "$1" = stop; then {wait}; fi\nexec {supervisor.systemctl} "$@"\n'
+    )
+    (tmp_path / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    modules.qmail_service.stop(**direct)
+    modules.qmail_service.start(**direct)
+    wait_until(lambda: not list((place / "deliver").iterdir()))
+    words = sorted((place / "delivered").read_text().splitlines())
+    assert words == sorted(f"{word} mail{number}" for word in ("begin", "end") for number in range(MAIL))
+
+
+@on("systemd")
 def test_a_stop_that_cannot_have_the_lock_does_not_stop_the_unit(supervisor, modules, direct):
     old = supervisor.boot()
     (supervisor.home.path / "hold").touch()

@@ -715,6 +715,23 @@ def test_with_all_standard_descriptors_closed_it_works_as_well(server, tmp_path)
     assert server.holder()
 
 
+def test_what_is_opened_meanwhile_is_never_a_standard_descriptor(server, tmp_path):
+    """Otherwise the guardian would put others in the place of its note and of the pipe that it waits at."""
+    server.boot()
+
+    def run():
+        for number in (0, 1, 2):
+            os.close(number)
+        server.modules["qmail_queue_pause.during"](
+            lambda lock: (tmp_path / "found").write_text(" ".join(os.readlink(f"/proc/self/fd/{n}") for n in range(3))),
+            home=str(server.home.path),
+            service={"settle": 0.1},
+        )
+
+    assert ended(run) == 0
+    assert (tmp_path / "found").read_text() == "/dev/null /dev/null /dev/null"
+
+
 @pytest.mark.parametrize("at", range(13))
 def test_what_a_killed_half_had_done_is_counted(server, monkeypatch, at):
     here, real, calls = os.getpid(), os.unlink, iter(range(at))
