@@ -202,7 +202,7 @@ def summary(path=None, since=None, until=None, by="hour", home="/var/qmail", que
     Each event counts in the hour in which it was logged, a wait in the one in which it ended; within one MiB the log is
     assumed to be in order of time. Messages are followed by number and ``qp`` from ``info msg`` to ``end msg``, also
     from up to 64 MiB before ``since``. Memory is bounded: beyond 262,144 double bounces in the queue at a time the
-    oldest aren't followed any further; causes are known for 65,536 messages at a time, waits for 131,072; names are
+    oldest aren't followed any further; causes are known for 65,536 messages at a time, waits for 65,536; names are
     counted exactly up to 8192 of a kind; after 8192 hours the rest is counted as ``more``.
 
     A probe of ``qmail_doublebounce.probe`` is a double bounce like any other, and is counted: its ``recipients`` and
@@ -298,12 +298,13 @@ def harm(path=None, since=None, until=None, mark=None, home="/var/qmail", queue=
     }
 
 
-def _followed(path, since, until, by, home, queue, mark=None):
+def _followed(path, since, until, by, home, queue, mark=None, account=None):
     """Follow all messages of a log; return what that shows, and what was read."""
     began = time.monotonic()
     found, window = _asked(path, since, until, by, home, queue)
     about_it, read = _about(found), {"bytes": 0}
-    told = __salt__["qmail_log_message.follow"](_runs(_sized(_parts(found, window, by, CONTEXT, mark), read)))
+    runs = _runs(_sized(_parts(found, window, by, CONTEXT, mark), read))
+    told = __salt__["qmail_log_message.follow"](runs, account)
     return told, {**about_it, "bytes": read["bytes"], "seconds": round(max(0.0, time.monotonic() - began), 3)}
 
 
@@ -327,8 +328,8 @@ def causes(path=None, since=None, until=None, home="/var/qmail", queue=None):
         recipient, and ``senders``: the domains of who had sent them, the most frequent first, with their numbers.
     ``uids``
         dicts with ``uid`` (who queued the message that failed), ``channel`` and ``double_bounces``, the most first.
-    ``log``, ``files``, ``unread``, ``how``, ``newest``
-        the log, as for ``about``.
+    ``log``, ``files``, ``unread``, ``how``, ``newest``, ``bytes``, ``seconds``
+        the log, as for ``summary``.
 
     Memory is bounded: 65,536 messages are followed at a time, up to 2048 domains are known, each with up to 64 domains
     of senders; the rare ones are left out.
@@ -344,9 +345,15 @@ def causes(path=None, since=None, until=None, home="/var/qmail", queue=None):
 
         salt '*' qmail_log.causes since=7d
     """
-    found, window = _asked(path, since, until, "day", home, queue)
-    about_it, parts = _about(found), _parts(found, window, "day", CONTEXT)
-    return {**__salt__["qmail_log_causes.follow"](_runs(parts)), **about_it}
+    account = __salt__["qmail_log_causes.account"]()
+    told, about_it = _followed(path, since, until, "day", home, queue, account=account)
+    counts = _row(told, told["slots"].values())
+    return {
+        "double_bounces": counts["double_bounces"] + counts["discarded"],
+        "single_bounces": counts["single_bounces"],
+        **account.told(),
+        **about_it,
+    }
 
 
 def count(what="double_bounces", path=None, since=None, until=None, by="hour", home="/var/qmail", queue=None):

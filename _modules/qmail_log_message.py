@@ -27,9 +27,9 @@ DELIVERIES, DOUBLE_DELIVERIES, BYTES, DOUBLE_BYTES = range(8, 12)
 
 # Memory is bounded whatever a log holds; the oldest entries are dropped first. Counts are exact up to a quarter of a
 # million double bounces in the queue at a time, causes up to 65,536 messages that failed and are still on their way,
-# and waits up to 131,072 ordinary messages in the queue.
+# and waits up to 65,536 ordinary messages in the queue.
 MOST_DOUBLES = 2**18
-MOST_MAILS = 2**17
+MOST_MAILS = 2**16
 MOST_NULLS = 2**15
 MOST_CAUSES = 2**16
 MOST_DELIVERIES = 2**12
@@ -39,11 +39,13 @@ MOST_SLOTS = 2**13
 LONGEST_LINE = 400
 LONGEST_NUMBER = 24
 LONGEST_SIZE = 15
+LONGEST_SENDER = 64
 LONGEST_DOMAIN = 64
 LONGEST_RECIPIENT = 256
 
 QP = [b"qp"]
 # For lines whose time is not known: see ``qmail_log_form.clock``.
+SINGLE_ROW = "single_bounces"
 NO_TIME = 0, 0, {b"": None}
 
 
@@ -93,14 +95,15 @@ class _Tracker:
     with a sender only its time is kept, unless it fails.
     """
 
-    def __init__(self):
+    def __init__(self, account=None):
+        self.account = account  # of the causes, if they are asked for: see qmail_log_causes
         self.buckets, self.bucket = __salt__["qmail_log_harm.buckets"]()
-        self.mails = {}  # messages with a sender that is not empty: when they came into the queue
+        self.mails = {}  # messages with a sender: when they came into the queue, the sender, and the uid
         self.doubles = {}  # double bounces: whether the recipient was counted
-        self.nulls = {}  # messages with an empty sender, and perhaps some that ended
-        self.causes = {}  # messages: the domain that failed first
+        self.nulls = {}  # the same of messages with an empty sender, and perhaps of some that ended
+        self.causes = {}  # messages: the domain that failed first, or what the account has for it
         self.deliveries = {}  # deliveries: the words of their start
-        self.notices = {}  # qp: the cause, and the counts in which it is a single bounce
+        self.notices = {}  # qp: the cause, and the counts and the account's row in which it is a single bounce
         self.recipients = {}
         self.domains = {}
         self.shared = {}
@@ -136,7 +139,7 @@ class _Tracker:
         """
         doubles, nulls, causes, deliveries = self.doubles, self.nulls, self.causes, self.deliveries
         letter, end_word, word, longest = skip + 3, skip + 8, skip + 9, skip + LONGEST_LINE
-        mails, (start, stop, times) = self.mails, clock
+        mails, account, (start, stop, times) = self.mails, self.account, clock
         take, notice_of = deliveries.pop, self.notices.pop
         started = doubled = queued = 0
         for line in lines:
@@ -177,12 +180,12 @@ class _Tracker:
                     continue
                 message = delivery[3]
                 if line[blank + 1 : blank + 2] == b"f":
-                    if message not in causes and message not in doubles:
-                        self._failed(message, delivery[6])
+                    if message not in doubles and (message not in causes or account and causes[message].is_open):
+                        self._failed(message, delivery[5], delivery[6])
                 elif message in doubles:
                     self._fared(delivery[5], line[blank + 1 :])
                 elif message in mails and delivery[5] == b"local" and line[blank + 1 : blank + 2] == b"s":
-                    self._waited(mails[message], times[line[start:stop]])
+                    self._waited(mails[message][0], times[line[start:stop]])
             elif at == 111:  # inf_o_ msg N: bytes B from <SENDER> qp P uid U
                 fields = line.rsplit(b" ", 5)
                 if line[skip:word] != b"info msg " or fields[2:3] != QP:
@@ -198,11 +201,11 @@ class _Tracker:
                 if message in mails or message in doubles or message in nulls or message in causes:
                     self._reused(message)
                 if sender == b"<>":
-                    self._null(message, notice_of(fields[3], None))
+                    self._null(message, fields[5], notice_of(fields[3], None))
                 elif sender == b"<#@[]>":
                     self._double(message, notice_of(fields[3], None), size)
                 elif colon - word <= LONGEST_NUMBER:
-                    mails[message] = times[line[start:stop]]
+                    mails[message] = times[line[start:stop]], sender[-LONGEST_SENDER:], fields[5][:LONGEST_NUMBER]
             elif at == 110:  # bou_n_ce msg N qp P
                 fields = line.rsplit(b" ", 3)
                 if fields[0][skip:] == b"bounce msg":
@@ -241,11 +244,16 @@ class _Tracker:
             self.fates[key] = _fate(channel, report)
         self.counts[self.fates[key]] += 1
 
-    def _failed(self, message, recipient):
+    def _failed(self, message, channel, recipient):
         """Remember the domain of the first recipient that failed, unless a notice has a cause already."""
-        if len(message) <= LONGEST_NUMBER:
+        if self.account:
+            origin = self.mails.get(message) or self.nulls.get(message)
+            cause = self.account.failed(self.causes.get(message), origin, channel, recipient)
+        else:
             domain = recipient.rpartition(b"@")[2].lower()[-LONGEST_DOMAIN:]
-            self.causes[message] = self.shared.setdefault(domain, domain)
+            cause = self.shared.setdefault(domain, domain)
+        if len(message) <= LONGEST_NUMBER:
+            self.causes[message] = cause
 
     def _notice(self, message, qp):
         """
@@ -254,22 +262,25 @@ class _Tracker:
         A message whose beginning isn't known counts as one with a sender, until its notice turns out to be a double
         bounce.
         """
-        single = None
+        cause, single, row = self.causes.get(message), None, None
+        if self.account:
+            self.account.ended(cause)
         if message not in self.nulls:
             single = self.counts
             single[SINGLES] += 1
+            row = self.account and self.counting and self.account.single(cause)
         if len(qp) <= LONGEST_NUMBER:
-            self.notices[qp] = self.causes.get(message), single
+            self.notices[qp] = cause, single, row
 
-    def _null(self, message, notice):
+    def _null(self, message, uid, notice):
         """A message with an empty sender: the notice that a message bounced, or one from elsewhere."""
         if len(message) <= LONGEST_NUMBER:
-            self.nulls[message] = None
+            self.nulls[message] = None, b"<>", uid[:LONGEST_NUMBER]
             if notice and notice[0] is not None:
                 self.causes[message] = notice[0]
 
     def _double(self, message, notice, size):
-        cause, single = notice or (None, None)
+        cause, single, row = notice or (None, None, None)
         if len(message) <= LONGEST_NUMBER:
             self.doubles[message] = False
         self.counts[DOUBLES] += 1
@@ -277,6 +288,8 @@ class _Tracker:
         self._caused(cause)
         if single:
             single[SINGLES] -= 1
+        if row:
+            row[SINGLE_ROW] -= 1
 
     def _discarded(self, words, now):
         which, _, message = words.partition(b" bounce: discarding bounce/")
@@ -288,9 +301,11 @@ class _Tracker:
             self.counts[DISCARDED] += 1
             self._caused(self.causes.get(message))
 
-    def _caused(self, domain):
-        if self.counting and domain is not None:
-            _add(self.domains, domain)
+    def _caused(self, cause):
+        if self.counting and self.account:
+            self.account.doubled(cause)
+        elif self.counting and cause is not None:
+            _add(self.domains, cause)
 
     def _reused(self, message):
         """What is known of a number is about another message."""
@@ -327,13 +342,13 @@ def _text(name):
     return name.decode("ascii", "backslashreplace")
 
 
-def follow(parts):
+def follow(parts, account=None):
     """
     Follow the messages of a log, and count what happened to bounces.
 
     Returns ``{"names": (count, …), "slots": {slot: ({count: …}, waits)}, "recipients": {address: …}, "domains":
     {domain: …}}``, with the counts that ``qmail_log.summary`` explains, and the waits as ``qmail_log_harm.row`` takes
-    them. Memory is bounded: beyond 262,144 bounces or 131,072 other messages in the queue at a time the oldest aren't
+    them. Memory is bounded: beyond 262,144 bounces or 65,536 other messages in the queue at a time the oldest aren't
     followed any further, names are counted exactly up to 8192 of a kind, and beyond 8192 slots the rest is counted as
     ``more``.
 
@@ -341,9 +356,13 @@ def follow(parts):
         An iterable of pairs, in order of time: a slot, as ``qmail_log_time.segments`` names it, or ``None`` for what is
         followed but not counted; and runs of lines, as ``qmail_log_line.runs`` returns them.
 
+    account
+        What ``qmail_log_causes.account`` returned: it is told of each failure and each bounce, and the ``domains`` stay
+        empty.
+
     For ``qmail_log``.
     """
-    tracker = _Tracker()
+    tracker = _Tracker(account)
     for slot, runs in parts:
         tracker.enter(slot)
         for run in runs:
