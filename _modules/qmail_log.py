@@ -103,7 +103,7 @@ def _about(found):
     return {"log": found["path"], **told, "newest": newest}
 
 
-def _parts(found, window, by, context=0, mark=None):
+def _parts(found, window, by, blocks, mark=None):
     """
     Iterate over the parts of a log that were written within one hour or day, and report the progress: triples of the
     slot, the lines, and the time that none of them is newer than.
@@ -112,7 +112,7 @@ def _parts(found, window, by, context=0, mark=None):
     """
     segments, others = __salt__["qmail_log_time.segments"], found.get("others")
     done, told, known = 0, time.monotonic(), "unknown"
-    for data, newest in __salt__["qmail_log_block.blocks"](found, *window, context):
+    for data, newest in blocks:
         if others:
             data = __salt__["qmail_log_line.without"](data, others)
         for slot, part in segments(data, newest, *window, by, mark):
@@ -125,13 +125,6 @@ def _parts(found, window, by, context=0, mark=None):
             log.info("%s: %s MiB read", found["path"], done >> 20)
     if done and known == "unknown" and window != (None, None):
         raise CommandExecutionError(f"the log {found['path']} has no times in it: leave out since and until")
-
-
-def _sized(parts, read):
-    """Pass on the parts of a log, and add up their sizes."""
-    for slot, part, newest in parts:
-        read["bytes"] += len(part)
-        yield slot, part, newest
 
 
 def _uncut(parts):
@@ -148,7 +141,7 @@ def _uncut(parts):
 def _runs(parts):
     """The parts of a log as ``qmail_log_message.follow`` takes them."""
     runs = __salt__["qmail_log_line.runs"]
-    return ((slot, runs(part, newest)) for slot, part, newest in _uncut(parts))
+    return ((slot, runs(part, newest), len(part)) for slot, part, newest in _uncut(parts))
 
 
 def _most(names):
@@ -302,10 +295,19 @@ def _followed(path, since, until, by, home, queue, mark=None, account=None):
     """Follow all messages of a log; return what that shows, and what was read."""
     began = time.monotonic()
     found, window = _asked(path, since, until, by, home, queue)
-    about_it, read = _about(found), {"bytes": 0}
-    runs = _runs(_sized(_parts(found, window, by, CONTEXT, mark), read))
-    told = __salt__["qmail_log_message.follow"](runs, account)
-    return told, {**about_it, "bytes": read["bytes"], "seconds": round(max(0.0, time.monotonic() - began), 3)}
+    about_it = _about(found)
+    halves, close = __salt__["qmail_log_block.halves"](found, *window, CONTEXT)
+    try:
+        works = [_reading(found, window, by, mark, half) for half in halves]
+        told = __salt__["qmail_log_message.follow"](works, account)
+    finally:
+        close()
+    return told, {**about_it, "bytes": told["bytes"], "seconds": round(max(0.0, time.monotonic() - began), 3)}
+
+
+def _reading(found, window, by, mark, half):
+    """How a half of a log is read, for whoever follows it."""
+    return lambda: _runs(_parts(found, window, by, half(), mark))
 
 
 def _row(told, pairs):
@@ -409,8 +411,9 @@ def _counted(marks, path, since, until, by, home, queue):
     found, window = _asked(path, since, until, by, home, queue)
     told_of = _about(found)
     counted = __salt__["qmail_log_line.count"]
-    slots, read = {}, {"bytes": 0}
-    for slot, part, _ in _sized(_parts(found, window, by), read):
+    slots, read, blocks = {}, 0, __salt__["qmail_log_block.blocks"](found, *window)
+    for slot, part, _ in _parts(found, window, by, blocks):
+        read += len(part)
         if slot is None:
             continue
         numbers = {what: counted(part, *said) for what, said in marks.items()}
@@ -423,7 +426,7 @@ def _counted(marks, path, since, until, by, home, queue):
         **{what: sum(counts[what] for counts in slots.values()) for what in marks},
         "by": dict(sorted(slots.items())),
         **told_of,
-        "bytes": read["bytes"],
+        "bytes": read,
         "seconds": round(max(0.0, time.monotonic() - began), 3),
     }
 

@@ -15,13 +15,13 @@ MOST_RECIPIENTS = 2**18
 MOST_OF_A_MESSAGE = 16  # recipients that failed
 LONGEST_DOMAIN = 64
 LONGEST_RECIPIENT = 128
-COUNTS = ("double_bounces", "single_bounces", "recipients")
+COUNTS = ("double_bounces", "single_bounces")
 
 
 def account():
     """
-    Return an empty account: ``failed``, ``ended``, ``single`` and ``doubled`` are for ``qmail_log_message``, and ``told()`` returns
-    ``unknown``, ``domains`` and ``uids`` as ``qmail_log.causes`` does.
+    Return an empty account, for ``qmail_log_message``. Its ``told()`` returns ``unknown``, ``domains`` and ``uids``, as
+    ``qmail_log.causes`` does.
 
     For ``qmail_log``.
     """
@@ -40,8 +40,8 @@ class _Cause:
 
 class _Account:
     def __init__(self):
-        self.domains, self.uids, self.seen = {}, {}, set()
-        self.unknown = 0
+        self.domains, self.uids = {}, {}
+        self.unknown = self.known = 0  # double bounces, and recipients
 
     def failed(self, cause, origin, channel, recipient):
         """
@@ -83,9 +83,9 @@ class _Account:
             return
         row["double_bounces"] += 1
         row[cause.channel] = row.get(cause.channel, 0) + 1
-        # The domain is in the address: one set is enough for all.
+        seen = row["seen"]
         for recipient in (hash(cause.recipient.lower()), *(cause.others or ())):
-            if recipient not in self.seen:
+            if recipient not in seen:
                 self._recipient(row, recipient)
         if cause.origin is None:
             return
@@ -98,30 +98,58 @@ class _Account:
             return None
         if cause.domain is None:
             cause.domain = _domain(cause.recipient)
-        if cause.domain not in self.domains:
-            if len(self.domains) >= 2 * MOST_DOMAINS:
-                self._drop_the_rare()
-            self.domains[cause.domain] = {**dict.fromkeys(COUNTS, 0), "exact": True, "senders": {}}
-        return self.domains[cause.domain]
+        return self.domains.get(cause.domain) or self._new(cause.domain)
+
+    def _new(self, domain):
+        if len(self.domains) >= 2 * MOST_DOMAINS:
+            self._drop_the_rare()
+        self.domains[domain] = {**dict.fromkeys(COUNTS, 0), "seen": set(), "exact": True, "senders": {}}
+        return self.domains[domain]
 
     def _drop_the_rare(self):
         def weight(name):
             return self.domains[name]["double_bounces"], self.domains[name]["single_bounces"]
 
         for name in sorted(self.domains, key=weight)[:MOST_DOMAINS]:
-            del self.domains[name]
+            self.known -= len(self.domains.pop(name)["seen"])
 
     def _recipient(self, row, recipient):
-        if len(self.seen) >= MOST_RECIPIENTS:
+        if self.known >= MOST_RECIPIENTS:
             row["exact"] = False
             return
-        self.seen.add(recipient)
-        row["recipients"] += 1
+        self.known += 1
+        row["seen"].add(recipient)
+
+    def another(self):
+        """An empty account, for the second half of a log."""
+        return _Account()
+
+    def state(self):
+        """What ``add`` takes: plain data."""
+        return self.domains, self.uids, self.unknown
+
+    def add(self, state):
+        """Add what the account of the second half of a log had in the end."""
+        domains, uids, unknown = state
+        self.unknown += unknown
+        for name, more in domains.items():
+            row = self.domains.get(name) or self._new(name)
+            row["exact"] = row["exact"] and more["exact"]
+            for what in (*COUNTS, b"local", b"remote"):
+                row[what] = row.get(what, 0) + more.get(what, 0)
+            for recipient in more["seen"] - row["seen"]:
+                self._recipient(row, recipient)
+            for sender, number in more["senders"].items():
+                _add(row["senders"], sender, MOST_SENDERS, number)
+        for key, number in uids.items():
+            _add(self.uids, key, MOST_UIDS, number)
 
     def told(self):
         rows = {
             _text(name): {
-                **{what: row[what] for what in (*COUNTS, "exact")},
+                **{what: row[what] for what in COUNTS},
+                "recipients": len(row["seen"]),
+                "exact": row["exact"],
                 "local": row.get(b"local", 0),
                 "remote": row.get(b"remote", 0),
                 "senders": {_text(sender): number for sender, number in _sorted(row["senders"])},
@@ -148,8 +176,8 @@ def _sorted(names):
     return sorted(names.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _add(names, name, most):
-    names[name] = names.get(name, 0) + 1
+def _add(names, name, most, number=1):
+    names[name] = names.get(name, 0) + number
     if len(names) > 2 * most:
         for key in sorted(names, key=names.get)[:most]:
             del names[key]

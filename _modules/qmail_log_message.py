@@ -4,6 +4,7 @@ What qmail-send's words say about messages: their lives from ``info msg`` to ``e
 The words are those of ``qmail_log_words``; the common ones are repeated here, in the loop that must be fast.
 """
 
+import marshal
 from itertools import islice
 
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
@@ -36,6 +37,7 @@ MOST_DELIVERIES = 2**12
 MOST_NOTICES = 2**13
 MOST_NAMES = 2**12
 MOST_SLOTS = 2**13
+BOUND_EVERY = 2**10  # lines
 LONGEST_LINE = 400
 LONGEST_NUMBER = 24
 LONGEST_SIZE = 15
@@ -78,9 +80,9 @@ def _forget(known, most):
     return dict(known)
 
 
-def _add(names, name):
+def _add(names, name, number=1):
     """Count a name; if there are too many, the rare ones are dropped."""
-    names[name] = names.get(name, 0) + 1
+    names[name] = names.get(name, 0) + number
     if len(names) > 2 * MOST_NAMES:
         for key in sorted(names, key=names.get)[:MOST_NAMES]:
             del names[key]
@@ -95,8 +97,9 @@ class _Tracker:
     with a sender only its time is kept, unless it fails.
     """
 
-    def __init__(self, account=None):
+    def __init__(self, account=None, strangers=None):
         self.account = account  # of the causes, if they are asked for: see qmail_log_causes
+        self.strangers = strangers  # only of the second half of a log: what is about messages of the first half
         self.buckets, self.bucket = __salt__["qmail_log_harm.buckets"]()
         self.mails = {}  # messages with a sender: when they came into the queue, the sender, and the uid
         self.doubles = {}  # double bounces: whether the recipient was counted
@@ -111,7 +114,7 @@ class _Tracker:
         self.slots = {}
         self.counts = self._none()
         self.counting = False
-        self.forked = False
+        self.forked = None  # the words that are read again, in those of qmail-send
 
     def _none(self):
         """Counts of nothing yet: first those that have a name, then one for each bucket of waits."""
@@ -129,6 +132,15 @@ class _Tracker:
             self.slots.setdefault(slot, self._none())
         self.counts = self.slots[slot]
 
+    def add(self, state):
+        """Add what was counted in the second half of a log."""
+        for slot, counts in state["slots"].items():
+            self.enter(slot)
+            self.counts[:] = map(sum, zip(self.counts, counts))
+        for mine, more in ((self.recipients, state["recipients"]), (self.domains, state["domains"])):
+            for name, number in more.items():
+                _add(mine, name, number)
+
     def feed(self, lines, skip, clock=NO_TIME):  # noqa: C901 - one loop does the common things itself: it is the fastest
         """
         Follow qmail-send's lines; its words begin after ``skip`` bytes, and ``clock`` reads their time.
@@ -139,7 +151,8 @@ class _Tracker:
         """
         doubles, nulls, causes, deliveries = self.doubles, self.nulls, self.causes, self.deliveries
         letter, end_word, word, longest = skip + 3, skip + 8, skip + 9, skip + LONGEST_LINE
-        mails, account, (start, stop, times) = self.mails, self.account, clock
+        mails, account, strangers, (start, stop, times) = self.mails, self.account, self.strangers, clock
+        known = strangers and strangers.known
         take, notice_of = deliveries.pop, self.notices.pop
         started = doubled = queued = 0
         for line in lines:
@@ -152,6 +165,9 @@ class _Tracker:
             if at == 32:  # end_ _msg N, new msg N
                 if line[skip] == 101:
                     message = line[end_word:]
+                    if strangers and message not in known and b" " not in message:
+                        self._put_aside(line[skip:], times[line[start:stop]])
+                        continue
                     if message in mails:
                         del mails[message]
                     if message in doubles:
@@ -166,6 +182,10 @@ class _Tracker:
                     self._fork(line[skip:], times[line[start:stop]])
                     continue
                 message = fields[3]
+                if strangers and message not in known:
+                    deliveries.pop(fields[1], None)
+                    self._put_aside(line[skip:], times[line[start:stop]])
+                    continue
                 deliveries[fields[1]] = fields
                 started += 1
                 if message in doubles:
@@ -176,7 +196,8 @@ class _Tracker:
                 blank = line.find(b" ", word)
                 delivery = take(line[word:blank], None)
                 if delivery is None:
-                    self._fork(line[skip:], times[line[start:stop]])
+                    if not self._fork(line[skip:], times[line[start:stop]]) and strangers:
+                        self._put_aside(line[skip:], times[line[start:stop]])
                     continue
                 message = delivery[3]
                 if line[blank + 1 : blank + 2] == b"f":
@@ -196,6 +217,10 @@ class _Tracker:
                 if not size.isdigit():
                     self._fork(line[skip:], times[line[start:stop]])
                     continue
+                if strangers and strangers.sent(message, sender, fields[3]):
+                    self._reused(message)
+                    self._put_aside(line[skip:], times[line[start:stop]])
+                    continue
                 size = int(size[:LONGEST_SIZE])
                 queued += size
                 if message in mails or message in doubles or message in nulls or message in causes:
@@ -209,7 +234,11 @@ class _Tracker:
             elif at == 110:  # bou_n_ce msg N qp P
                 fields = line.rsplit(b" ", 3)
                 if fields[0][skip:] == b"bounce msg":
-                    self._notice(fields[1], fields[3])
+                    if strangers and strangers.notified(fields[1], fields[3]):
+                        self.notices.pop(fields[3], None)
+                        self._put_aside(line[skip:], times[line[start:stop]])
+                    else:
+                        self._notice(fields[1], fields[3])
                 else:
                     self._fork(line[skip:], times[line[start:stop]])
             elif at == 98 or at == 112:  # dou_b_le bounce: …, tri_p_le bounce: …
@@ -219,11 +248,18 @@ class _Tracker:
         self.counts[BYTES] += queued
 
     def _fork(self, words, now):
+        """Follow what a fork says; return whether it was one that did."""
         stock = None if self.forked else __salt__["qmail_log_words.stock"](words)
-        if stock and stock != words:
-            self.forked = True
-            self.feed((stock,), 0, (0, 0, {b"": now}))
-            self.forked = False
+        if not stock or stock == words:
+            return False
+        self.forked = words
+        self.feed((stock,), 0, (0, 0, {b"": now}))
+        self.forked = None
+        return True
+
+    def _put_aside(self, words, now):
+        """Keep a line for the one who knows the first half: as it was written, whoever wrote it."""
+        self.strangers.say(self.forked or words, now)
 
     def _waited(self, since, now):
         """Count how long a message with a sender was in the queue when it was delivered here."""
@@ -295,6 +331,8 @@ class _Tracker:
         which, _, message = words.partition(b" bounce: discarding bounce/")
         if not message or b" " in message:
             self._fork(words, now)
+        elif self.strangers and message not in self.strangers.known:
+            self._put_aside(words, now)
         elif which == b"triple":
             self.counts[TRIPLES] += 1
         elif which == b"double":
@@ -342,19 +380,21 @@ def _text(name):
     return name.decode("ascii", "backslashreplace")
 
 
-def follow(parts, account=None):
+def follow(halves, account=None):
     """
     Follow the messages of a log, and count what happened to bounces.
 
     Returns ``{"names": (count, …), "slots": {slot: ({count: …}, waits)}, "recipients": {address: …}, "domains":
-    {domain: …}}``, with the counts that ``qmail_log.summary`` explains, and the waits as ``qmail_log_harm.row`` takes
-    them. Memory is bounded: beyond 262,144 bounces or 65,536 other messages in the queue at a time the oldest aren't
-    followed any further, names are counted exactly up to 8192 of a kind, and beyond 8192 slots the rest is counted as
-    ``more``.
+    {domain: …}, "bytes": …}``, with the counts that ``qmail_log.summary`` explains, and the waits as
+    ``qmail_log_harm.row`` takes them. Memory is bounded: beyond 262,144 bounces or 65,536 other messages in the queue
+    at a time the oldest aren't followed any further, names are counted exactly up to 8192 of a kind, and beyond 8192
+    slots the rest is counted as ``more``.
 
-    parts
-        An iterable of pairs, in order of time: a slot, as ``qmail_log_time.segments`` names it, or ``None`` for what is
-        followed but not counted; and runs of lines, as ``qmail_log_line.runs`` returns them.
+    halves
+        Either one function, or one for each half of the log, which are then read at the same time, by two processes.
+        Each returns an iterable of triples, in order of time: a slot, as ``qmail_log_time.segments`` names it, or
+        ``None`` for what is followed but not counted; runs of lines, as ``qmail_log_line.runs`` returns them; and how
+        many bytes that was.
 
     account
         What ``qmail_log_causes.account`` returned: it is told of each failure and each bounce, and the ``domains`` stay
@@ -362,10 +402,69 @@ def follow(parts, account=None):
 
     For ``qmail_log``.
     """
-    tracker = _Tracker(account)
-    for slot, runs in parts:
+    tracker, read = _Tracker(account), [0]
+
+    def work(half, tell):
+        return _second(halves[1], account, tell) if half else _followed(tracker, halves[0](), read)
+
+    if not halves[1:]:
+        work(0, None)
+    else:
+        second = __salt__["qmail_base_bulk.halves"](work, "qmail_log")[1]
+        if not _joined(tracker, second, read):
+            # It depends on the first half in a way that was not foreseen: go on from there, one line after the other.
+            _followed(tracker, halves[1](), read)
+    return {**tracker.told(), "bytes": read[0]}
+
+
+def _followed(tracker, parts, read):
+    for slot, runs, size in parts:
         tracker.enter(slot)
+        if tracker.strangers:
+            tracker.strangers.slot = slot
+            if tracker.strangers.are_too_many(size):
+                return
         for run in runs:
             tracker.feed(*run)
         tracker.bound()
-    return tracker.told()
+        read[0] += size
+
+
+def _second(half, account, tell):
+    """
+    Follow the second half of a log without knowing the first: what that counts, and the lines that are about messages
+    of the first half, in a form that can be sent from process to process. ``None`` if those are too many.
+    """
+    strangers, read = __salt__["qmail_log_stranger.strangers"](), [0]
+    tracker = _Tracker(account and account.another(), strangers)
+
+    def told():
+        for part in half():
+            tell(0, read[0])
+            yield part
+
+    _followed(tracker, told(), read)
+    if strangers.were_too_many:
+        return None
+    state = {name: getattr(tracker, name) for name in ("slots", "recipients", "domains")}
+    told_of = tracker.account and tracker.account.state()
+    return marshal.dumps((state, told_of, strangers.state(), read[0])).decode("latin-1")
+
+
+def _joined(tracker, second, read):
+    """Add what was found in the second half of a log, if it is what one would have found who knew the first."""
+    if second is None:
+        return False
+    state, told_of, (lines, asked), size = marshal.loads(second.encode("latin-1"))
+    if not asked.isdisjoint(tracker.notices):
+        return False
+    for number, (slot, words, now) in enumerate(lines):
+        tracker.enter(slot)
+        tracker.feed((words,), 0, (0, 0, {b"": now}))
+        if not number % BOUND_EVERY:
+            tracker.bound()
+    tracker.add(state)
+    if tracker.account:
+        tracker.account.add(told_of)
+    read[0] += size
+    return True

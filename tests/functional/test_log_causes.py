@@ -225,7 +225,7 @@ def test_nothing_but_a_bounded_number_is_remembered(modules):
             b"double bounce: discarding bounce/2",
             b"end msg 2",
         ]
-    told = modules.qmail_log_message.follow([("x", [(lines, 0, (0, 0, {b"": None}))])], account)
+    told = modules.qmail_log_message.follow([lambda: [("x", [(lines, 0, (0, 0, {b"": None}))], 1)]], account)
     assert told["slots"]["x"][0]["discarded"] == 3 * 2**10
     found = account.told()
     assert found["unknown"] == 0
