@@ -40,6 +40,8 @@ qmail-test: .venv/tests
 bench: .venv/tests
 	$(BIN)/python benchmarks/bench_formula.py
 	$(BIN)/python benchmarks/bench_ssh.py
+	$(BIN)/python benchmarks/bench_fleet.py
+	$(BIN)/python benchmarks/bench_fleet.py --runner
 	$(BIN)/python benchmarks/bench_log.py
 	$(BIN)/python benchmarks/bench_maildir.py
 	$(BIN)/python benchmarks/bench_queue.py
