@@ -5,7 +5,7 @@ import pathlib
 
 import salt.config
 
-SERVED = ("_modules", "_states", "_runners", "qmail-doublebounce")
+SERVED = ("_beacons", "_modules", "_states", "_runners", "qmail-doublebounce")
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 
