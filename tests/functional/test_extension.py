@@ -6,13 +6,13 @@ two copies runs.
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 
 import pytest
 
 from tests.support import minion
-from tests.support.installed import Installed
+from tests.support.installed import Installed, beside, contents
+from tests.support.steps import Steps
 
 KINDS = ("modules", "states", "runners", "beacons")
 MODULES = sorted(path.name for path in (minion.REPOSITORY / "_modules").glob("*.py"))
@@ -73,14 +73,6 @@ def test_the_package_holds_what_the_tree_serves_and_a_command_that_says_where(in
     assert installed.path.parent == installed.site
 
 
-def contents(place):
-    return {
-        str(path.relative_to(place)): path.read_bytes()
-        for path in place.rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
-    }
-
-
 def test_a_checkout_says_that_it_is_the_place_itself():
     """As where pip has installed it as editable."""
     import qmail_doublebounce_formula
@@ -91,35 +83,12 @@ def test_a_checkout_says_that_it_is_the_place_itself():
     assert qmail_doublebounce_formula.version() == version()
 
 
-def test_the_steps_for_one_server_work_with_what_pip_installed(installed, configure, home, tmp_path):
-    subprocess.run([home.path / "bin/qmailctl", "start"], check=True, timeout=60)
-    assert home.wait_until_loaded("postmaster@mail.example.net")
-    configuration = configure(file_roots={"base": [str(installed.path)]})
-    minion.write(tmp_path / "pillar/top.sls", {"base": {"*": ["qmail"]}})
-    minion.write(
-        tmp_path / "pillar/qmail.sls",
-        {"qmail_doublebounce": {"address": home.ADDRESS, "qmail": {"home": str(home.path)}}},
-    )
-    before = home.snapshot()
-
-    def apply(*words):
-        return list(installed.salt_call(configuration, "state.apply", *words).values())
-
-    assert all(state["result"] is not False for state in apply("qmail-doublebounce", "test=True"))
-    assert home.snapshot() == before
-    assert all(state["result"] is True for state in apply("qmail-doublebounce"))
-    assert home.wait_until_loaded(home.ADDRESS)
-    assert not any(state["changes"] for state in apply("qmail-doublebounce"))
-    found = installed.salt_call(configuration, "qmail_doublebounce.status")
-    assert found["verdict"] == f"Double bounces vanish at {home.ADDRESS}."
-    assert "version" not in str(found["advice"])
-    assert all(state["result"] is True for state in apply("qmail-doublebounce.clean"))
-    assert home.snapshot() == before
+def test_the_steps_for_one_server_work_with_what_pip_installed(installed, home, tmp_path):
+    Steps(tmp_path, home, installed.path, installed.environment).take()
 
 
-def test_a_minion_that_syncs_from_it_gets_the_modules_and_nothing_else(installed, configure, tmp_path):
-    configuration = configure(file_roots={"base": [str(installed.path)]})
-    installed.salt_call(configuration, "saltutil.sync_all")
+def test_a_minion_that_syncs_from_it_gets_the_modules_and_nothing_else(installed, home, tmp_path):
+    Steps(tmp_path, home, installed.path).call("saltutil.sync_all")
     synced = tmp_path / "extmods"
     assert contents(synced / "modules") == contents(minion.REPOSITORY / "_modules")
     assert contents(synced / "states") == contents(minion.REPOSITORY / "_states")
@@ -187,3 +156,13 @@ def test_a_copy_that_cannot_be_read_is_no_traceback(said, tmp_path):
     (tmp_path / "extmods/modules").mkdir(parents=True)
     (tmp_path / "extmods/modules/qmail_doublebounce.py").symlink_to("/proc/self/mem")
     assert said() == []
+
+
+def test_an_installed_copy_beside_the_tree_is_seen(installed, tmp_path):
+    assert beside([str(installed.site)]) == installed.site
+    assert beside([str(tmp_path)]) is None
+    without = tmp_path / "qmail_doublebounce-0.1.0.dist-info"
+    without.mkdir()
+    (without / "METADATA").write_text("Metadata-Version: 2.1\nName: qmail-doublebounce\nVersion: 0.1.0\n")
+    assert beside([str(tmp_path)]) is None
+    assert beside() is None

@@ -1,5 +1,6 @@
 """A copy of this project as ``pip install .`` lays it out, in a directory of its own, and Salt that finds it there."""
 
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -39,26 +40,43 @@ class Installed:
 
     def __init__(self, place):
         self.site, source = place / "site", place / "source"
+        self.environment = {"PYTHONPATH": str(self.site)}
         shutil.copytree(minion.REPOSITORY, source, ignore=LEFT_OUT)
         words = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check"]
         self.run([sys.executable, "-m", "pip", "install", *words, "--target", self.site, source])
         self.path = pathlib.Path(self.run([self.site / "bin/qmail-doublebounce-formula", "path"]).strip())
 
-    def run(self, command, **more):
+    def run(self, command):
         """Run a command that sees the installed copy, and return what it prints."""
-        environment = {**os.environ, "PYTHONPATH": str(self.site), "PYTHONWARNINGS": "ignore", "LC_ALL": "C.UTF-8"}
+        environment = {**os.environ, "PYTHONWARNINGS": "ignore", **self.environment}
         done = subprocess.run(
-            command, cwd=self.site.parent, env=environment, capture_output=True, text=True, check=False, **more
+            command, cwd=self.site.parent, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{done.stdout}{done.stderr}"
         return done.stdout
 
-    def salt_call(self, configuration, *words):
-        """Call a function on a minion with this configuration file, and return what it returns."""
-        program = pathlib.Path(sys.executable).with_name("salt-call")
-        command = [program, "--local", f"--config-dir={configuration.parent}", "--out=json", *words]
-        return json.loads(self.run(command))["local"]
-
     def files(self, configuration):
         """Return from which file Salt takes each module and the like of this project: by kind and by name."""
         return json.loads(self.run([sys.executable, "-c", WHERE, configuration]))
+
+
+def beside(path=None):
+    """
+    Return where pip has put a copy that Salt would load beside the tree; ``None`` if nowhere.
+
+    An installation without entry points brings no modules: ``make`` has made such a one once. One in the tree itself is
+    what a build has left there: it stands for the tree.
+    """
+    for found in importlib.metadata.distributions(name="qmail-doublebounce", path=path or sys.path):
+        place = pathlib.Path(found.locate_file("")).resolve()
+        if found.entry_points and place != minion.REPOSITORY:
+            return place
+    return None
+
+
+def contents(place, but=()):
+    """Return the contents of all files below a directory, without what Python has compiled."""
+    found = {str(path.relative_to(place)): path for path in place.rglob("*") if path.is_file()}
+    return {
+        name: path.read_bytes() for name, path in sorted(found.items()) if name not in but and path.suffix != ".pyc"
+    }
