@@ -43,11 +43,17 @@ def below(root, top, names):
     return {name: (path.read_bytes(), 0o644 | path.stat().st_mode & 0o111) for name, path in paths.items()}
 
 
-def repacked(archive, when):
-    """Return a gzipped archive in that form. setuptools writes the time of the build into its own."""
+def repacked(archive, when, own):
+    """
+    Return a gzipped archive in that form: setuptools writes the time of the build into its own.
+
+    own
+        Contents by path, for what setuptools writes in its own way: setup.cfg, without the comments.
+    """
     with tarfile.open(archive) as found:
         files = [about for about in found if about.isfile()]
         members = {about.name: (found.extractfile(about).read(), 0o644 | about.mode & 0o111) for about in files}
+    members.update({name: (contents, members[name][1]) for name, contents in own.items()})
     return gzipped(members, when)
 
 

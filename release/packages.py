@@ -47,4 +47,5 @@ def wheel_and_source(staged, when):
             raise tree.Unreleasable(f"The wheel cannot be built.\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
         (wheel,) = pathlib.Path(out).glob("*.whl")
         (source,) = pathlib.Path(out).glob("*.tar.gz")
-        return {wheel.name: wheel.read_bytes(), source.name: archive.repacked(source, when)}
+        setup = {f"{source.name[: -len('.tar.gz')]}/setup.cfg": (staged / "setup.cfg").read_bytes()}
+        return {wheel.name: wheel.read_bytes(), source.name: archive.repacked(source, when, setup)}

@@ -14,6 +14,7 @@ TOGETHER = (
     "tests/functional/test_log_journald.py",
     "tests/functional/test_log_rsyslog.py",
     "tests/functional/test_log_trail.py",
+    "tests/functional/test_release.py",
 )
 PER_PROCESSOR = 3  # a test mostly waits: for a supervisor that takes its second, or for a server
 
