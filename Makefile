@@ -11,7 +11,7 @@ export PIP_CACHE_DIR := $(CURDIR)/.venv/cache
 export UV_CACHE_DIR := $(CURDIR)/.venv/uv
 export VIRTUALENV_OVERRIDE_APP_DATA := $(CURDIR)/.venv/virtualenv
 
-.PHONY: demo test soak qmail-test bench lint map matrix mutants clean
+.PHONY: demo test soak qmail-test bench lint audit docs map matrix mutants clean
 
 demo: .venv/salt
 	$(BIN)/python -m demo
@@ -46,6 +46,16 @@ lint: .venv/lint
 	$(BIN)/salt-lint --severity qmail-doublebounce/*.sls
 	$(BIN)/codespell
 
+# Known problems of what is installed here, from a public database: needs the network.
+audit: .venv/audit
+	$(BIN)/pip-audit --skip-editable $(ARGS)
+
+# The pages and the docstrings as a site, in .docs/html.
+docs: .venv/docs
+	$(BIN)/python -m tests.support.site lay .docs/source
+	$(BIN)/sphinx-build -c docs -E -W --keep-going -n --quiet -d .docs/doctrees .docs/source .docs/html
+	$(BIN)/python -m tests.support.site check .docs/html
+
 # What is read from the code: whom each room is for, the map in CONTRIBUTING.md, and docs/functions.md.
 map:
 	$(PYTHON) -m tests.support.rooms
@@ -61,7 +71,7 @@ mutants: .venv/tests .venv/mutants
 	$(BIN)/python -m tests.support.mutants $(ARGS)
 
 clean:
-	rm -rf .venv .tox .demo .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .tox .demo .docs .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/salt: setup.cfg
@@ -69,6 +79,6 @@ clean:
 	$(INSTALL) .
 	@touch $@
 
-.venv/tests .venv/lint .venv/matrix .venv/mutants: .venv/%: .venv/salt
+.venv/tests .venv/lint .venv/audit .venv/docs .venv/matrix .venv/mutants: .venv/%: .venv/salt
 	$(INSTALL) '.[$*]'
 	@touch $@
