@@ -22,7 +22,7 @@ PLACES = (
 )
 LONGEST = 4000  # bytes of output that are worth reading
 BLOCK = 65536
-SHARED_MEMORY = "/dev/shm"  # noqa: S108 - nothing has a name there
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - nothing has a name there  # nosec B108
 PAUSE = 0.05  # seconds between two looks, at most
 
 
