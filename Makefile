@@ -20,9 +20,11 @@ demo: .venv/salt
 test: .venv/tests
 	$(BIN)/python -m pytest -n auto -m "not soak" $(ARGS)
 
-# The same again and again, for minutes: restarts with mail in flight, a mailbox owner who swaps what is written to.
+# The same again and again, for minutes: restarts with mail in flight, a mailbox owner who swaps what is written to, kills.
+# Two hours for each campaign: make soak SECONDS=7200. The seed that a failure shows repeats it: make soak SEED=1234.
+SECONDS ?= 20
 soak: .venv/tests
-	$(BIN)/python -m pytest -n auto -m soak $(ARGS)
+	SECONDS_EACH=$(SECONDS) $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest -n auto -m soak $(ARGS)
 
 # Against the real qmail at /var/qmail, as root, where nobody uses it: it is changed meanwhile, and put back. Skipped with
 # the reason where there is none, where qmail-send runs, and where anything is in the queue.
