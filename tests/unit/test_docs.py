@@ -40,7 +40,8 @@ def name_of(path):
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_every_link_leads_somewhere(path):
     for link in LINK.findall(prose(path)):
-        if link.startswith("https://"):
+        if link.startswith(("https://", "http://")):
+            assert re.fullmatch(r"https?://[\w-]+(\.[\w-]+)+(/[^\s<>\"]*)?", link), f"{link} is not whole"
             continue
         name, _, anchor = link.partition("#")
         target = path.parent / name if name else path
