@@ -5,8 +5,6 @@ qmail-send reads ``doublebounceto`` and ``doublebouncehost`` when it starts and 
 exactly when the running one has read something other than what they hold now.
 """
 
-import os
-
 from salt.exceptions import CommandExecutionError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
@@ -264,7 +262,7 @@ def idle(home="/var/qmail", queue=None, provider="auto", name="auto"):
     """
     if not missing(home, queue, provider, name):
         return False
-    if not os.path.exists(__salt__["qmail_base_process.mutex"](home, queue)):
+    if not __salt__["qmail_base_access.there"](__salt__["qmail_base_process.mutex"](home, queue)):
         return True  # qmail is gone, and its queue with it
     return __salt__["qmail_base_process.find"](home, queue) is None
 

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
-# Others: QMAIL_CAMPAIGN_SEED=7 make test ARGS="tests/functional/test_campaigns.py"
-SEED = int(os.environ.get("QMAIL_CAMPAIGN_SEED", "1"))
+# Others: SEED=7 make test ARGS="tests/functional/test_campaigns.py"
+SEED = int(os.environ.get("SEED", "1"))
 
 
 @pytest.mark.parametrize(("name", "rounds"), [("race", 12), ("history", 12), ("kill", 4)])

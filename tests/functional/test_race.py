@@ -16,7 +16,7 @@ from salt.exceptions import CommandExecutionError
 pytestmark = pytest.mark.soak
 
 SWAPS = int(os.environ.get("QMAIL_CAMPAIGN_SWAPS", "100000"))
-SEED = int(os.environ.get("QMAIL_CAMPAIGN_SEED", "1"))
+SEED = int(os.environ.get("SEED", "1"))
 ATTACKER = 4242
 
 
