@@ -1,5 +1,6 @@
 """Removing deletes double bounces while qmail-send is stopped, and qmail-send comes back whatever happens."""
 
+import errno
 import fcntl
 import logging
 import os
@@ -670,6 +671,32 @@ def test_the_guardian_tries_on_whatever_is_wrong(server):
     def run():
         pause["_start"] = failing
         server.modules["qmail_queue_pause.during"](killed, home=str(server.home.path))
+
+    assert ended(run) == signal.SIGKILL
+    assert server.holder()
+
+
+def test_the_guardian_brings_qmail_send_back_though_its_notes_cannot_be_written(server):
+    """A full disk, for instance; the first note was written before qmail-send was stopped."""
+    server.boot()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def work(lock):
+        killed(lock)
+
+    def run():
+        fork = os.fork
+
+        def forked():
+            pid = fork()
+            if not pid:
+                os.pwrite = os.ftruncate = full
+            return pid
+
+        os.fork = forked
+        server.modules["qmail_queue_pause.during"](work, home=str(server.home.path))
 
     assert ended(run) == signal.SIGKILL
     assert server.holder()
