@@ -18,7 +18,7 @@ from tests.support.queue_on_disk import Queue
 pytestmark = pytest.mark.soak
 
 REPORTED = (CommandExecutionError, SaltInvocationError)
-EXAMPLES = 200  # at least: as many as the time allows
+EXAMPLES = 50  # at least: as many as the time allows
 
 
 @pytest.fixture

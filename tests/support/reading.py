@@ -4,10 +4,10 @@ LOOK = {
     "qmail_control": ("get", "value", "lines", "show", "discards", "path"),
     "qmail_doublebounce": ("settings", "status", "holds", "report", "causes"),
     "qmail_file": ("read", "kept", "version", "changed", "written", "is_ours"),
-    "qmail_log": ("about", "count", "counts", "summary", "causes", "position", "lines_since"),
+    "qmail_log": ("about", "count", "counts", "summary", "causes", "harm", "position", "lines_since"),
     "qmail_mailbox": (
         *("check", "predict", "meaning", "history", "split", "contents", "former", "has_plesk", "is_without_qmail"),
-        *("ends", "places"),
+        *("ends", "places", "sinks"),
     ),
     "qmail_queue": ("summary", "unprocessed", "double_bounces", "each_double_bounce"),
     "qmail_route": ("resolve", "deliver", "recipients", "checks", "default_program", "catches_all"),
