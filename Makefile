@@ -1,11 +1,11 @@
-# Each target sets up what it needs in .venv by itself; only Python 3.10 or newer with venv is asked for.
+# Each target sets up what it needs in .venv by itself; only Python 3.10 or newer with venv is asked for, or with uv.
 
 PYTHON ?= python3
 BIN := .venv/bin
 # uv, where it is installed, is done in a tenth of pip's time.
 UV := $(shell command -v uv 2>/dev/null)
-VENV := $(if $(UV),uv venv --quiet --allow-existing --python $(PYTHON),$(PYTHON) -m venv)
-INSTALL := $(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/pip --quiet --disable-pip-version-check install --no-compile)
+VENV := $(if $(UV),uv venv --quiet --allow-existing --python "$(PYTHON)","$(PYTHON)" -m venv)
+INSTALL := $(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile)
 # Their own places are in the home directory.
 export PIP_CACHE_DIR := $(CURDIR)/.venv/cache
 export UV_CACHE_DIR := $(CURDIR)/.venv/uv
@@ -14,7 +14,7 @@ export VIRTUALENV_OVERRIDE_APP_DATA := $(CURDIR)/.venv/virtualenv
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test soak qmail-test bench lint audit docs map matrix mutants clean
+.PHONY: demo test soak campaign qmail-test bench lint audit docs map matrix mutants release clean
 
 demo: .venv/salt
 	$(BIN)/python -m demo
@@ -29,6 +29,10 @@ SECONDS ?= 20
 soak: .venv/tests
 	SECONDS_EACH=$(SECONDS) $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest -n auto -m soak $(ARGS)
 
+# As much of a campaign as is wanted, by chance from a seed: ARGS="kill 15m 7" is the campaign, its minutes, the seed.
+campaign: .venv/tests
+	$(BIN)/python -m tests.support.campaigns $(ARGS)
+
 # Against the real qmail at /var/qmail, as root, where nobody uses it: it is changed meanwhile, and put back. Skipped with
 # the reason where there is none, where qmail-send runs, and where anything is in the queue.
 qmail-test: .venv/tests
@@ -38,6 +42,8 @@ qmail-test: .venv/tests
 bench: .venv/tests
 	$(BIN)/python benchmarks/bench_formula.py
 	$(BIN)/python benchmarks/bench_ssh.py
+	$(BIN)/python benchmarks/bench_fleet.py
+	$(BIN)/python benchmarks/bench_fleet.py --runner
 	$(BIN)/python benchmarks/bench_log.py
 	$(BIN)/python benchmarks/bench_maildir.py
 	$(BIN)/python benchmarks/bench_queue.py
@@ -78,15 +84,29 @@ matrix: .venv/matrix
 mutants: .venv/tests .venv/mutants
 	$(BIN)/python -m tests.support.mutants $(ARGS)
 
+# What people install, in dist/: the same bytes from the same commit, whoever builds it. See "A release" in CONTRIBUTING.md.
+release: .venv/release
+	$(BIN)/python -m release $(ARGS)
+
 clean:
-	rm -rf .venv .tox .demo .docs .pytest_cache .ruff_cache .hypothesis
+	rm -rf dist .venv .tox .demo .docs .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
+# The project itself is not installed: tests and demo take it from the tree.
+define install
+$(BIN)/python -m tests.support.requirements $(1) >$@.txt
+$(INSTALL) -r $@.txt || \
+	{ echo "Cannot install what setup.cfg asks for. The first run needs PyPI, or pip.conf with a mirror; later ones need neither." >&2; exit 1; }
+endef
+
 .venv/salt: setup.cfg
+	@command -v "$(PYTHON)" >/dev/null || \
+		{ echo "There is no $(PYTHON). Install Python 3.10 or newer, or name one: make PYTHON=/usr/local/bin/python3.12 …" >&2; exit 1; }
+	@"$(PYTHON)" tests/support/ready.py $(if $(UV),,venv)
 	$(VENV) .venv
-	$(INSTALL) .
+	$(call install)
 	@touch $@
 
-.venv/tests .venv/lint .venv/audit .venv/docs .venv/matrix .venv/mutants: .venv/%: .venv/salt
-	$(INSTALL) '.[$*]'
+.venv/tests .venv/lint .venv/audit .venv/docs .venv/matrix .venv/mutants .venv/release: .venv/%: .venv/salt
+	$(call install,$*)
 	@touch $@

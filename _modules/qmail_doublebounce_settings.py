@@ -83,7 +83,7 @@ def said(pillar=None):
     pillar
         As for ``get``.
 
-    For ``qmail_doublebounce``.
+    For ``qmail_doublebounce``, ``qmail_doublebounce_reading`` and the state ``qmail_doublebounce``.
     """
     if pillar is None:
         return __pillar__.get(PILLAR)

@@ -313,8 +313,9 @@ def last_words(home="/var/qmail", queue=None, provider="auto", name="auto", log=
 
 def told(home="/var/qmail", queue=None, provider="auto", name="auto"):
     """
-    Return the last command to qmail-send's supervisor: a dict with ``when``, a text that changes with every command,
-    and ``up``, whether it was to run qmail-send. ``None`` if it keeps no record.
+    Return the last command to qmail-send's supervisor: a dict with ``when``, a text that changes with every command
+    and whenever qmail-send starts or ends, ``up``, whether it was to run qmail-send, and ``ended``, whether it knows of
+    no process. ``None`` if it keeps no record.
 
     Service directories do; systemd, scripts and qmailctl do not.
 
