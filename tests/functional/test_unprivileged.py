@@ -67,6 +67,7 @@ def server(home, modules):
         "name": "doublebounceto",
         "pillar": {"address": home.ADDRESS, "qmail": qmail},
         "instruction": "|exit 0",
+        "account": None,
         "route": modules.qmail_route.resolve(home.ADDRESS, place),
         "where": modules.qmail_log.position(str(log)),
     }
