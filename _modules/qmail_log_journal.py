@@ -10,7 +10,6 @@ import json
 import re
 import select
 import subprocess
-import tempfile
 import time
 
 from salt.exceptions import CommandExecutionError
@@ -48,14 +47,16 @@ def printed(path, options, output, read):
 
     For ``qmail_log_block``.
     """
-    with tempfile.TemporaryFile() as errors:
+    # The caller may iterate outside of the loader, where there is no __salt__.
+    outputs = __salt__["qmail_base_output.file"], __salt__["qmail_base_output.said"]
+    return _printed(_command(path, options, output), read, *outputs)
+
+
+def _printed(command, read, file, told):
+    with file() as errors:
         try:
             process = subprocess.Popen(
-                _command(path, options, output),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                bufsize=0,
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, bufsize=0
             )
         except OSError as err:
             raise CommandExecutionError(f"cannot run journalctl: {err.strerror}") from err
@@ -69,9 +70,7 @@ def printed(path, options, output, read):
             process.stdout.close()
             status = process.wait()
         if status:
-            errors.seek(0)
-            said = errors.read(500).decode(errors="replace").strip()
-            raise CommandExecutionError(f"journalctl failed with status {status}: {said}")
+            raise CommandExecutionError(f"journalctl failed with status {status}: {told(errors)}")
 
 
 def entries(path, options, limit, seconds=None):

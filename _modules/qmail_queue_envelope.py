@@ -61,6 +61,10 @@ def queues(queue=None, home="/var/qmail"):
         found = list(map(_matching, patterns))
     if not all(found) or not found:
         missing = [pattern for pattern in patterns if not _matching(pattern)]
+        for pattern in missing:
+            __salt__["qmail_base_access.there"](
+                os.path.join(str(pattern), "info")
+            )  # an error where that is closed to us
         raise CommandExecutionError(f"no qmail queue at {', '.join(missing)}: nothing there has info/ and mess/")
     return list(dict.fromkeys(os.path.realpath(path) for paths in found for path in paths))
 

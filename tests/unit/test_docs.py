@@ -8,6 +8,7 @@ import pytest
 import salt.utils.minions
 import yaml
 
+import qmail_doublebounce_formula
 from _modules.qmail_doublebounce_settings import DEFAULTS
 from tests.support.functions import page
 from tests.support.house import House
@@ -39,7 +40,8 @@ def name_of(path):
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_every_link_leads_somewhere(path):
     for link in LINK.findall(prose(path)):
-        if link.startswith("https://"):
+        if link.startswith(("https://", "http://")):
+            assert re.fullmatch(r"https?://[\w-]+(\.[\w-]+)+(/[^\s<>\"]*)?", link), f"{link} is not whole"
             continue
         name, _, anchor = link.partition("#")
         target = path.parent / name if name else path
@@ -102,7 +104,7 @@ def test_the_page_of_functions_is_that_of_the_docstrings():
 
 def test_the_formula_file_has_the_version_of_the_package():
     formula = yaml.safe_load((REPOSITORY / "FORMULA").read_text())
-    assert f"version = {formula['version']}\n" in (REPOSITORY / "setup.cfg").read_text()
+    assert formula["version"] == qmail_doublebounce_formula.version()
     assert (REPOSITORY / formula["top_level_dir"] / "init.sls").exists()
 
 
