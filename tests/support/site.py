@@ -23,7 +23,7 @@ import urllib.parse
 from tests.support.house import REPOSITORY, House
 
 # The pages in the order in which they are read. Others come after them.
-GUIDE = ("double-bounces", "operate", "cause", "restart", "fleet", "how-it-works", "compatibility", "compared")
+GUIDE = ("double-bounces", "operate", "watch", "cause", "restart", "fleet", "how-it-works", "compatibility", "compared")
 PROJECT = ("SECURITY", "CONTRIBUTING", "docs/checks", "benchmarks/README", "CHANGELOG")
 # By the kinds of house.py: the directory, the title, and what is called how.
 KINDS = {
