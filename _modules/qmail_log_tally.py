@@ -75,7 +75,7 @@ def advance(account, limit, seconds):
     told = {**account, "read": 0, "behind": False}
     take, kept = __salt__["qmail_log_open.keeper"](_unpacked(account["open"]))
     parts = _parts(told, kept()[0], take, limit, time.monotonic() + seconds)
-    found = __salt__["qmail_log_message.follow"](parts)
+    found = __salt__["qmail_log_message.follow"]([lambda: parts])
     if not told["read"]:
         return told
     lines, unfollowed = kept()
@@ -92,7 +92,7 @@ def advance(account, limit, seconds):
 def _parts(told, before, take, limit, deadline):
     """Yield what qmail-send says, as ``qmail_log_message.follow`` takes it; first of all what is not counted again."""
     runs, whole = __salt__["qmail_log_line.runs"], __salt__["qmail_log_line.whole"]
-    yield None, [__salt__["qmail_log_open.run"](before)]
+    yield None, [__salt__["qmail_log_open.run"](before)], 0
     rest = told["rest"].encode("latin-1")
     for data in _chunks(told, limit, deadline):
         data = rest + data
@@ -102,7 +102,7 @@ def _parts(told, before, take, limit, deadline):
         _date(told, data)
         own = runs(data, time.time())
         take(own)
-        yield NEW, own
+        yield NEW, own, len(data)
 
 
 def _chunks(told, limit, deadline):
