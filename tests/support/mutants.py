@@ -11,9 +11,11 @@ with more than the sample, a seeded choice is tried that touches as many places 
 
 import argparse
 import ast
+import compileall
 import configparser
 import contextlib
 import pathlib
+import py_compile
 import queue
 import random
 import shlex
@@ -131,6 +133,9 @@ class Bench:
         self.place = place
         self.copy = place / "copy"
         shutil.copytree(REPOSITORY, self.copy, ignore=LEFT_OUT)
+        # Once for all runs. By their hash: a mutant may be as long, and as old, as what it replaces.
+        by_hash = py_compile.PycInvalidationMode.CHECKED_HASH
+        compileall.compile_dir(self.copy, quiet=1, invalidation_mode=by_hash)
         (place / "machine").mkdir()
         self.running = None
         self.machine = Machine(place / "machine", self.copy)
