@@ -14,10 +14,12 @@ import ast
 import compileall
 import configparser
 import contextlib
+import json
 import pathlib
 import py_compile
 import queue
 import random
+import select
 import shlex
 import shutil
 import signal
@@ -137,26 +139,27 @@ class Bench:
         by_hash = py_compile.PycInvalidationMode.CHECKED_HASH
         compileall.compile_dir(self.copy, quiet=1, invalidation_mode=by_hash)
         (place / "machine").mkdir()
-        self.running = None
+        self.runner = None
         self.machine = Machine(place / "machine", self.copy)
         self.machine.lay_out()
 
     def passes(self, tests, seconds):
         """Run tests, and return whether they pass in time. They see no process but their own, and none is left."""
-        command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-B", "-m", "pytest"]
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.running = self.machine.start([*command, "-x", "-q", "-p", "no:cacheprovider", *tests], **quiet)
-        try:
-            return self.running.wait(seconds) == 0
-        except subprocess.TimeoutExpired:
-            return False
-        finally:
+        if self.runner is None:
+            command = [sys.executable, "-B", "-m", "tests.support.runner"]
+            self.runner = self.machine.start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.runner.stdin.write(json.dumps(tests).encode() + b"\n")
+        self.runner.stdin.flush()
+        told = select.select([self.runner.stdout], [], [], seconds)[0] and self.runner.stdout.readline()
+        if not told:
             self.end()
+        return told == b"passed\n"
 
     def end(self):
-        if self.running:
-            self.running.kill()
-            self.running.wait()
+        if self.runner:
+            self.runner.kill()
+            self.runner.communicate()
+            self.runner = None
 
     def survives(self, module, broken, tests, seconds):
         path = self.copy / module
@@ -245,8 +248,8 @@ def main():
     with contextlib.ExitStack() as stack:
         benches = []
         for _ in range(given.jobs):
-            place = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mutants-")))
-            benches.append(Bench(place))
+            place = tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True)
+            benches.append(Bench(pathlib.Path(stack.enter_context(place))))
             stack.callback(benches[-1].close)
         threads = [threading.Thread(target=work, args=(bench, todo, noticed), daemon=True) for bench in benches]
         for thread in threads:
