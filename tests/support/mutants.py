@@ -14,6 +14,7 @@ import ast
 import compileall
 import configparser
 import contextlib
+import importlib.util
 import json
 import pathlib
 import py_compile
@@ -136,6 +137,7 @@ class Bench:
         self.copy = place / "copy"
         shutil.copytree(REPOSITORY, self.copy, ignore=LEFT_OUT)
         # Once for all runs. By their hash: a mutant may be as long, and as old, as what it replaces.
+        self.compiled = pathlib.Path(importlib.util.cache_from_source(self.copy / "any.py")).parent
         by_hash = py_compile.PycInvalidationMode.CHECKED_HASH
         compileall.compile_dir(self.copy, quiet=1, invalidation_mode=by_hash)
         (place / "machine").mkdir()
@@ -173,6 +175,7 @@ class Bench:
     def close(self):
         self.end()
         self.machine.close()
+        shutil.rmtree(self.compiled, ignore_errors=True)  # it may be in .venv
 
 
 def work(bench, todo, noticed):
