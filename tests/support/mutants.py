@@ -158,10 +158,12 @@ class Bench:
         return told == b"passed\n"
 
     def end(self):
-        if self.runner:
-            self.runner.kill()
-            self.runner.communicate()
-            self.runner = None
+        runner, self.runner = self.runner, None
+        if runner:
+            runner.kill()
+            runner.wait()
+            runner.stdin.close()
+            runner.stdout.close()
 
     def survives(self, module, broken, tests, seconds):
         path = self.copy / module
