@@ -10,6 +10,9 @@ INSTALL := $(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/pytho
 export PIP_CACHE_DIR := $(CURDIR)/.venv/cache
 export UV_CACHE_DIR := $(CURDIR)/.venv/uv
 export VIRTUALENV_OVERRIDE_APP_DATA := $(CURDIR)/.venv/virtualenv
+# What Python has compiled: without it each process of the tests would compile all of Salt.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test soak qmail-test bench lint map matrix mutants release clean
 

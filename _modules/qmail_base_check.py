@@ -16,9 +16,9 @@ def arguments(**given):
     Check arguments by their names, and return them as a dict; flags are ``True`` or ``False`` in it.
 
     ``timeout`` and ``settle`` are seconds, ``older_than`` is too, or ``None``; ``test``, ``single``, ``always``,
-    ``start``, ``strict``, ``partial`` and ``verify`` are flags; ``home`` and ``path`` are absolute paths, ``control``,
-    ``queue`` and ``root`` too, or ``None``; ``log`` is text, or ``None``; ``limit`` is a whole number, or ``None``;
-    ``name``, ``provider``, ``address`` and ``token`` are text.
+    ``start``, ``strict``, ``partial``, ``table`` and ``verify`` are flags; ``home`` and ``path`` are absolute paths,
+    ``control``, ``queue`` and ``root`` too, or ``None``; ``log`` is text, or ``None``; ``limit`` is a whole number, or
+    ``None``; ``name``, ``provider``, ``address`` and ``token`` are text.
 
     Raises SaltInvocationError that names every wrong one, with what is allowed.
 
@@ -70,7 +70,7 @@ _SECONDS = ("a number of seconds", _is_seconds)
 _FLAG = ("True or False", _is_flag)
 _PATH = ("an absolute path", _is_path)
 _TEXT = ("text", _is_text)
-_FLAGS = ("test", "single", "always", "start", "strict", "partial", "verify")
+_FLAGS = ("test", "single", "always", "start", "strict", "partial", "table", "verify")
 
 _RULES = {
     "timeout": _SECONDS,

@@ -176,7 +176,17 @@ def probe(pillar=None, timeout=None, address=None, home=None, control=None, queu
     return __salt__["qmail_doublebounce_probe.run"](wanted, timeout)
 
 
-def holds(pillar=None, verify=False):
+def holds(
+    pillar=None,
+    verify=False,
+    mode=None,
+    address=None,
+    instruction=None,
+    home=None,
+    control=None,
+    queue=None,
+    log=None,
+):
     """
     Return whether double bounces go where pillar says, and end as it says: a short answer, and an exit status for
     scripts.
@@ -192,6 +202,9 @@ def holds(pillar=None, verify=False):
     verify
         ``True``: send a probe, and want it to end as pillar says.
 
+    mode, address, instruction, home, control, queue, log
+        Settings, instead of what pillar says.
+
     CLI Example:
 
     .. code-block:: bash
@@ -200,14 +213,14 @@ def holds(pillar=None, verify=False):
         salt '*' qmail_doublebounce.holds verify=True
     """
     __salt__["qmail_base_check.arguments"](verify=verify)
-    found = status(pillar)
+    wanted = settings(pillar, mode, address, instruction, home=home, control=control, queue=queue, log=log)
+    found = status(pillar, mode, address, instruction, home, control, queue)
     if not isinstance(found["pillar"], dict) or not found["pillar"]["holds"]:
         __context__["retcode"] = 1
         wrong = [f"{one['problem']} {one['remedy']}" for one in found["problems"]]
         return {"holds": False, "why": " ".join([found["verdict"], *wrong])}
     if not verify:
         return {"holds": True, "why": found["verdict"]}
-    wanted = settings(pillar)
     expected = __salt__["qmail_doublebounce_proof.expected"](wanted)
     seen = __salt__["qmail_doublebounce_probe.run"](wanted)
     lacks = __salt__["qmail_doublebounce_proof.lacks"](wanted, expected, seen)
@@ -217,15 +230,41 @@ def holds(pillar=None, verify=False):
     return {"holds": not lacks, "why": " ".join(said.split())}
 
 
-def report(pillar=None, log=None, home=None, queue=None):
+def report(pillar=None, log=None, home=None, queue=None, control=None, table=True):
     """
-    Show the double bounces of the last 24 hours and of the last 7 days, as a table with a bar for each.
+    Show the double bounces of the last 24 hours and of the last 7 days, as a table with a bar for each; what became of
+    them, and what they cost: before the sink came, and since then.
 
-    Returns a dict: ``table`` (text, for people), and the same as data: ``hours`` (by the beginning of each hour, such
-    as ``2026-11-24T02:00+00:00``) and ``days`` (such as ``2026-11-24``), those with any, each with the numbers
-    ``queued`` (double bounces that were queued), ``discarded`` (by a qmail-send that drops them itself) and ``triple``
-    (the queued ones that nobody received). ``log``, ``files``, ``unread``, ``how`` and ``newest`` say what was read, as
-    for ``qmail_log.about``. A probe is a double bounce, too, and is counted.
+    Returns a dict: ``table`` (text, for people), and the same as plain data:
+
+    - ``hours`` and ``days``: a row for each of the last 24 hours, by its beginning, such as
+      ``2026-11-24T02:00+00:00``, and for each of the last 7 days, such as ``2026-11-24``; those with any mail;
+    - ``total``: a row for the 7 days;
+    - ``sink``: ``None`` if this formula did not write what double bounces go by now; else a dict with ``since`` (when
+      it did, in seconds since the epoch, by what is kept of the files that it replaced: of the control files, or of the
+      sink's dot-qmail file if those already were as they are), ``hour`` and ``day`` (the keys of the rows in which that
+      is, if they are there), and two more rows: ``before``, for what was logged in the 7 days until then, and
+      ``after``, for what was logged from then on, to the second;
+    - ``since`` and ``until``: the beginning and the end of the 7 days, in seconds since the epoch;
+    - ``log``, ``files``, ``unread``, ``how`` and ``newest``: what was read, as for ``qmail_log.about``.
+
+    A row is a flat dict, with the same keys each time. Numbers of double bounces:
+
+    - ``queued``, and ``discarded`` (by a qmail-send that drops them itself);
+    - ``triple``: the queued ones that nobody received, so that they bounced a third time;
+    - ``swallowed``, ``stored``, ``forwarded``, ``deferred``: how their deliveries ended, each time one did.
+
+    And of all mail:
+
+    - ``single_bounces``: notices to senders;
+    - ``deliveries``, ``double_bounce_deliveries``: started, of any message and of double bounces;
+    - ``queued_bytes``, ``double_bounce_bytes``: the sizes of the messages that were queued;
+    - ``share_of_deliveries``, ``share_of_bytes``: of double bounces, from 0 to 1; ``None`` where there was nothing;
+    - ``waits``: how many local deliveries of ordinary mail succeeded; ``wait_median`` and ``wait_95``: how many seconds
+      half of them, and 95 of 100, had waited in the queue at most; ``None`` where there were none.
+
+    ``qmail_log.summary`` says how each is counted, and how exact the seconds are. A probe is a double bounce, too, and
+    is counted.
 
     Raises SaltInvocationError if the settings are wrong and no ``log`` is given, CommandExecutionError if no log is
     found, or if none of its lines are recognized as qmail-send's.
@@ -237,19 +276,26 @@ def report(pillar=None, log=None, home=None, queue=None):
         The log of qmail-send, instead of what pillar says: a file, a multilog directory, or ``journald``. Then a wrong
         pillar does not matter.
 
-    home, queue
-        Settings, instead of what pillar says: they select the log of the qmail-send that runs there.
+    home, queue, control
+        Settings, instead of what pillar says: they select the log of the qmail-send that runs there, and its control
+        files.
+
+    table
+        ``False``: only the data, for programs.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt '*' qmail_doublebounce.report
-        salt '*' qmail_doublebounce.report --out json
+        salt '*' qmail_doublebounce.report table=False --out json
     """
-    qmail = settings(pillar, home=home, queue=queue, strict=log is None)["qmail"]
+    table = __salt__["qmail_base_check.arguments"](table=table)["table"]
+    qmail = settings(pillar, home=home, queue=queue, control=control, strict=log is None)["qmail"]
     log = qmail["log"] if log is None else log
-    return __salt__["qmail_doublebounce_report.make"](log, home=qmail["home"], queue=qmail["queue"])
+    return __salt__["qmail_doublebounce_report.make"](
+        log, home=qmail["home"], queue=qmail["queue"], control=qmail["control"], table=table
+    )
 
 
 def causes(since="7d", until=None, pillar=None, log=None, home=None, control=None, queue=None):

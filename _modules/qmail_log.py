@@ -103,9 +103,10 @@ def _about(found):
     return {"log": found["path"], **told, "newest": newest}
 
 
-def _parts(found, window, by, context=0):
+def _parts(found, window, by, context=0, mark=None):
     """
-    Iterate over the parts of a log that were written within one hour or day, and report the progress.
+    Iterate over the parts of a log that were written within one hour or day, and report the progress: triples of the
+    slot, the lines, and the time that none of them is newer than.
 
     A part without times belongs to the same hour as the one before it.
     """
@@ -114,10 +115,10 @@ def _parts(found, window, by, context=0):
     for data, newest in __salt__["qmail_log_block.blocks"](found, *window, context):
         if others:
             data = __salt__["qmail_log_line.without"](data, others)
-        for slot, part in segments(data, newest, *window, by):
+        for slot, part in segments(data, newest, *window, by, mark):
             known = known if slot == "unknown" else slot
             if known is not False and (known != "unknown" or window == (None, None)):
-                yield known, part
+                yield known, part, newest
         done += len(data)
         if time.monotonic() - told > PROGRESS_SECONDS:
             told = time.monotonic()
@@ -128,20 +129,26 @@ def _parts(found, window, by, context=0):
 
 def _sized(parts, read):
     """Pass on the parts of a log, and add up their sizes."""
-    for slot, part in parts:
+    for slot, part, newest in parts:
         read["bytes"] += len(part)
-        yield slot, part
+        yield slot, part, newest
 
 
 def _uncut(parts):
     """Pass on the parts of a log, each with the ends of all its lines: splogger cuts what is too long for it."""
     whole, rest, last = __salt__["qmail_log_line.whole"], b"", None
-    for slot, part in parts:
+    for slot, part, newest in parts:
         end = whole(part)
-        yield slot, rest + part[:end] if rest else part[:end]
-        rest, last = part[end:], slot
+        yield slot, rest + part[:end] if rest else part[:end], newest
+        rest, last = part[end:], (slot, newest)
     if rest:
-        yield last, rest
+        yield last[0], rest, last[1]
+
+
+def _runs(parts):
+    """The parts of a log as ``qmail_log_message.follow`` takes them."""
+    runs = __salt__["qmail_log_line.runs"]
+    return ((slot, runs(part, newest)) for slot, part, newest in _uncut(parts))
 
 
 def _most(names):
@@ -166,10 +173,21 @@ def summary(path=None, since=None, until=None, by="hour", home="/var/qmail", que
         needs one. The log can't show whether a single program keeps the mail: ``qmail_mailbox.check`` can.
     ``single_bounces``
         notices queued for a sender that isn't empty.
-    ``deliveries``
-        all that were started, of any message.
+    ``deliveries``, ``double_bounce_deliveries``
+        all that were started, of any message; and those of double bounces.
+    ``queued_bytes``, ``double_bounce_bytes``
+        the size of all messages that were queued, and of double bounces, in bytes (``info msg … bytes …``).
+    ``share_of_deliveries``, ``share_of_bytes``
+        of double bounces, from 0 to 1 in four digits; ``None`` if there were no deliveries, or no bytes.
+    ``waits``
+        how many local deliveries of ordinary mail succeeded. Ordinary is what has a sender: neither a bounce nor a
+        double bounce. What was queued before the log begins is not counted.
+    ``wait_median``, ``wait_95``
+        for how many seconds half of them, and 95 of 100 (the nearest rank), had been in the queue at most, from ``info
+        msg`` to the delivery's success. Exact below 32 seconds, in whole seconds; beyond that at most 3.2 % too much or
+        too little; more than 97 days count as 97. ``None`` if there were none.
     ``by``
-        the same counts for each hour (``2026-11-24T02:00+00:00``, with this machine's offset from UTC) or day
+        all of the above for each hour (``2026-11-24T02:00+00:00``, with this machine's offset from UTC) or day
         (``2026-11-24``) with any; ``unknown`` if the log has no times.
     ``recipients``
         the ten addresses that most double bounces went to, as logged: those of a virtual domain have its prefix.
@@ -181,11 +199,11 @@ def summary(path=None, since=None, until=None, by="hour", home="/var/qmail", que
     ``bytes``, ``seconds``
         how much was read, and how long it took.
 
-    Each event counts in the hour in which it was logged; within one MiB the log is assumed to be in order of time.
-    Messages are followed by number and ``qp`` from ``info msg`` to ``end msg``, also from up to 64 MiB before
-    ``since``. Memory is bounded: beyond 262,144 double bounces in the queue at a time the oldest aren't followed any
-    further; causes are known for 65,536 messages at a time; names are counted exactly up to 8192 of a kind; after 8192
-    hours the rest is counted as ``more``.
+    Each event counts in the hour in which it was logged, a wait in the one in which it ended; within one MiB the log is
+    assumed to be in order of time. Messages are followed by number and ``qp`` from ``info msg`` to ``end msg``, also
+    from up to 64 MiB before ``since``. Memory is bounded: beyond 262,144 double bounces in the queue at a time the
+    oldest aren't followed any further; causes are known for 65,536 messages at a time, waits for 131,072; names are
+    counted exactly up to 8192 of a kind; after 8192 hours the rest is counted as ``more``.
 
     A probe of ``qmail_doublebounce.probe`` is a double bounce like any other, and is counted: its ``recipients`` and
     ``domains`` are this server's.
@@ -216,21 +234,82 @@ def summary(path=None, since=None, until=None, by="hour", home="/var/qmail", que
         salt '*' qmail_log.summary since=24h
         salt '*' qmail_log.summary /var/log/maillog since=2026-11-01 until=2026-12-01 by=day
     """
-    began = time.monotonic()
-    found, window = _asked(path, since, until, by, home, queue)
-    told_of = _about(found)
-    words, read = __salt__["qmail_log_line.words"], {"bytes": 0}
-    parts = ((slot, *words(part)) for slot, part in _uncut(_sized(_parts(found, window, by, CONTEXT), read)))
-    told = __salt__["qmail_log_message.follow"](parts)
+    told, about_it = _followed(path, since, until, by, home, queue)
+    rows = dict(sorted(told["slots"].items()))
     return {
-        **told["counts"],
-        "by": told["by"],
+        **_row(told, rows.values()),
+        "by": {slot: _row(told, [pair]) for slot, pair in rows.items()},
         "recipients": _most(told["recipients"]),
         "domains": _most(told["domains"]),
-        **told_of,
-        "bytes": read["bytes"],
-        "seconds": round(max(0.0, time.monotonic() - began), 3),
+        **about_it,
     }
+
+
+def harm(path=None, since=None, until=None, mark=None, home="/var/qmail", queue=None):
+    """
+    Return what double bounces cost: a row for each hour and each day of a log, and rows for the time before and after
+    an instant, such as that from which on a sink swallowed them. It is one pass over the log, as fast as ``summary``.
+
+    Returns a dictionary:
+
+    ``hours``, ``days``
+        a row for each hour (``2026-11-24T02:00+00:00``, with this machine's offset from UTC) and day (``2026-11-24``)
+        with any mail; ``unknown`` if the log has no times, ``more`` after 8192 hours.
+    ``total``
+        a row for all of it.
+    ``before``, ``after``
+        a row for what was logged before ``mark``, and one for what was logged from then on, to the second; ``None``
+        without a mark.
+    ``log``, ``files``, ``unread``, ``how``, ``newest``, ``bytes``, ``seconds``
+        as for ``summary``.
+
+    Each row is flat: the keys that ``summary`` has in ``by``, and the same in each.
+
+    Raises what ``summary`` raises.
+
+    path, since, until, home, queue
+        As for ``summary``.
+
+    mark
+        The instant, in whole seconds, as ``since`` is given.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log.harm since=7d mark=2026-11-24T02:11
+    """
+    mark = _moment("mark", mark)
+    told, about_it = _followed(path, since, until, "hour", home, queue, mark)
+    # Without a mark a slot is a name; with one, it is a pair. What has no time is neither before nor after.
+    pairs = [(slot if isinstance(slot, tuple) else (slot, None), pair) for slot, pair in told["slots"].items()]
+    hours, days = {}, {}
+    for (name, _), pair in sorted(pairs, key=lambda one: one[0][0]):
+        hours.setdefault(name, []).append(pair)
+        days.setdefault(name.partition("T")[0], []).append(pair)
+    sides = {is_after: [pair for (_, side), pair in pairs if side is is_after] for is_after in (False, True)}
+    return {
+        "hours": {name: _row(told, rows) for name, rows in hours.items()},
+        "days": {name: _row(told, rows) for name, rows in days.items()},
+        "total": _row(told, [pair for _, pair in pairs]),
+        "before": None if mark is None else _row(told, sides[False]),
+        "after": None if mark is None else _row(told, sides[True]),
+        **about_it,
+    }
+
+
+def _followed(path, since, until, by, home, queue, mark=None):
+    """Follow all messages of a log; return what that shows, and what was read."""
+    began = time.monotonic()
+    found, window = _asked(path, since, until, by, home, queue)
+    about_it, read = _about(found), {"bytes": 0}
+    told = __salt__["qmail_log_message.follow"](_runs(_sized(_parts(found, window, by, CONTEXT, mark), read)))
+    return told, {**about_it, "bytes": read["bytes"], "seconds": round(max(0.0, time.monotonic() - began), 3)}
+
+
+def _row(told, pairs):
+    """The row of several pairs of counts and waits."""
+    return __salt__["qmail_log_harm.row"](*__salt__["qmail_log_harm.total"](pairs, told["names"]))
 
 
 def causes(path=None, since=None, until=None, home="/var/qmail", queue=None):
@@ -266,9 +345,8 @@ def causes(path=None, since=None, until=None, home="/var/qmail", queue=None):
         salt '*' qmail_log.causes since=7d
     """
     found, window = _asked(path, since, until, "day", home, queue)
-    about_it, words = _about(found), __salt__["qmail_log_line.words"]
-    parts = ((slot, *words(part)) for slot, part in _uncut(_parts(found, window, "day", CONTEXT)))
-    return {**__salt__["qmail_log_causes.follow"](parts), **about_it}
+    about_it, parts = _about(found), _parts(found, window, "day", CONTEXT)
+    return {**__salt__["qmail_log_causes.follow"](_runs(parts)), **about_it}
 
 
 def count(what="double_bounces", path=None, since=None, until=None, by="hour", home="/var/qmail", queue=None):
@@ -325,7 +403,7 @@ def _counted(marks, path, since, until, by, home, queue):
     told_of = _about(found)
     counted = __salt__["qmail_log_line.count"]
     slots, read = {}, {"bytes": 0}
-    for slot, part in _sized(_parts(found, window, by), read):
+    for slot, part, _ in _sized(_parts(found, window, by), read):
         if slot is None:
             continue
         numbers = {what: counted(part, *said) for what, said in marks.items()}
@@ -387,6 +465,11 @@ def lines_since(where, limit=2**20):
         salt '*' qmail_log.lines_since '{"path": "/var/log/maillog", "head": "", "inode": 1234, "offset": 0}'
     """
     found = __salt__["qmail_log_follow.lines_since"](where, limit)
-    words, event = __salt__["qmail_log_line.words"], __salt__["qmail_log_words.event"]
-    said = (words(line.encode("utf-8", "backslashreplace")) for line in found["lines"])
-    return {**found, "events": [event(own[0][skip:]) if own else None for own, skip in said]}
+    return {**found, "events": [_event(line.encode("utf-8", "backslashreplace")) for line in found["lines"]]}
+
+
+def _event(line):
+    """The event that a line reports, if it is qmail-send's."""
+    runs = __salt__["qmail_log_line.runs"](line, time.time())
+    said = [own[skip:] for lines, skip, _ in runs for own in lines]
+    return __salt__["qmail_log_words.event"](said[0]) if said else None

@@ -44,14 +44,15 @@ def follow(parts):
     """
     tracker = _Tracker()
     kinds, take = tracker.kinds.get, tracker.take
-    for slot, lines, skip in parts:
+    for slot, runs in parts:
         tracker.counting = slot is not None
-        end = skip + LETTERS
-        for line in lines:
-            # Every other line is none of these: "status: …", or "new msg …".
-            kind = kinds(line[skip:end])
-            if kind is not None:
-                take(line[skip:], kind)
+        for lines, skip, _ in runs:
+            end = skip + LETTERS
+            for line in lines:
+                # Every other line is none of these: "status: …", or "new msg …".
+                kind = kinds(line[skip:end])
+                if kind is not None:
+                    take(line[skip:], kind)
         tracker.bound()
     return tracker.told()
 

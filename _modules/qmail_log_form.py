@@ -14,6 +14,7 @@ from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy fo
 
 DAY = 86400
 TAI = 2**62 + 10
+MOST_TIMES = 2**10
 MONTHS = {name: number for number, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 
 # <22> is what syslog sends, <22>1 the version of RFC 5424; rsyslog puts one more blank in front of what it was told
@@ -68,6 +69,52 @@ def reader():
     For ``qmail_log_line`` and ``qmail_log_time``.
     """
     return HEAD.match, _seconds
+
+
+def clock(head, newest):
+    """
+    Return how to read the time of lines whose heads are like this one: where its text begins and ends in each line, and
+    a mapping from that text to seconds since the epoch, ``None`` for a text that is not a time.
+
+    splogger's stamp is better than the time of syslog: it has a year and no zone.
+
+    head
+        A match of the first function of ``reader``; ``None`` for lines without a time.
+
+    newest
+        No line is newer than this, in seconds since the epoch, give or take a day.
+
+    For ``qmail_log_line``.
+    """
+    if head is None:
+        return 0, 0, _Times(lambda text: None)
+    if head["stamp"] and head["name"]:
+        return (*head.span("stamp"), _Times(int))
+    if head["tai"]:
+        start = head.start("tai")
+        return start, start + 16, _Times(lambda text: int(text, 16) - TAI)
+    if head["unix"]:
+        return (*head.span("unix"), _Times(int))
+    end = max(head.end(part) for part in ("clock", "zone", "place", "hms"))
+    return 0, max(end, 0), _Times(lambda text: _seconds(HEAD.match(text + b" "), newest))
+
+
+class _Times(dict):
+    """Seconds by their text: most lines of a busy log have the same as the line before."""
+
+    def __init__(self, read):
+        super().__init__()
+        self.read = read
+
+    def __missing__(self, text):
+        try:
+            seconds = self.read(text)
+        except ValueError:
+            seconds = None
+        if len(self) >= MOST_TIMES:
+            self.clear()
+        self[text] = seconds = None if seconds is None else int(seconds)
+        return seconds
 
 
 def _seconds(head, newest):

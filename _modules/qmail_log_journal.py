@@ -4,6 +4,8 @@ qmail-send's lines in systemd's journal: how to ask journalctl for them, and how
 For other modules; people use :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
 """
 
+import contextlib
+import io
 import json
 import re
 import subprocess
@@ -25,9 +27,9 @@ LONGEST = 2**22
 OF_THE_ENTRY = ("b", "m", "t", "x")
 
 
-def command(path=JOURNALD, options=(), output="short-unix"):
+def printed(path, options, output, read):
     """
-    Return the command that prints qmail-send's lines from the journal, with a Unix time in front of each.
+    Iterate over what journalctl prints. Whoever stops early ends it. Raises CommandExecutionError where it fails.
 
     path
         ``journald`` for the units qmail-send and qmail and for what splogger sends as ``qmail``, or ``journald:UNIT``.
@@ -36,13 +38,37 @@ def command(path=JOURNALD, options=(), output="short-unix"):
         More options for journalctl.
 
     output
-        Another of journalctl's forms.
+        One of journalctl's forms; ``short-unix`` has a Unix time in front of each line.
+
+    read
+        A function that iterates over what it prints, an open file without a buffer.
 
     For ``qmail_log_block``.
     """
-    unit = path.partition(":")[2]
-    matches = [f"_SYSTEMD_UNIT={unit}"] if unit else " + ".join(UNITS).split()
-    return ["journalctl", "--no-pager", "--quiet", "--all", f"--output={output}", *options, *matches]
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(
+                _command(path, options, output),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                bufsize=0,
+            )
+        except OSError as err:
+            raise CommandExecutionError(f"cannot run journalctl: {err.strerror}") from err
+        ended = False
+        try:
+            yield from read(process.stdout)
+            ended = True
+        finally:
+            if not ended:
+                process.kill()
+            process.stdout.close()
+            status = process.wait()
+        if status:
+            errors.seek(0)
+            said = errors.read(500).decode(errors="replace").strip()
+            raise CommandExecutionError(f"journalctl failed with status {status}: {said}")
 
 
 def entries(path, options, limit):
@@ -54,35 +80,22 @@ def entries(path, options, limit):
     would not know where.
 
     path, options
-        As for ``command``.
+        As for ``printed``.
 
     limit
         Read about this many bytes of lines at most, but one entry beside the first.
 
     For ``qmail_log_follow``.
     """
-    asked, found = command(path, options, "json"), []
-    with tempfile.TemporaryFile() as errors:
-        try:
-            process = subprocess.Popen(asked, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
-        except OSError as err:
-            raise CommandExecutionError(f"cannot run journalctl: {err.strerror}") from err
-        try:
-            for data in iter(lambda: process.stdout.readline(LONGEST), b""):
-                entry = _entry(data)
-                if isinstance(entry.get("__CURSOR"), str):
-                    found.append((entry["__CURSOR"], _text(entry)))
-                    limit -= len(found[-1][1]) if len(found) > 1 else 0
-                if limit <= 0:
-                    return found
-        finally:
-            process.kill()
-            process.stdout.close()
-            status = process.wait()
-        if status:
-            errors.seek(0)
-            said = errors.read(500).decode(errors="replace").strip()
-            raise CommandExecutionError(f"journalctl failed with status {status}: {said}")
+    found = []
+    with contextlib.closing(printed(path, options, "json", _lines)) as read:
+        for data in read:
+            entry = _entry(data)
+            if isinstance(entry.get("__CURSOR"), str):
+                found.append((entry["__CURSOR"], _text(entry)))
+                limit -= len(found[-1][1]) if len(found) > 1 else 0
+            if limit <= 0:
+                break
     return found
 
 
@@ -97,6 +110,17 @@ def is_same(cursor, other):
     """
     parts, others = (dict(part.partition("=")[::2] for part in text.split(";")) for text in (cursor, other))
     return all(parts.get(name) == others.get(name) for name in OF_THE_ENTRY)
+
+
+def _command(path, options, output):
+    unit = path.partition(":")[2]
+    matches = [f"_SYSTEMD_UNIT={unit}"] if unit else " + ".join(UNITS).split()
+    return ["journalctl", "--no-pager", "--quiet", "--all", f"--output={output}", *options, *matches]
+
+
+def _lines(file):
+    lines = io.BufferedReader(file)
+    return iter(lambda: lines.readline(LONGEST), b"")
 
 
 def _text(entry):

@@ -86,38 +86,47 @@ def _constant(layout):
     return layout.start(named), layout.end(named), layout[named], layout.end()
 
 
-def _words(line, head):
+def _own(line, head):
     words = line[head.end() :]
     return b"info" + words[5:] if head["eqmail"] and words.startswith(b"info: msg ") else words
 
 
-def _collect(lines, layout):
-    """Take qmail-send's words out of a log that others write to as well, and join what splogger cut."""
-    words, match = [], _matching()
+def _runs(lines, layout, newest):
+    """
+    Take qmail-send's lines out of a log that others write to as well, and join what splogger cut.
+
+    A line that is not like the others is a run of its own: of its words alone.
+    """
+    runs, run, clock, match = [], [], __salt__["qmail_log_form.clock"], _matching()
     start, end, name, body = _constant(layout)
-    prefix = layout and layout["prefix"]
+    alike, prefix = (body, clock(layout, newest)), layout and layout["prefix"]
     cut = False
     for line in lines:
         if line[start:end] == name and line[body - 1 : body] == b" " and not cut:
-            words.append(line[body:])
+            run.append(line)
             cut = len(line) - body == SPLOGGER
             continue
         head = match(line[:HEAD_BYTES])
         raw = head.end("join") if head["stamp"] else head.end("name")
         # eQmail's splogger continues without a mark: only the length of the line before shows it.
         if cut and head["name"] and (head["join"] == b"+" or not head["stamp"]):
-            words[-1] += line[raw:]
+            (run or runs[-1][0])[-1] += line[raw:]
         elif head["prefix"] in (None, prefix) and _sends(head, line):
-            words.append(_words(line, head))
+            begin, stop, times = clock(head, newest)
+            when = 0, 0, {b"": times[line[begin:stop]]}
+            runs += [(run, *alike)] if run else []
+            runs.append(([_own(line, head)], 0, when))
+            run = []
         else:
             continue
         cut = len(line) - raw == SPLOGGER
-    return words
+    return [*runs, (run, *alike)]
 
 
-def words(data):
+def runs(data, newest):
     """
-    Return qmail-send's own words, line by line: a list of bytes, and how many bytes to skip in each.
+    Return qmail-send's own lines in runs that have one form: a list of triples of the lines, as bytes; how many bytes
+    to skip in each, to come to qmail-send's words; and how to read their time, as ``qmail_log_form.clock`` returns it.
 
     Lines of other programs are left out if the log names its programs. If it doesn't, they are included, and don't
     begin with words of qmail-send. What splogger cut is joined again.
@@ -125,14 +134,18 @@ def words(data):
     data
         Whole lines, as bytes.
 
+    newest
+        No line is newer than this, in seconds since the epoch, give or take a day.
+
     For ``qmail_log``.
     """
     data = data if isinstance(data, bytes) else data.encode()
     layout = _layout(data)
     lines = data.split(b"\n")
     if _even(layout):
-        return lines, layout.end()
-    return _collect(lines, layout), 0
+        clock = __salt__["qmail_log_form.clock"]
+        return [(lines, layout.end(), clock(layout if layout["tai"] else None, newest))]
+    return _runs(lines, layout, newest)
 
 
 def whole(data):
@@ -263,6 +276,6 @@ def _says(layout, mark, before):
 
     def says(line):
         head = _match(line)
-        return head["prefix"] in (None, prefix) and _owns(head) and said.fullmatch(_words(line, head)) is not None
+        return head["prefix"] in (None, prefix) and _owns(head) and said.fullmatch(_own(line, head)) is not None
 
     return says

@@ -18,13 +18,18 @@ COUNTS = (
     "deferred",
     "single_bounces",
     "deliveries",
+    "double_bounce_deliveries",
+    "queued_bytes",
+    "double_bounce_bytes",
 )
-DOUBLES, DISCARDED, TRIPLES, SWALLOWED, STORED, FORWARDED, DEFERRED, SINGLES, DELIVERIES = range(len(COUNTS))
+DOUBLES, DISCARDED, TRIPLES, SWALLOWED, STORED, FORWARDED, DEFERRED, SINGLES = range(8)
+DELIVERIES, DOUBLE_DELIVERIES, BYTES, DOUBLE_BYTES = range(8, 12)
 
 # Memory is bounded whatever a log holds; the oldest entries are dropped first. Counts are exact up to a quarter of a
-# million double bounces in the queue at a time, and causes up to 65,536 messages that failed and are still on their
-# way.
+# million double bounces in the queue at a time, causes up to 65,536 messages that failed and are still on their way,
+# and waits up to 131,072 ordinary messages in the queue.
 MOST_DOUBLES = 2**18
+MOST_MAILS = 2**17
 MOST_NULLS = 2**15
 MOST_CAUSES = 2**16
 MOST_DELIVERIES = 2**12
@@ -33,10 +38,13 @@ MOST_NAMES = 2**12
 MOST_SLOTS = 2**13
 LONGEST_LINE = 400
 LONGEST_NUMBER = 24
+LONGEST_SIZE = 15
 LONGEST_DOMAIN = 64
 LONGEST_RECIPIENT = 256
 
 QP = [b"qp"]
+# For lines whose time is not known: see ``qmail_log_form.clock``.
+NO_TIME = 0, 0, {b"": None}
 
 
 def _fate(channel, report):
@@ -81,11 +89,13 @@ class _Tracker:
     Follows messages from ``info msg`` to ``end msg``, deliveries from their start to their report, and bounces by
     ``qp``.
 
-    A number stands for a message only during its lifetime: message and delivery numbers are used again. Nothing is kept
-    of a message with a sender unless it fails.
+    A number stands for a message only during its lifetime: message and delivery numbers are used again. Of a message
+    with a sender only its time is kept, unless it fails.
     """
 
     def __init__(self):
+        self.buckets, self.bucket = __salt__["qmail_log_harm.buckets"]()
+        self.mails = {}  # messages with a sender that is not empty: when they came into the queue
         self.doubles = {}  # double bounces: whether the recipient was counted
         self.nulls = {}  # messages with an empty sender, and perhaps some that ended
         self.causes = {}  # messages: the domain that failed first
@@ -96,30 +106,39 @@ class _Tracker:
         self.shared = {}
         self.fates = {}
         self.slots = {}
-        self.counts = [0] * len(COUNTS)
+        self.counts = self._none()
         self.counting = False
         self.forked = False
+
+    def _none(self):
+        """Counts of nothing yet: first those that have a name, then one for each bucket of waits."""
+        return [0] * (len(COUNTS) + self.buckets)
 
     def enter(self, slot):
         """Count from here on for a slot; with ``None``, messages are followed but not counted."""
         self.counting = slot is not None
         if not self.counting:
-            self.counts = [0] * len(COUNTS)
+            self.counts = self._none()
             return
-        slot = slot if slot in self.slots or len(self.slots) < MOST_SLOTS else "more"
-        self.counts = self.slots.setdefault(slot, [0] * len(COUNTS))
+        if slot not in self.slots:
+            if len(self.slots) >= MOST_SLOTS:
+                slot = ("more", slot[1]) if isinstance(slot, tuple) else "more"
+            self.slots.setdefault(slot, self._none())
+        self.counts = self.slots[slot]
 
-    def feed(self, lines, skip):  # noqa: C901 - one loop does the common things itself: a call each would double its time
+    def feed(self, lines, skip, clock=NO_TIME):  # noqa: C901 - one loop does the common things itself: it is the fastest
         """
-        Follow qmail-send's lines; its words begin after ``skip`` bytes.
+        Follow qmail-send's lines; its words begin after ``skip`` bytes, and ``clock`` reads their time.
 
         This loop takes most of the time, so it does the common things itself. The fourth letter distinguishes the
         words, and fields are taken from the end of a line, where no address can shift them. What doesn't fit is read
         again, as the words of a fork.
         """
         doubles, nulls, causes, deliveries = self.doubles, self.nulls, self.causes, self.deliveries
-        letter, end_word, word, longest = skip + 3, skip + 8, skip + 9, LONGEST_LINE
-        take, notice_of, started = deliveries.pop, self.notices.pop, 0
+        letter, end_word, word, longest = skip + 3, skip + 8, skip + 9, skip + LONGEST_LINE
+        mails, (start, stop, times) = self.mails, clock
+        take, notice_of = deliveries.pop, self.notices.pop
+        started = doubled = queued = 0
         for line in lines:
             try:
                 at = line[letter]
@@ -130,27 +149,31 @@ class _Tracker:
             if at == 32:  # end_ _msg N, new msg N
                 if line[skip] == 101:
                     message = line[end_word:]
+                    if message in mails:
+                        del mails[message]
                     if message in doubles:
                         del doubles[message]
                     if message in causes:
                         del causes[message]
                     elif b" " in message:
-                        self._fork(line[skip:])
+                        self._fork(line[skip:], times[line[start:stop]])
             elif at == 114:  # sta_r_ting delivery D: msg N to CHANNEL RECIPIENT
                 fields = line.rsplit(b" ", 6)
                 if fields[0][skip:] != b"starting delivery" or len(line) > longest:
-                    self._fork(line[skip:])
+                    self._fork(line[skip:], times[line[start:stop]])
                     continue
                 message = fields[3]
                 deliveries[fields[1]] = fields
                 started += 1
-                if message in doubles and not doubles[message]:
-                    self._goes_to(message, fields[6])
+                if message in doubles:
+                    doubled += 1
+                    if not doubles[message]:
+                        self._goes_to(message, fields[6])
             elif at == 105:  # del_i_very D: success|failure|deferral: REPORT
                 blank = line.find(b" ", word)
                 delivery = take(line[word:blank], None)
                 if delivery is None:
-                    self._fork(line[skip:])
+                    self._fork(line[skip:], times[line[start:stop]])
                     continue
                 message = delivery[3]
                 if line[blank + 1 : blank + 2] == b"f":
@@ -158,34 +181,51 @@ class _Tracker:
                         self._failed(message, delivery[6])
                 elif message in doubles:
                     self._fared(delivery[5], line[blank + 1 :])
+                elif message in mails and delivery[5] == b"local" and line[blank + 1 : blank + 2] == b"s":
+                    self._waited(mails[message], times[line[start:stop]])
             elif at == 111:  # inf_o_ msg N: bytes B from <SENDER> qp P uid U
                 fields = line.rsplit(b" ", 5)
                 if line[skip:word] != b"info msg " or fields[2:3] != QP:
-                    self._fork(line[skip:])
+                    self._fork(line[skip:], times[line[start:stop]])
                     continue
-                message, sender = line[word : line.find(b":", word)], fields[1]
-                if message in doubles or message in nulls or message in causes:
+                colon = line.find(b":", word)
+                message, sender, size = line[word:colon], fields[1], line[colon + 8 : len(fields[0]) - 5]
+                if not size.isdigit():
+                    self._fork(line[skip:], times[line[start:stop]])
+                    continue
+                size = int(size[:LONGEST_SIZE])
+                queued += size
+                if message in mails or message in doubles or message in nulls or message in causes:
                     self._reused(message)
                 if sender == b"<>":
                     self._null(message, notice_of(fields[3], None))
-                elif sender == b"<#@[]>" and fields[0].endswith(b" from"):
-                    self._double(message, notice_of(fields[3], None))
+                elif sender == b"<#@[]>":
+                    self._double(message, notice_of(fields[3], None), size)
+                elif colon - word <= LONGEST_NUMBER:
+                    mails[message] = times[line[start:stop]]
             elif at == 110:  # bou_n_ce msg N qp P
                 fields = line.rsplit(b" ", 3)
                 if fields[0][skip:] == b"bounce msg":
                     self._notice(fields[1], fields[3])
                 else:
-                    self._fork(line[skip:])
+                    self._fork(line[skip:], times[line[start:stop]])
             elif at == 98 or at == 112:  # dou_b_le bounce: …, tri_p_le bounce: …
-                self._discarded(line[skip:])
+                self._discarded(line[skip:], times[line[start:stop]])
         self.counts[DELIVERIES] += started
+        self.counts[DOUBLE_DELIVERIES] += doubled
+        self.counts[BYTES] += queued
 
-    def _fork(self, words):
+    def _fork(self, words, now):
         stock = None if self.forked else __salt__["qmail_log_words.stock"](words)
         if stock and stock != words:
             self.forked = True
-            self.feed((stock,), 0)
+            self.feed((stock,), 0, (0, 0, {b"": now}))
             self.forked = False
+
+    def _waited(self, since, now):
+        """Count how long a message with a sender was in the queue when it was delivered here."""
+        if since is not None and now is not None:
+            self.counts[len(COUNTS) + self.bucket(now - since)] += 1
 
     def _goes_to(self, message, recipient):
         self.doubles[message] = True
@@ -228,19 +268,20 @@ class _Tracker:
             if notice and notice[0] is not None:
                 self.causes[message] = notice[0]
 
-    def _double(self, message, notice):
+    def _double(self, message, notice, size):
         cause, single = notice or (None, None)
         if len(message) <= LONGEST_NUMBER:
             self.doubles[message] = False
         self.counts[DOUBLES] += 1
+        self.counts[DOUBLE_BYTES] += size
         self._caused(cause)
         if single:
             single[SINGLES] -= 1
 
-    def _discarded(self, words):
+    def _discarded(self, words, now):
         which, _, message = words.partition(b" bounce: discarding bounce/")
         if not message or b" " in message:
-            self._fork(words)
+            self._fork(words, now)
         elif which == b"triple":
             self.counts[TRIPLES] += 1
         elif which == b"double":
@@ -253,11 +294,12 @@ class _Tracker:
 
     def _reused(self, message):
         """What is known of a number is about another message."""
-        for known in (self.doubles, self.nulls, self.causes):
+        for known in (self.mails, self.doubles, self.nulls, self.causes):
             known.pop(message, None)
 
     def bound(self):
         """Keep within the bounds of memory."""
+        self.mails = _forget(self.mails, MOST_MAILS)
         self.doubles = _forget(self.doubles, MOST_DOUBLES)
         self.nulls = _forget(self.nulls, MOST_NULLS)
         self.causes = _forget(self.causes, MOST_CAUSES)
@@ -268,10 +310,14 @@ class _Tracker:
 
     def told(self):
         """The counts, in the shape that ``follow`` returns."""
-        slots = {slot: counts for slot, counts in sorted(self.slots.items()) if any(counts)}
+        size = len(COUNTS)
         return {
-            "counts": {name: sum(counts[number] for counts in slots.values()) for number, name in enumerate(COUNTS)},
-            "by": {slot: dict(zip(COUNTS, counts)) for slot, counts in slots.items()},
+            "names": COUNTS,
+            "slots": {
+                slot: (dict(zip(COUNTS, counts[:size])), counts[size:])
+                for slot, counts in self.slots.items()
+                if any(counts)
+            },
             "recipients": {_text(name): count for name, count in self.recipients.items()},
             "domains": {_text(name): count for name, count in self.domains.items()},
         }
@@ -285,20 +331,22 @@ def follow(parts):
     """
     Follow the messages of a log, and count what happened to bounces.
 
-    Returns ``{"counts": {count: …}, "by": {slot: {count: …}}, "recipients": {address: …}, "domains": {domain: …}}``,
-    with the counts that ``qmail_log.summary`` explains. Memory is bounded: beyond 262,144 bounces in the queue at a
-    time the oldest aren't followed any further, names are counted exactly up to 8192 of a kind, and beyond 8192 slots
-    the rest is counted as ``more``.
+    Returns ``{"names": (count, …), "slots": {slot: ({count: …}, waits)}, "recipients": {address: …}, "domains":
+    {domain: …}}``, with the counts that ``qmail_log.summary`` explains, and the waits as ``qmail_log_harm.row`` takes
+    them. Memory is bounded: beyond 262,144 bounces or 131,072 other messages in the queue at a time the oldest aren't
+    followed any further, names are counted exactly up to 8192 of a kind, and beyond 8192 slots the rest is counted as
+    ``more``.
 
     parts
-        An iterable of triples, in order of time: a slot, or ``None`` for what is followed but not counted; qmail-send's
-        lines, as bytes; how many bytes to skip in each.
+        An iterable of pairs, in order of time: a slot, as ``qmail_log_time.segments`` names it, or ``None`` for what is
+        followed but not counted; and runs of lines, as ``qmail_log_line.runs`` returns them.
 
     For ``qmail_log``.
     """
     tracker = _Tracker()
-    for slot, lines, skip in parts:
+    for slot, runs in parts:
         tracker.enter(slot)
-        tracker.feed(lines, skip)
+        for run in runs:
+            tracker.feed(*run)
         tracker.bound()
     return tracker.told()

@@ -62,7 +62,7 @@ def first_time(data, newest):
     return _near(data, 0, len(data), newest, 1)
 
 
-def _slot(seconds, since, until, by):
+def _slot(seconds, since, until, by, mark):
     """Name the hour or the day; ``None`` before ``since``, ``False`` from ``until`` on."""
     if seconds is None:
         return "unknown"
@@ -75,8 +75,10 @@ def _slot(seconds, since, until, by):
     except (ValueError, OverflowError, OSError):
         return "unknown"
     if by == "day":
-        return local.date().isoformat()
-    return local.replace(minute=0, second=0, microsecond=0).isoformat(timespec="minutes")
+        name = local.date().isoformat()
+    else:
+        name = local.replace(minute=0, second=0, microsecond=0).isoformat(timespec="minutes")
+    return name if mark is None else (name, seconds >= mark)
 
 
 def _split(data, start, end, slots, slot_at):
@@ -96,7 +98,7 @@ def _split(data, start, end, slots, slot_at):
     yield from _split(data, middle, end, (right, slots[1]), slot_at)
 
 
-def segments(data, newest, since=None, until=None, by="hour"):
+def segments(data, newest, since=None, until=None, by="hour", mark=None):
     """
     Cut a block of lines by the hour or the day in which they were written.
 
@@ -116,6 +118,9 @@ def segments(data, newest, since=None, until=None, by="hour"):
     by
         ``hour`` or ``day``.
 
+    mark
+        Seconds since the epoch: cut there as well. A slot is then a pair: its name, and whether it is from the mark on.
+
     For ``qmail_log``.
     """
 
@@ -124,7 +129,7 @@ def segments(data, newest, since=None, until=None, by="hour"):
     def slot_at(start, end, step):
         seconds = _near(data, start, end, newest, step)
         if seconds not in slots:
-            slots[seconds] = _slot(seconds, since, until, by)
+            slots[seconds] = _slot(seconds, since, until, by, mark)
         return slots[seconds]
 
     data = data if isinstance(data, bytes) else data.encode()

@@ -270,6 +270,25 @@ def history(address=None):
     return {sink["path"]: __salt__["qmail_file.kept"](sink["path"]) for sink in sinks}
 
 
+def sinks(home=None):
+    """
+    List the dot-qmail files that this project made sinks, and has not put back since.
+
+    Returns a list of dicts in the order of the paths: ``path``, ``address``, and ``home`` (the qmail home that it was
+    made for; ``None`` if that is not known).
+
+    home
+        Only those for the qmail in this directory, and those for which that is not known.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_mailbox.sinks
+    """
+    return __salt__["qmail_mailbox_former.sinks"](home=home)
+
+
 def purge(maildir, older_than=None, home="/var/qmail", control=None, test=False):
     """
     Delete the double bounces that a mailbox has stored, and nothing else, and return the counts.

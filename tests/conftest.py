@@ -38,6 +38,10 @@ def pytest_configure(config):
     if config.option.basetemp is None:
         config.option.basetemp = tempfile.mkdtemp(prefix="qmail-tests-")
         config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
+    if sys.pycache_prefix and not hasattr(config, "workerinput"):
+        # What was compiled of the modules that minions of the tests have got.
+        compiled = pathlib.Path(sys.pycache_prefix, tempfile.gettempdir().lstrip("/"))
+        config.add_cleanup(lambda: shutil.rmtree(compiled, ignore_errors=True))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -63,9 +63,27 @@ def modelled(seed, form="multilog", dialect=lambda words: words, since=0, until=
 
 def agrees(result, books):
     assert counts_of(result) == books.totals()
-    assert result["by"] == books.by
+    assert {hour: counts_of(row) for hour, row in result["by"].items()} == books.by
+    for row, counts, waits in (
+        (result, books.totals(), books.waited()),
+        *((result["by"][hour], books.by[hour], books.waits.get(hour, [])) for hour in books.by),
+    ):
+        agrees_on_the_harm(row, counts, waits)
     assert result["recipients"] == dict(books.recipients)
     assert result["domains"] == dict(books.domains)
+
+
+def agrees_on_the_harm(row, counts, waits):
+    """The shares to four digits, and the waits within a thirty-second part: what was counted, by other arithmetic."""
+    for share, part, whole in (
+        ("share_of_deliveries", "double_bounce_deliveries", "deliveries"),
+        ("share_of_bytes", "double_bounce_bytes", "queued_bytes"),
+    ):
+        assert row[share] == (float(f"{counts[part] / counts[whole]:.4f}") if counts[whole] else None)
+    assert row["waits"] == len(waits)
+    for name, hundredths in (("wait_median", 50), ("wait_95", 95)):
+        exact = sorted(waits)[-(-len(waits) * hundredths // 100) - 1] if waits else None
+        assert row[name] is exact is None or abs(row[name] - exact) <= exact / 32, (name, row[name], exact)
 
 
 # Recordings
@@ -89,6 +107,8 @@ def test_each_phase_of_a_recording_agrees(log, directory, file, tmp_path):
         result = log["qmail_log.summary"](str(tmp_path / "log"))
         for name in ("double_bounces", "discarded", "triple_bounces", "single_bounces"):
             assert result[name] == known.get(name, 0), (known["phase"], name)
+        assert result["waits"] == known["other_delivered"]  # all of them within two seconds
+        assert 0 <= result["wait_median"] <= result["wait_95"] <= 2
         fates = {"postmaster": "stored", "sink": "swallowed"}
         if known["phase"] in fates:
             assert result[fates[known["phase"]]] == known["double_bounces"]
@@ -189,8 +209,37 @@ def test_no_line_is_a_reason_to_stop(log, tmp_path, junk, seed):
     mixed = [part for pair in zip(lines, junk) for part in pair] + [line[:40] + part for line, part in zip(lines, junk)]
     (tmp_path / "log").write_bytes(b"\n".join(mixed))
     log["qmail_log.summary"](str(tmp_path / "log"))
+    log["qmail_log.harm"](str(tmp_path / "log"), since=1, mark=START + 5)
     log["qmail_log.count"](path=str(tmp_path / "log"))
     log["qmail_log.summary"](str(tmp_path / "log"), since=1, until=START)
+
+
+@given(seed=st.integers(0, 2**32), form=st.sampled_from(["multilog", "syslog"]), mark=st.integers(-100, 7000))
+@MANY
+def test_harm_is_cut_at_an_instant_and_shown_by_the_hour_and_by_the_day(log, tmp_path, seed, form, mark):
+    mark += START
+    books = {"total": log_model.Books(), "before": log_model.Books(0, mark), "after": log_model.Books(mark)}
+    send = log_model.QmailSend(seed, list(books.values())).run(300)
+    (tmp_path / "log").write_bytes(b"".join(log_model.FORMS[form](*line) + b"\n" for line in send.lines))
+    os.utime(tmp_path / "log", (START + 30000, START + 30000))
+    result = log["qmail_log.harm"](str(tmp_path / "log"), mark=mark)
+    agrees({**result["total"], "by": result["hours"], "recipients": {}, "domains": {}}, nameless(books["total"]))
+    for side, book in books.items():
+        assert counts_of(result[side]) == book.totals()
+        agrees_on_the_harm(result[side], book.totals(), book.waited())
+    for day, row in result["days"].items():
+        assert counts_of(row) == {
+            name: sum(counts[name] for hour, counts in books["total"].by.items() if hour.startswith(day))
+            for name in log_model.COUNTS
+        }
+    whole = log["qmail_log.harm"](str(tmp_path / "log"))
+    assert (whole["total"], whole["hours"]) == (result["total"], result["hours"])
+    assert whole["before"] is whole["after"] is None
+
+
+def nameless(books):
+    books.recipients, books.domains = {}, {}
+    return books
 
 
 # Half a log
@@ -236,6 +285,44 @@ def test_another_program_in_the_same_syslog_is_not_believed(log, tmp_path):
     for function in ("summary", "count"):
         with pytest.raises(CommandExecutionError, match="no line of qmail-send"):
             log[f"qmail_log.{function}"](path=str(tmp_path / "log"))
+
+
+FALSE = [
+    b"info msg 7: bytes 99999 from <#@[]> qp 3 uid 4",
+    b"info msg 1: bytes 99999 from <x@y> qp 3 uid 4",
+    b"starting delivery 1: msg 1 to local x@y",
+    b"delivery 1: success: did_0+0+1/",
+    b"end msg 1",
+]
+
+
+@pytest.mark.parametrize("form", ["syslog", "multilog"])
+def test_hostile_lines_change_neither_shares_nor_waits(log, tmp_path, form):
+    """Other programs of the same log, and addresses, say what qmail-send might: at a time that would count."""
+    own = [
+        (0, b"info msg 1: bytes 10 from <a@b.example> qp 3 uid 4"),
+        (1, b"starting delivery 1: msg 1 to local delivery_1:_success:@end_msg_1"),
+        (90, b"delivery 1: success: delivery_1:_success:_did_0+0+1/info_msg_7:_bytes_9_from_<#@[]>/did_1+0+0/"),
+        (91, b"info msg 2: bytes 30 from <#@[]> qp 4 uid 4"),
+        (91, b"starting delivery 2: msg 2 to local x@y"),
+    ]
+    names = {"syslog": [b"smtpd: ", b"qmail-smtpd[1]: qmail: ", b"x qmail: "], "multilog": [b"smtpd: ", b" ", b"- "]}
+    lines = [log_model.FORMS[form](START + when, words) for when, words in own]
+    plain = (tmp_path / "log").write_bytes(b"\n".join(lines) + b"\n") and log["qmail_log.summary"](
+        str(tmp_path / "log")
+    )
+    for name in names[form]:
+        mixed = []
+        for (when, _), line in zip(own, lines):
+            lies = [log_model.FORMS[form](START + when + 50, b"|" + words) for words in FALSE]
+            cut = b" vm qmail: %.6f |" % (START + when + 50), b" vm " + name
+            mixed += [line, *(lie.replace(*cut).replace(b"|", name) for lie in lies)]
+        (tmp_path / "log").write_bytes(b"\n".join(mixed) + b"\n")
+        result = log["qmail_log.summary"](str(tmp_path / "log"))
+        different = {key for key in plain if plain[key] != result[key]} - {"seconds", "bytes", "newest"}
+        assert not different, (name, different)
+    assert (plain["waits"], plain["share_of_bytes"], plain["share_of_deliveries"]) == (1, 0.75, 0.5)
+    assert plain["wait_median"] == pytest.approx(90, rel=1 / 32)
 
 
 OWN = b"@400000006b04f24525a20e5c info msg 1: bytes 2 from <#@[]> qp 3 uid 4\n"

@@ -225,7 +225,7 @@ def test_nothing_but_a_bounded_number_is_remembered(modules):
             b"double bounce: discarding bounce/2",
             b"end msg 2",
         ]
-    found = room([("x", lines, 0)])
+    found = room([("x", [(lines, 0, (0, 0, {b"": None}))])])
     assert found["double_bounces"] == 3 * 2**10
     assert len(found["domains"]) <= 2 * 2**10
     assert len(found["uids"]) <= 2 * 2**8

@@ -47,7 +47,8 @@ def _table(module, level):
         if name != "mod_watch"  # Salt's own, for requisites
     ]
     table = "\n".join(["| function | |", "|---|---|", *rows])
-    return f"{level} {module.name}\n\n{_first(ast.get_docstring(module.tree))}\n\n{table}\n"
+    title = f"{module.name}, on the master" if module.kind == "runner" and module.is_room else module.name
+    return f"{level} {title}\n\n{_first(ast.get_docstring(module.tree))}\n\n{table}\n"
 
 
 def _arguments(node):

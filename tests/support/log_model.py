@@ -20,6 +20,9 @@ COUNTS = (
     "deferred",
     "single_bounces",
     "deliveries",
+    "double_bounce_deliveries",
+    "queued_bytes",
+    "double_bounce_bytes",
 )
 REPORTS = {
     "swallowed": [b"did_0+0+1/", b"did_0+0+0/", b"", b"did_9+9+9/from_a_program/did_0+0+1/"],
@@ -41,11 +44,20 @@ class Books:
 
     def __init__(self, since=0, until=2**40):
         self.since, self.until = since, until
-        self.by, self.recipients, self.domains = {}, Counter(), Counter()
+        self.by, self.waits, self.recipients, self.domains = {}, {}, Counter(), Counter()
 
-    def count(self, now, what):
+    def count(self, now, what, number=1):
         if self.since <= now < self.until:
-            self.by.setdefault(hour(now), dict.fromkeys(COUNTS, 0))[what] += 1
+            self._row(now)[what] += number
+
+    def wait(self, now, since):
+        """A message that came at one time was delivered at another: seconds are whole in most logs."""
+        if self.since <= now < self.until:
+            self._row(now)
+            self.waits.setdefault(hour(now), []).append(int(now) - int(since))
+
+    def _row(self, now):
+        return self.by.setdefault(hour(now), dict.fromkeys(COUNTS, 0))
 
     def name(self, now, names, name):
         if self.since <= now < self.until:
@@ -54,11 +66,15 @@ class Books:
     def totals(self):
         return {name: sum(counts[name] for counts in self.by.values()) for name in COUNTS}
 
+    def waited(self):
+        return [seconds for waits in self.waits.values() for seconds in waits]
+
 
 class Message:
     def __init__(self, sender, recipients, qp, cause=None):
         self.sender, self.recipients, self.qp, self.cause = sender, recipients, qp, cause
         self.number, self.failed, self.seen, self.busy = None, False, False, 0
+        self.since, self.is_ordinary = None, sender not in (b"", b"#@[]")
 
 
 class QmailSend:
@@ -74,9 +90,9 @@ class QmailSend:
     def say(self, words):
         self.lines.append((self.now, words))
 
-    def count(self, what):
+    def count(self, what, number=1):
         for books in self.books:
-            books.count(self.now, what)
+            books.count(self.now, what, number)
 
     def name(self, which, name):
         for books in self.books:
@@ -86,7 +102,8 @@ class QmailSend:
         self.say(b"status: local 0/3 remote 0/20")
         actions = [self.inject, self.preprocess, self.preprocess, self.start, self.start, self.finish, self.finish]
         for _ in range(steps):
-            self.now += self.random.random() * self.step
+            # In milliseconds: no form of a log rounds such a time up to the next second.
+            self.now = int((self.now + self.random.random() * self.step) * 1000) / 1000
             if self.random.random() < 0.005:
                 self.restart()
             self.random.choice(actions)()
@@ -120,9 +137,12 @@ class QmailSend:
         message.number = self.random.choice(free)
         self.messages[message.number] = message
         self.say(b"new msg %d" % message.number)
-        self.say(b"info msg %d: bytes 87 from <%s> qp %d uid 0" % (message.number, message.sender, message.qp))
+        message.since, size = self.now, self.random.choice([1, 87, 705, 12345678])
+        self.say(b"info msg %d: bytes %d from <%s> qp %d uid 0" % (message.number, size, message.sender, message.qp))
+        self.count("queued_bytes", size)
         if message.sender == b"#@[]":
             self.count("double_bounces")
+            self.count("double_bounce_bytes", size)
             if message.cause:
                 self.name("domains", message.cause)
 
@@ -138,6 +158,8 @@ class QmailSend:
         self.say(b"starting delivery %d: msg %d to %s %s" % (self.delivery, message.number, channel, recipient))
         self.say(b"status: local 1/3 remote 0/20")
         self.count("deliveries")
+        if message.sender == b"#@[]":
+            self.count("double_bounce_deliveries")
         if message.sender == b"#@[]" and not message.seen:
             message.seen = True
             self.name("recipients", recipient)
@@ -169,6 +191,9 @@ class QmailSend:
         report = b"1.2.3.4_accepted_message./" if channel == b"remote" else self.random.choice(REPORTS[fate])
         if message.sender == b"#@[]":
             self.count(fate)
+        if message.is_ordinary and channel == b"local":
+            for books in self.books:
+                books.wait(self.now, message.since)
         return report
 
     def end(self, message):

@@ -135,7 +135,7 @@ def test_the_acl_of_the_pages_gives_every_face_and_no_room(allowed, example):
 
 
 def test_the_acl_of_the_pages_for_those_who_look_gives_what_it_names(allowed, example):
-    looks = {"about", "count", "report", "status", "summary"}
+    looks = {"about", "count", "harm", "report", "status", "summary"}
     found = allowed(example["publisher_acl"]["monitor"])
     assert {name.partition(".")[2] for name in found} == looks
     assert set(found) <= set(FACES)

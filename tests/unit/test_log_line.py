@@ -84,6 +84,12 @@ def test_a_stamp_of_splogger_is_worth_more_than_the_time_of_another_line():
     assert qmail_log_time.first_time(lines, START) == START
 
 
+def said_in(data):
+    """qmail-send's words in a block, without the lines that have none."""
+    runs = qmail_log_line.runs(data, START)
+    return [line[skip:] for lines, skip, _ in runs for line in lines if line[skip:]]
+
+
 @pytest.mark.parametrize(
     "line, words",
     [
@@ -108,24 +114,23 @@ def test_a_stamp_of_splogger_is_worth_more_than_the_time_of_another_line():
     ],
 )
 def test_the_words_of_a_line(line, words):
-    lines, skip = qmail_log_line.words(line + b"\n")
-    assert [said[skip:] for said in lines if said and b"msg" in said[skip:]] == words
+    assert [said for said in said_in(line + b"\n") if b"msg" in said] == words
 
 
 def test_other_programs_between_are_left_out_and_another_process_id_is_not():
     lines = (
         b"Nov 24 02:11:15 vm qmail[7]: new msg 5\nNov 24 02:11:15 vm x: y\nNov 24 02:11:15 vm qmail[123]: end msg 5\n"
     )
-    assert qmail_log_line.words(lines) == ([b"new msg 5", b"end msg 5"], 0)
+    assert said_in(lines) == [b"new msg 5", b"end msg 5"]
 
 
 def test_a_prefix_precedes_every_line_or_it_is_another_program():
     own = b"2026-11-24_02:11:15.51335 mx1: new msg 5\n2026-11-24_02:11:15.51335 mx1: end msg 5\n"
-    assert qmail_log_line.words(own) == ([b"new msg 5", b"end msg 5"], 0)
+    assert said_in(own) == [b"new msg 5", b"end msg 5"]
     smtpd = b"2026-11-24_02:11:15.51335 qmail-smtpd: new msg 6\n"
-    assert qmail_log_line.words(smtpd + own) == ([b"new msg 5", b"end msg 5"], 0)
-    words, skip = qmail_log_line.words(smtpd * 9 + b"2026-11-24_02:11:15.51335 new msg 5\n")
-    assert [line[skip:] for line in words if line[skip:].startswith(b"new msg")] == [b"new msg 5"]
+    assert said_in(smtpd + own) == [b"new msg 5", b"end msg 5"]
+    words = said_in(smtpd * 9 + b"2026-11-24_02:11:15.51335 new msg 5\n")
+    assert [said for said in words if said.startswith(b"new msg")] == [b"new msg 5"]
 
 
 @pytest.mark.parametrize("line, hour", [(b"CEST", 0), (b"CET", 3600)])
@@ -144,8 +149,9 @@ def test_the_name_of_the_zone_distinguishes_the_two_hours(monkeypatch, line, hou
 def test_any_bytes(data):
     for function in (qmail_log_time.first_time, qmail_log_time.segments):
         function(data, START)
-    lines, skip = qmail_log_line.words(data)
-    assert skip >= 0 and all(isinstance(line, bytes) for line in lines)
+    for lines, skip, (start, stop, times) in qmail_log_line.runs(data, START):
+        assert skip >= 0 and all(isinstance(line, bytes) for line in lines)
+        assert all(times[line[start:stop]] is None or isinstance(times[line[start:stop]], int) for line in lines)
     qmail_log_line.count(data, b" from <#@[]> qp ", rb"info msg \d+")
 
 
