@@ -348,3 +348,43 @@ def causes(since="7d", until=None, pillar=None, log=None, home=None, control=Non
     qmail = settings(pillar, home=home, control=control, queue=queue, strict=log is None)["qmail"]
     log = qmail["log"] if log is None else log
     return __salt__["qmail_doublebounce_causes.find"](qmail, log, since, until)
+
+
+def metrics(pillar=None, log=None, home=None, control=None, queue=None):
+    """
+    Return what is known of this server's double bounces as metrics: OpenMetrics text, which Prometheus reads.
+
+    - ``qmail_double_bounces_total`` by ``outcome``: ``queued`` and ``discarded`` (by qmail-send itself) are all there
+      were; ``swallowed``, ``stored``, ``forwarded`` and ``deferred`` count how deliveries of queued ones ended, each
+      time one did, and ``triple_bounced`` those that failed and were dropped;
+    - ``qmail_queue_messages`` by ``kind``: ``double_bounce``, ``single_bounce``, ``unprocessed`` (qmail-send has not
+      looked at it yet) and ``other``; together they are all;
+    - ``qmail_queue_oldest_message_timestamp_seconds``, if there is one;
+    - ``qmail_double_bounce_sink_holds`` (``holds`` of ``status``) and ``qmail_double_bounce_problems`` (how many it
+      lists);
+    - ``qmail_send_up`` and ``qmail_send_restart_due``;
+    - ``qmail_log_newest_line_timestamp_seconds`` and ``qmail_log_gaps_total``: whether the log was seen whole.
+
+    What is not known is left out, and the minion's log says why. The counters begin at 0 with the first call, which
+    looks for the end of the log, and go on over rotations and restarts: the account of this lies in
+    /var/lib/qmail-doublebounce. The alarm counts in the same one. A call reads 64 MiB of the log at most, and the next
+    one goes on there.
+
+    Raises SaltInvocationError if the settings are wrong.
+
+    pillar
+        As for ``settings``. If it has no settings, nothing is said about the sink.
+
+    log, home, control, queue
+        Settings, instead of what pillar says.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call qmail_doublebounce.metrics --out=newline_values_only
+        salt '*' qmail_doublebounce.metrics
+    """
+    wanted = settings(pillar, home=home, control=control, queue=queue, log=log)
+    is_asked = bool(__salt__["qmail_doublebounce_settings.said"](pillar))
+    return __salt__["qmail_doublebounce_metrics.make"](wanted, is_asked)["text"]

@@ -103,7 +103,7 @@ def _about(found):
     return {"log": found["path"], **told, "newest": newest}
 
 
-def _parts(found, window, by, context=0, mark=None):
+def _parts(found, window, by, blocks, mark=None):
     """
     Iterate over the parts of a log that were written within one hour or day, and report the progress: triples of the
     slot, the lines, and the time that none of them is newer than.
@@ -112,7 +112,7 @@ def _parts(found, window, by, context=0, mark=None):
     """
     segments, others = __salt__["qmail_log_time.segments"], found.get("others")
     done, told, known = 0, time.monotonic(), "unknown"
-    for data, newest in __salt__["qmail_log_block.blocks"](found, *window, context):
+    for data, newest in blocks:
         if others:
             data = __salt__["qmail_log_line.without"](data, others)
         for slot, part in segments(data, newest, *window, by, mark):
@@ -125,13 +125,6 @@ def _parts(found, window, by, context=0, mark=None):
             log.info("%s: %s MiB read", found["path"], done >> 20)
     if done and known == "unknown" and window != (None, None):
         raise CommandExecutionError(f"the log {found['path']} has no times in it: leave out since and until")
-
-
-def _sized(parts, read):
-    """Pass on the parts of a log, and add up their sizes."""
-    for slot, part, newest in parts:
-        read["bytes"] += len(part)
-        yield slot, part, newest
 
 
 def _uncut(parts):
@@ -148,7 +141,7 @@ def _uncut(parts):
 def _runs(parts):
     """The parts of a log as ``qmail_log_message.follow`` takes them."""
     runs = __salt__["qmail_log_line.runs"]
-    return ((slot, runs(part, newest)) for slot, part, newest in _uncut(parts))
+    return ((slot, runs(part, newest), len(part)) for slot, part, newest in _uncut(parts))
 
 
 def _most(names):
@@ -202,7 +195,7 @@ def summary(path=None, since=None, until=None, by="hour", home="/var/qmail", que
     Each event counts in the hour in which it was logged, a wait in the one in which it ended; within one MiB the log is
     assumed to be in order of time. Messages are followed by number and ``qp`` from ``info msg`` to ``end msg``, also
     from up to 64 MiB before ``since``. Memory is bounded: beyond 262,144 double bounces in the queue at a time the
-    oldest aren't followed any further; causes are known for 65,536 messages at a time, waits for 131,072; names are
+    oldest aren't followed any further; causes are known for 65,536 messages at a time, waits for 65,536; names are
     counted exactly up to 8192 of a kind; after 8192 hours the rest is counted as ``more``.
 
     A probe of ``qmail_doublebounce.probe`` is a double bounce like any other, and is counted: its ``recipients`` and
@@ -298,13 +291,23 @@ def harm(path=None, since=None, until=None, mark=None, home="/var/qmail", queue=
     }
 
 
-def _followed(path, since, until, by, home, queue, mark=None):
+def _followed(path, since, until, by, home, queue, mark=None, account=None):
     """Follow all messages of a log; return what that shows, and what was read."""
     began = time.monotonic()
     found, window = _asked(path, since, until, by, home, queue)
-    about_it, read = _about(found), {"bytes": 0}
-    told = __salt__["qmail_log_message.follow"](_runs(_sized(_parts(found, window, by, CONTEXT, mark), read)))
-    return told, {**about_it, "bytes": read["bytes"], "seconds": round(max(0.0, time.monotonic() - began), 3)}
+    about_it = _about(found)
+    halves, close = __salt__["qmail_log_block.halves"](found, *window, CONTEXT)
+    try:
+        works = [_reading(found, window, by, mark, half) for half in halves]
+        told = __salt__["qmail_log_message.follow"](works, account)
+    finally:
+        close()
+    return told, {**about_it, "bytes": told["bytes"], "seconds": round(max(0.0, time.monotonic() - began), 3)}
+
+
+def _reading(found, window, by, mark, half):
+    """How a half of a log is read, for whoever follows it."""
+    return lambda: _runs(_parts(found, window, by, half(), mark))
 
 
 def _row(told, pairs):
@@ -327,8 +330,8 @@ def causes(path=None, since=None, until=None, home="/var/qmail", queue=None):
         recipient, and ``senders``: the domains of who had sent them, the most frequent first, with their numbers.
     ``uids``
         dicts with ``uid`` (who queued the message that failed), ``channel`` and ``double_bounces``, the most first.
-    ``log``, ``files``, ``unread``, ``how``, ``newest``
-        the log, as for ``about``.
+    ``log``, ``files``, ``unread``, ``how``, ``newest``, ``bytes``, ``seconds``
+        the log, as for ``summary``.
 
     Memory is bounded: 65,536 messages are followed at a time, up to 2048 domains are known, each with up to 64 domains
     of senders; the rare ones are left out.
@@ -344,9 +347,15 @@ def causes(path=None, since=None, until=None, home="/var/qmail", queue=None):
 
         salt '*' qmail_log.causes since=7d
     """
-    found, window = _asked(path, since, until, "day", home, queue)
-    about_it, parts = _about(found), _parts(found, window, "day", CONTEXT)
-    return {**__salt__["qmail_log_causes.follow"](_runs(parts)), **about_it}
+    account = __salt__["qmail_log_causes.account"]()
+    told, about_it = _followed(path, since, until, "day", home, queue, account=account)
+    counts = _row(told, told["slots"].values())
+    return {
+        "double_bounces": counts["double_bounces"] + counts["discarded"],
+        "single_bounces": counts["single_bounces"],
+        **account.told(),
+        **about_it,
+    }
 
 
 def count(what="double_bounces", path=None, since=None, until=None, by="hour", home="/var/qmail", queue=None):
@@ -402,8 +411,9 @@ def _counted(marks, path, since, until, by, home, queue):
     found, window = _asked(path, since, until, by, home, queue)
     told_of = _about(found)
     counted = __salt__["qmail_log_line.count"]
-    slots, read = {}, {"bytes": 0}
-    for slot, part, _ in _sized(_parts(found, window, by), read):
+    slots, read, blocks = {}, 0, __salt__["qmail_log_block.blocks"](found, *window)
+    for slot, part, _ in _parts(found, window, by, blocks):
+        read += len(part)
         if slot is None:
             continue
         numbers = {what: counted(part, *said) for what, said in marks.items()}
@@ -416,7 +426,7 @@ def _counted(marks, path, since, until, by, home, queue):
         **{what: sum(counts[what] for counts in slots.values()) for what in marks},
         "by": dict(sorted(slots.items())),
         **told_of,
-        "bytes": read["bytes"],
+        "bytes": read,
         "seconds": round(max(0.0, time.monotonic() - began), 3),
     }
 
@@ -473,3 +483,52 @@ def _event(line):
     runs = __salt__["qmail_log_line.runs"](line, time.time())
     said = [own[skip:] for lines, skip, _ in runs for own in lines]
     return __salt__["qmail_log_words.event"](said[0]) if said else None
+
+
+def tally(account=None, path=None, home="/var/qmail", queue=None, limit=2**22, seconds=1, again=False):
+    """
+    Count on in the log from where an earlier call stopped. Returns an account: plain data for the next call, with
+
+    - ``totals``: the counts of ``summary``, since the first call;
+    - ``domains``: those that caused most double bounces since then, up to 256;
+    - ``delays``: how long local deliveries of ordinary mail took, from ``info msg`` to their success: their number as
+      ``count``, and ``sum`` in seconds, both since then; and ``quantiles``, of those in the last ten to twenty minutes
+      before the last reading: ``0.5`` and ``0.95``, in seconds, ``None`` if there were none. See ``wait_median`` of
+      ``summary`` for how exact these are;
+    - ``newest``: when qmail-send wrote last, as for ``about``;
+    - ``read``: how many bytes this call has read, and ``behind``: whether there is more; the next call goes on there;
+    - ``gaps``: how often lines were missed, because the log was gone, or is another one now;
+    - ``unfollowed``: double bounces that were too many at a time: how these ended was not counted;
+    - ``position``, ``rest``, ``open``, ``waits`` and ``recent``: where to go on, and what was on its way there.
+
+    The first call counts nothing: it begins at the end of the log. What comes after it is counted once, also over
+    rotations, and whatever the bounds of the calls are. 8192 messages are followed at a time.
+
+    Raises SaltInvocationError for what is not an account, CommandExecutionError for a log that can't be found or read.
+
+    account
+        What an earlier call returned; ``None`` to begin.
+
+    path, home, queue
+        The log, as for ``summary``: for the first call, and ``again``.
+
+    limit, seconds
+        Read about this many bytes at most, and for about this long.
+
+    again
+        ``True``: look again which log that is. If it is another one than before, go on at its end.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log.tally
+    """
+    __salt__["qmail_base_check.arguments"](home=home, queue=queue, limit=limit, seconds=seconds, again=again)
+    if limit is None:
+        raise SaltInvocationError("limit=None is not a number of bytes")
+    if account is None:
+        return __salt__["qmail_log_tally.begin"](path, home, queue)
+    if again:
+        account = __salt__["qmail_log_tally.move"](account, path, home, queue)
+    return __salt__["qmail_log_tally.advance"](account, limit, seconds)

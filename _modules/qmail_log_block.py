@@ -23,6 +23,8 @@ KEPT_MEMORY = 2**22
 TAIL = 2**13
 # Clocks are set, and several machines may send to one syslog: a log is in order of time except for this much.
 SLACK, SLACK_SECONDS = 2**20, 600
+# From this size on, two processes read a log sooner than one.
+HALVED = 2**24
 # The journal is asked for a time, not for bytes.
 JOURNAL_CONTEXT = 6 * 3600
 # How often the files are opened again, where the log is rotated meanwhile.
@@ -133,7 +135,17 @@ def _whole(file, skipping=False):
         yield rest
 
 
-def _whole_plain(file, offset):
+class _Until:
+    """A file that ends at some byte, where another process begins."""
+
+    def __init__(self, file, stop):
+        self.file, self.stop = file, stop
+
+    def read(self, size):
+        return self.file.read(size if self.stop is None else max(0, min(size, self.stop - self.file.tell())))
+
+
+def _whole_plain(file, offset, stop=None):
     """The same for a plain file, without copying: the end of a line is looked up before the block is read."""
     handle, near, skipping = file.fileno(), min(TAIL, BLOCK), False
     if offset:
@@ -142,7 +154,7 @@ def _whole_plain(file, offset):
         skipping = start < 0
         offset += max(start, 0)
     file.seek(offset)
-    while not skipping:
+    while not skipping and (stop is None or offset + BLOCK <= stop):
         end = os.pread(handle, near, offset + BLOCK - near)
         cut = end.rfind(b"\n") + 1
         if not cut or len(end) < near:
@@ -150,7 +162,7 @@ def _whole_plain(file, offset):
         data = file.read(BLOCK - near + cut)
         offset += len(data)
         yield data
-    yield from _whole(file, skipping)
+    yield from _whole(_Until(file, stop), skipping)
 
 
 def _unpacked(part):
@@ -161,9 +173,9 @@ def _unpacked(part):
         raise CommandExecutionError(told) from err
 
 
-def _part_blocks(part, offset):
+def _part_blocks(part, offset, stop=None):
     if is_plain(part["file"]):
-        return _whole_plain(part["file"], offset)
+        return _whole_plain(part["file"], offset, stop)
     blocks = _unpacked(part)
     first = next(blocks, b"")
     form = __salt__["qmail_log_journal.form"](first[:TAIL])
@@ -185,25 +197,100 @@ def is_plain(file):
     return __salt__["qmail_log_journal.form"](os.pread(file.fileno(), 256, 0)) is None
 
 
-def _file_blocks(found, since, until, context, first_time):
-    opened = _open_all(found["path"], found["files"])
+def _read(chosen, until, first_time):
+    """The blocks of these parts of files: triples of the file, where to begin, and where to end."""
+    for part, offset, stop in chosen:
+        for data in _part_blocks(part, offset, stop):
+            if until is not None and (first_time(data, part["newest"]) or 0) > until + SLACK_SECONDS:
+                break
+            yield data, part["newest"]
+
+
+def _split(chosen):
+    """Halve what is to be read of plain files, between two lines; return ``None`` if that is not worth while."""
+    if any(part["packed"] for part, _ in chosen):
+        return None
+    sizes = [part["stat"].st_size - offset for part, offset in chosen]
+    if sum(sizes) < HALVED:
+        return None
+    left = sum(sizes) // 2
+    for number, ((part, offset), size) in enumerate(zip(chosen, sizes)):
+        if left < size:
+            break
+        left -= size
+    at = _between(part, offset + left)
+    if at is None:
+        return None
+    first = [(*one, None) for one in chosen[:number]] + [(part, offset, at)]
+    return first, [(part, at, None)] + [(*one, None) for one in chosen[number + 1 :]]
+
+
+def _between(part, at):
+    """Where a line begins near this byte, so that nothing of the line before continues in it; ``None`` if none does."""
+    handle, start = part["file"].fileno(), max(0, at - TAIL)
+    data = os.pread(handle, 2 * TAIL, start)
+    begin = 0 if not start else data.find(b"\n") + 1
+    end = data.find(b"\n", at - start) + 1
+    if not end or (start and not begin):
+        return None
+    whole = __salt__["qmail_log_line.whole"](data[begin:end])
+    return start + begin + whole if whole else None
+
+
+def _again(part):
+    """The same file, opened once more: two processes must not share where in it they read."""
+    file = os.fdopen(os.open(f"/proc/self/fd/{part['file'].fileno()}", os.O_RDONLY | os.O_CLOEXEC), "rb", buffering=0)
+    return {**part, "file": file}
+
+
+def _close(opened):
+    for part in opened:
+        part["file"].close()
+
+
+def _reopened(chosen, until, first_time):
+    again = [(_again(part), *rest) for part, *rest in chosen]
     try:
-        for part, offset in _offsets(opened, since, context, first_time):
-            for data in _part_blocks(part, offset):
-                if until is not None and (first_time(data, part["newest"]) or 0) > until + SLACK_SECONDS:
-                    break
-                yield data, part["newest"]
+        yield from _read(again, until, first_time)
     finally:
-        for part in opened:
-            part["file"].close()
+        _close([part for part, *_ in again])
+
+
+def halves(found, since=None, until=None, context=0, two=True):
+    """
+    Return a list of functions that each return an iterator as ``blocks`` does, and a function that closes the files.
+
+    There is one for the whole log, or one for each half of it, between two lines, if these may be read at the same time
+    by two processes, and the log is big enough for that. The files are opened now, so that both halves are of the same
+    log, whatever is rotated meanwhile. The function for the second half may be called again.
+
+    found, since, until, context
+        As for ``blocks``.
+
+    two
+        ``False``: always one.
+
+    For ``qmail_log``.
+    """
+    if found["kind"] == "journald":
+        return [lambda: _journal_blocks(found["path"], since, until, context, False)], lambda: None
+    first_time = __salt__["qmail_log_time.first_time"]
+    bytes(KEPT_MEMORY)
+    opened = _open_all(found["path"], found["files"])
+    chosen = _offsets(opened, since, context, first_time)
+    pair = _split(chosen) if two and os.path.isdir("/proc/self/fd") else None
+    if pair is None:
+        pair = ([(*one, None) for one in chosen],)
+    works = [lambda: _read(pair[0], until, first_time), lambda: _reopened(pair[1], until, first_time)]
+    return works[: len(pair)], lambda: _close(opened)
 
 
 def _journal_blocks(path, since, until, context, backwards):
     options = ["--reverse"] if backwards else []
     options += [] if since is None else [f"--since=@{int(since) - (JOURNAL_CONTEXT if context else 0)}"]
     options += [] if until is None else [f"--until=@{int(until) + 1}"]
-    for data in __salt__["qmail_log_journal.printed"](path, options, "short-unix", _whole):
-        yield b"".join([*io.BytesIO(data)][::-1]) if backwards else data, time.time()
+    printed = __salt__["qmail_log_journal.printed"](path, options, "short-unix", _whole)
+    return ((b"".join([*io.BytesIO(data)][::-1]) if backwards else data, time.time()) for data in printed)
 
 
 def blocks(found, since=None, until=None, context=0, backwards=False):
@@ -229,6 +316,11 @@ def blocks(found, since=None, until=None, context=0, backwards=False):
     """
     if found["kind"] == "journald":
         return _journal_blocks(found["path"], since, until, context, backwards)
-    first_time = __salt__["qmail_log_time.first_time"]
-    bytes(KEPT_MEMORY)
-    return _file_blocks(found, since, until, context, first_time)
+    return _all(*halves(found, since, until, context, False))
+
+
+def _all(works, close):
+    try:
+        yield from works[0]()
+    finally:
+        close()

@@ -1,217 +1,155 @@
 """
-Who caused the double bounces in a log: the message at the beginning of each chain of bounces.
+Who caused the double bounces in a log: an account by domain, kept while ``qmail_log_message`` follows the messages.
 
-A message fails, its notice fails, and the double bounce is about that notice: ``qp`` leads from each to the next. The
-words are those of ``qmail_log_words``.
+A cause is the message at the beginning of a chain of bounces: it fails, its notice fails, and the double bounce is about
+that notice.
 """
-
-import re
-from itertools import islice
 
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
-NUMBER = rb"(\d[\w.-]*)"
-INFO = re.compile(rb"info msg " + NUMBER + rb": bytes \d+ from <(.*)> qp (\d+) uid (\d+)")
-START = re.compile(rb"starting delivery " + NUMBER + rb": msg " + NUMBER + rb" to (local|remote) ([^ ]*)")
-REPORT = re.compile(rb"delivery " + NUMBER + rb": (success|failure|deferral|report mangled)")
-BOUNCE = re.compile(rb"bounce msg " + NUMBER + rb" qp (\d+)")
-DROP = re.compile(rb"double bounce: discarding bounce/" + NUMBER)
-END = re.compile(rb"end msg " + NUMBER)
-LETTERS = 4  # of the words: they show which event it is
-DOUBLE = b"#@[]"
-
-# Memory is bounded whatever a log holds; the oldest entries are dropped first, and of names the rare ones.
-MOST_MESSAGES = 2**16
-MOST_DELIVERIES = 2**12
-MOST_NOTICES = 2**13
+# Memory is bounded whatever a log holds: of names the rare ones are dropped.
 MOST_DOMAINS = 2**10
 MOST_SENDERS = 2**5
 MOST_UIDS = 2**8
 MOST_RECIPIENTS = 2**18
 MOST_OF_A_MESSAGE = 16  # recipients that failed
 LONGEST_DOMAIN = 64
-COUNTS = ("double_bounces", "single_bounces", "recipients")
+LONGEST_RECIPIENT = 128
+COUNTS = ("double_bounces", "single_bounces")
 
 
-def follow(parts):
+def account():
     """
-    Follow the messages of a log, and return what ``qmail_log.causes`` returns about them.
-
-    parts
-        As for ``qmail_log_message.follow``.
+    Return an empty account, for ``qmail_log_message``. Its ``told()`` returns ``unknown``, ``domains`` and ``uids``, as
+    ``qmail_log.causes`` does.
 
     For ``qmail_log``.
     """
-    tracker = _Tracker()
-    kinds, take = tracker.kinds.get, tracker.take
-    for slot, runs in parts:
-        tracker.counting = slot is not None
-        for lines, skip, _ in runs:
-            end = skip + LETTERS
-            for line in lines:
-                # Every other line is none of these: "status: …", or "new msg …".
-                kind = kinds(line[skip:end])
-                if kind is not None:
-                    take(line[skip:], kind)
-        tracker.bound()
-    return tracker.told()
-
-
-class _Message:
-    """A message on its way; ``cause`` is the first one of its chain that failed, perhaps itself."""
-
-    __slots__ = ("cause", "double", "failed", "null", "sender", "uid")
-
-    def __init__(self, sender, uid, cause, null=False, double=False):
-        self.sender, self.uid, self.cause, self.null, self.double = sender, uid, cause, null, double
-        self.failed = False  # whether the cause is this message itself
+    return _Account()
 
 
 class _Cause:
-    """A message that failed first: where, and who had sent it."""
+    """A message that failed first: where, and who had sent it. Its domain is looked at when it is needed."""
 
-    __slots__ = ("channel", "domain", "recipients", "sender", "uid")
+    __slots__ = ("channel", "domain", "is_open", "origin", "others", "recipient")
 
-    def __init__(self, message, channel, domain):
-        self.channel, self.domain, self.recipients = channel, domain, []
-        self.sender, self.uid = message.sender, message.uid
+    def __init__(self, origin, channel, recipient):
+        self.origin, self.channel, self.recipient = origin, channel, recipient
+        self.domain, self.others, self.is_open = None, None, True
 
 
-class _Tracker:
-    """Follows messages by number and ``qp``. A number stands for a message until ``end msg``, and is used again."""
-
+class _Account:
     def __init__(self):
-        self.messages, self.deliveries, self.notices = {}, {}, {}
-        self.domains, self.uids, self.shared = {}, {}, {}
-        self.seen = set()
-        self.doubles = self.singles = self.unknown = 0
-        self.counting = False
-        kinds = {
-            b"info msg": (INFO, self._info),
-            b"starting": (START, self._start),
-            b"delivery": (REPORT, self._report),
-            b"bounce msg": (BOUNCE, self._bounce),
-            b"double bounce": (DROP, self._drop),
-            b"end msg": (END, self._end),
-        }
-        self.kinds = {words[:LETTERS]: kind for words, kind in kinds.items()}
+        self.domains, self.uids = {}, {}
+        self.unknown = self.known = 0  # double bounces, and recipients
 
-    def take(self, words, kind, again=True):
-        """Take an event; if it is not in qmail-send's own words, in those of a fork."""
-        form, act = kind
-        # A report goes on; whatever else does is a fork's.
-        found = form.match(words) if form is REPORT else form.fullmatch(words)
-        if found is not None and not (form is REPORT and found[1] not in self.deliveries):
-            act(*found.groups())
-        elif again:
-            stock = __salt__["qmail_log_words.stock"](words)
-            if stock is not None and stock[:LETTERS] in self.kinds:
-                self.take(stock, self.kinds[stock[:LETTERS]], again=False)
+    def failed(self, cause, origin, channel, recipient):
+        """
+        A recipient of a message failed. Return the cause: a new one if there is none yet. Of one that ``is_open`` this is
+        one more recipient, counted if it is of the same domain.
 
-    def _info(self, number, sender, qp, uid):
-        cause, single = self.notices.pop(qp, (None, None)) if sender in (b"", DOUBLE) else (None, None)
-        double = sender == DOUBLE
-        self.messages[number] = _Message(self._domain(sender), int(uid), cause, not sender, double)
-        if double:
-            self._doubled(cause)
-            if single is not None:
-                single["single_bounces"] -= 1
-                self.singles -= 1
+        cause
+            That of the message.
 
-    def _start(self, delivery, number, channel, recipient):
-        self.deliveries[delivery] = number, channel, recipient
+        origin
+            When it came, who had sent it (``<…>``), and the uid that had queued it; ``None`` if that is not known.
+        """
+        recipient = recipient[-LONGEST_RECIPIENT:]
+        if cause is None:
+            return _Cause(origin, channel, recipient)
+        cause.others = cause.others or []
+        if len(cause.others) < MOST_OF_A_MESSAGE - 1 and _domain(recipient) == _domain(cause.recipient):
+            cause.others.append(hash(recipient.lower()))
+        return cause
 
-    def _report(self, delivery, outcome):
-        number, channel, recipient = self.deliveries.pop(delivery)
-        if outcome != b"failure":
-            return
-        message = self.messages.get(number)
-        if message is None:
-            message = self.messages[number] = _Message(None, None, None)
-        if message.double:
-            return
-        domain = self._domain(recipient)
-        if message.cause is None:
-            message.cause, message.failed = _Cause(message, channel, domain), True
-        if message.failed and message.cause.domain == domain and len(message.cause.recipients) < MOST_OF_A_MESSAGE:
-            message.cause.recipients.append(hash(recipient.lower()))
+    @staticmethod
+    def ended(cause):
+        """All recipients of a message were tried: what fails from now on is the notice about it."""
+        if cause:
+            cause.is_open = False
 
-    def _bounce(self, number, qp):
-        message = self.messages.get(number)
-        cause, single = (message and message.cause), None
-        if message is None or not (message.null or message.double):
-            single = self._row(cause) if self.counting else None
-            if single is not None:
-                single["single_bounces"] += 1
-                self.singles += 1
-        self.notices[qp] = cause, single
+    def single(self, cause):
+        """The sender of a message is notified. Return the row in which that counts, or ``None``."""
+        row = self._row(cause)
+        if row:
+            row["single_bounces"] += 1
+        return row
 
-    def _drop(self, number):
-        message = self.messages.get(number)
-        self._doubled(message and message.cause)
-
-    def _end(self, number):
-        self.messages.pop(number, None)
-
-    def _doubled(self, cause):
-        if not self.counting:
-            return
-        self.doubles += 1
+    def doubled(self, cause):
+        """A notice failed, or the message itself had no sender."""
         row = self._row(cause)
         if row is None:
             self.unknown += 1
             return
         row["double_bounces"] += 1
         row[cause.channel] = row.get(cause.channel, 0) + 1
-        for recipient in cause.recipients:
-            self._recipient(row, cause.domain, recipient)
-        if cause.uid is None:
+        seen = row["seen"]
+        for recipient in (hash(cause.recipient.lower()), *(cause.others or ())):
+            if recipient not in seen:
+                self._recipient(row, recipient)
+        if cause.origin is None:
             return
-        _add(row["senders"], cause.sender, MOST_SENDERS)
-        _add(self.uids, (cause.uid, cause.channel), MOST_UIDS)
+        _, sender, uid = cause.origin
+        _add(row["senders"], b"" if sender == b"<>" else _domain(sender[1:-1]), MOST_SENDERS)
+        _add(self.uids, (uid, cause.channel), MOST_UIDS)
 
     def _row(self, cause):
         if cause is None:
             return None
-        if cause.domain not in self.domains:
-            if len(self.domains) >= 2 * MOST_DOMAINS:
-                self._drop_the_rare()
-            self.domains[cause.domain] = {**dict.fromkeys(COUNTS, 0), "exact": True, "senders": {}}
-        return self.domains[cause.domain]
+        if cause.domain is None:
+            cause.domain = _domain(cause.recipient)
+        return self.domains.get(cause.domain) or self._new(cause.domain)
+
+    def _new(self, domain):
+        if len(self.domains) >= 2 * MOST_DOMAINS:
+            self._drop_the_rare()
+        self.domains[domain] = {**dict.fromkeys(COUNTS, 0), "seen": set(), "exact": True, "senders": {}}
+        return self.domains[domain]
 
     def _drop_the_rare(self):
         def weight(name):
             return self.domains[name]["double_bounces"], self.domains[name]["single_bounces"]
 
         for name in sorted(self.domains, key=weight)[:MOST_DOMAINS]:
-            del self.domains[name]
+            self.known -= len(self.domains.pop(name)["seen"])
 
-    def _recipient(self, row, domain, recipient):
-        key = hash((domain, recipient))
-        if key in self.seen:
-            return
-        if len(self.seen) >= MOST_RECIPIENTS:
+    def _recipient(self, row, recipient):
+        if self.known >= MOST_RECIPIENTS:
             row["exact"] = False
             return
-        self.seen.add(key)
-        row["recipients"] += 1
+        self.known += 1
+        row["seen"].add(recipient)
 
-    def _domain(self, address):
-        domain = address.rpartition(b"@")[2].lower()[-LONGEST_DOMAIN:]
-        return self.shared.setdefault(domain, domain)
+    def another(self):
+        """An empty account, for the second half of a log."""
+        return _Account()
 
-    def bound(self):
-        """Keep within the bounds of memory."""
-        self.messages = _forget(self.messages, MOST_MESSAGES)
-        self.deliveries = _forget(self.deliveries, MOST_DELIVERIES)
-        self.notices = _forget(self.notices, MOST_NOTICES)
-        if len(self.shared) > MOST_MESSAGES:
-            self.shared.clear()
+    def state(self):
+        """What ``add`` takes: plain data."""
+        return self.domains, self.uids, self.unknown
+
+    def add(self, state):
+        """Add what the account of the second half of a log had in the end."""
+        domains, uids, unknown = state
+        self.unknown += unknown
+        for name, more in domains.items():
+            row = self.domains.get(name) or self._new(name)
+            row["exact"] = row["exact"] and more["exact"]
+            for what in (*COUNTS, b"local", b"remote"):
+                row[what] = row.get(what, 0) + more.get(what, 0)
+            for recipient in more["seen"] - row["seen"]:
+                self._recipient(row, recipient)
+            for sender, number in more["senders"].items():
+                _add(row["senders"], sender, MOST_SENDERS, number)
+        for key, number in uids.items():
+            _add(self.uids, key, MOST_UIDS, number)
 
     def told(self):
         rows = {
             _text(name): {
-                **{what: row[what] for what in (*COUNTS, "exact")},
+                **{what: row[what] for what in COUNTS},
+                "recipients": len(row["seen"]),
+                "exact": row["exact"],
                 "local": row.get(b"local", 0),
                 "remote": row.get(b"remote", 0),
                 "senders": {_text(sender): number for sender, number in _sorted(row["senders"])},
@@ -220,34 +158,29 @@ class _Tracker:
             if row["double_bounces"]
         }
         return {
-            "double_bounces": self.doubles,
-            "single_bounces": self.singles,
             "unknown": self.unknown,
             "domains": rows,
             "uids": [
-                {"uid": uid, "channel": _text(channel), "double_bounces": number}
+                {"uid": int(uid), "channel": _text(channel), "double_bounces": number}
                 for (uid, channel), number in _sorted(self.uids)
+                if uid.isdigit()
             ],
         }
+
+
+def _domain(address):
+    return address.rpartition(b"@")[2].lower()[-LONGEST_DOMAIN:]
 
 
 def _sorted(names):
     return sorted(names.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _add(names, name, most):
-    names[name] = names.get(name, 0) + 1
+def _add(names, name, most, number=1):
+    names[name] = names.get(name, 0) + number
     if len(names) > 2 * most:
         for key in sorted(names, key=names.get)[:most]:
             del names[key]
-
-
-def _forget(known, most):
-    if len(known) <= most:
-        return known
-    for key in list(islice(known, len(known) - most + most // 8)):
-        del known[key]
-    return dict(known)
 
 
 def _text(name):

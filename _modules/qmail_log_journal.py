@@ -8,8 +8,9 @@ import contextlib
 import io
 import json
 import re
+import select
 import subprocess
-import tempfile
+import time
 
 from salt.exceptions import CommandExecutionError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
@@ -22,6 +23,7 @@ OWN_UNIT = re.compile(r"[a-z]?qmail(?:-send)?\d{0,3}\.service")
 OWN_NAME = re.compile(r"[a-z]?qmail(?:-send|-start)?\d{0,3}|splogger|send")
 # A longer field of an entry in the form export is not read any further, and no longer entry in the form json.
 LONGEST = 2**22
+BLOCK = 2**16
 # What is the same of an entry in whichever file it lies: its boot, its times, and a hash of its fields. Its number is
 # another one after it was moved from /run to /var.
 OF_THE_ENTRY = ("b", "m", "t", "x")
@@ -45,14 +47,16 @@ def printed(path, options, output, read):
 
     For ``qmail_log_block``.
     """
-    with tempfile.TemporaryFile() as errors:
+    # The caller may iterate outside of the loader, where there is no __salt__.
+    outputs = __salt__["qmail_base_output.file"], __salt__["qmail_base_output.said"]
+    return _printed(_command(path, options, output), read, *outputs)
+
+
+def _printed(command, read, file, told):
+    with file() as errors:
         try:
             process = subprocess.Popen(
-                _command(path, options, output),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                bufsize=0,
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, bufsize=0
             )
         except OSError as err:
             raise CommandExecutionError(f"cannot run journalctl: {err.strerror}") from err
@@ -66,15 +70,13 @@ def printed(path, options, output, read):
             process.stdout.close()
             status = process.wait()
         if status:
-            errors.seek(0)
-            said = errors.read(500).decode(errors="replace").strip()
-            raise CommandExecutionError(f"journalctl failed with status {status}: {said}")
+            raise CommandExecutionError(f"journalctl failed with status {status}: {told(errors)}")
 
 
-def entries(path, options, limit):
+def entries(path, options, limit, seconds=None):
     """
     Return entries of the journal, the oldest first: for each a pair, its cursor, and its line as text. Raises
-    CommandExecutionError where journalctl fails.
+    CommandExecutionError where journalctl fails, or prints nothing in time.
 
     journalctl's forms for people have no cursor but that of the last entry, behind it: whoever stops reading earlier
     would not know where.
@@ -85,11 +87,18 @@ def entries(path, options, limit):
     limit
         Read about this many bytes of lines at most, but one entry beside the first.
 
+    seconds
+        End journalctl after this time, and return what it has printed until then; ``None``: wait for it.
+
     For ``qmail_log_follow``.
     """
     found = []
-    with contextlib.closing(printed(path, options, "json", _lines)) as read:
+    with contextlib.closing(printed(path, options, "json", _lines if seconds is None else _until(seconds))) as read:
         for data in read:
+            if data is None and found:
+                break
+            if data is None:
+                raise CommandExecutionError(f"journalctl printed nothing within {seconds:.1f} seconds")
             entry = _entry(data)
             if isinstance(entry.get("__CURSOR"), str):
                 found.append((entry["__CURSOR"], _text(entry)))
@@ -121,6 +130,25 @@ def _command(path, options, output):
 def _lines(file):
     lines = io.BufferedReader(file)
     return iter(lambda: lines.readline(LONGEST), b"")
+
+
+def _until(seconds):
+    """The same for so long, and then ``None``, whatever else might come."""
+    deadline = time.monotonic() + seconds
+
+    def lines(file):
+        rest, ready = b"", select.poll()
+        ready.register(file, select.POLLIN)
+        while ready.poll(max(0, deadline - time.monotonic()) * 1000):
+            data = file.read(BLOCK)
+            if not data:
+                return
+            *whole, rest = (rest + data).split(b"\n")
+            yield from whole
+            rest = rest if len(rest) <= LONGEST else b""
+        yield None
+
+    return lines
 
 
 def _text(entry):

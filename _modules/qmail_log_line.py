@@ -22,6 +22,10 @@ WORDS = re.compile(
     rb"status: |new msg |info:? msg |end msg |bounce msg |starting delivery |delivery |(?:double|triple) bounce: "
     rb"|warning: |alert: |qmail-send: "
 )
+# A single byte is found ten times as fast as words are. This one is in the words that are counted most, and in few others,
+# unless syslog puts the number of a process into each line: after so many in vain, the words are looked for.
+SIGN = b"["
+IN_VAIN = 2**6
 # What is in most of qmail-send's lines, and in few others: to search for it is faster than to examine every line.
 SIGNS = (b" msg ", b"delivery ", b"status: ", b"alert: ")
 
@@ -137,7 +141,7 @@ def runs(data, newest):
     newest
         No line is newer than this, in seconds since the epoch, give or take a day.
 
-    For ``qmail_log``.
+    For ``qmail_log`` and ``qmail_log_tally``.
     """
     data = data if isinstance(data, bytes) else data.encode()
     layout = _layout(data)
@@ -156,7 +160,7 @@ def whole(data):
     data
         Whole lines, as bytes.
 
-    For ``qmail_log``.
+    For ``qmail_log``, ``qmail_log_block`` and ``qmail_log_tally``.
     """
     data = data if isinstance(data, bytes) else data.encode()
     end = len(data)
@@ -204,7 +208,7 @@ def last(data):
     data
         Whole lines, as bytes.
 
-    For ``qmail_log_age``.
+    For ``qmail_log_age`` and ``qmail_log_tally``.
     """
     data = data if isinstance(data, bytes) else data.encode()
     signs = {sign: data.rfind(sign) for sign in SIGNS}
@@ -238,36 +242,42 @@ def count(data, mark, before):
     For ``qmail_log``.
     """
     data, mark, before = (part if isinstance(part, bytes) else part.encode() for part in (data, mark, before))
-    at = data.find(mark)
-    if at < 0:
+    places = _places(data, mark)
+    if not places:
         return 0
     layout, lead = _layout(data), before.partition(b"\\")[0] or mark
+    lines = [data.rfind(b"\n", 0, at) + 1 for at in places]
     if _even(layout):
-        return _count_even(data, mark, lead, layout.end())
-    says, number, size = _says(layout, mark, before), 0, len(mark)
+        begin, end = layout.end(), layout.end() + len(lead)
+        return sum([data[line + begin : line + end] == lead for line in lines])
     start, end, name, body = _constant(layout)
-    behind, find, rfind = body + len(lead), data.find, data.rfind
-    while at >= 0:
-        line = rfind(b"\n", 0, at) + 1
-        alike = data[line + start : line + end] == name
-        if alike and data[line + body : line + behind] == lead:
-            number += 1
-        elif not (alike and data[line + body - 1 : line + body] == b" "):
-            number += says(data[line : at + size])
-        at = find(mark, at + size)
+    behind = body + len(lead)
+    alike = [data[line + body : line + behind] == lead and data[line + start : line + end] == name for line in lines]
+    number = sum(alike)
+    if number == len(alike):
+        return number
+    says = _says(layout, mark, before)
+    for line, at, is_own in zip(lines, places, alike):
+        others = data[line + start : line + end] != name or data[line + body - 1 : line + body] != b" "
+        if not is_own and others:
+            number += says(data[line : at + len(mark)])
     return number
 
 
-def _count_even(data, mark, lead, body):
-    """Count in a block in which qmail-send's words begin at the same place in every line."""
-    number, size, at = 0, len(mark), data.find(mark)
-    begin, end, find, rfind = body + 1, body + 1 + len(lead), data.find, data.rfind
+def _places(data, mark):
+    """Return where a mark begins in a block, each time."""
+    sign, size, find, places, left = SIGN if SIGN in mark else mark, len(mark), data.find, [], IN_VAIN
+    before, at = mark.index(sign), find(sign)
     while at >= 0:
-        line = rfind(b"\n", 0, at)
-        if data[line + begin : line + end] == lead:
-            number += 1
-        at = find(mark, at + size)
-    return number
+        begin = at - before
+        if data[begin : begin + size] == mark:
+            places.append(begin)
+        elif left:
+            left -= 1
+        else:
+            sign, before = mark, 0
+        at = find(sign, at + 1)
+    return places
 
 
 def _says(layout, mark, before):

@@ -4,6 +4,7 @@ What qmail-send's words say about messages: their lives from ``info msg`` to ``e
 The words are those of ``qmail_log_words``; the common ones are repeated here, in the loop that must be fast.
 """
 
+import marshal
 from itertools import islice
 
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
@@ -27,23 +28,26 @@ DELIVERIES, DOUBLE_DELIVERIES, BYTES, DOUBLE_BYTES = range(8, 12)
 
 # Memory is bounded whatever a log holds; the oldest entries are dropped first. Counts are exact up to a quarter of a
 # million double bounces in the queue at a time, causes up to 65,536 messages that failed and are still on their way,
-# and waits up to 131,072 ordinary messages in the queue.
+# and waits up to 65,536 ordinary messages in the queue.
 MOST_DOUBLES = 2**18
-MOST_MAILS = 2**17
+MOST_MAILS = 2**16
 MOST_NULLS = 2**15
 MOST_CAUSES = 2**16
 MOST_DELIVERIES = 2**12
 MOST_NOTICES = 2**13
 MOST_NAMES = 2**12
 MOST_SLOTS = 2**13
+BOUND_EVERY = 2**10  # lines
 LONGEST_LINE = 400
 LONGEST_NUMBER = 24
 LONGEST_SIZE = 15
+LONGEST_SENDER = 64
 LONGEST_DOMAIN = 64
 LONGEST_RECIPIENT = 256
 
 QP = [b"qp"]
 # For lines whose time is not known: see ``qmail_log_form.clock``.
+SINGLE_ROW = "single_bounces"
 NO_TIME = 0, 0, {b"": None}
 
 
@@ -76,9 +80,9 @@ def _forget(known, most):
     return dict(known)
 
 
-def _add(names, name):
+def _add(names, name, number=1):
     """Count a name; if there are too many, the rare ones are dropped."""
-    names[name] = names.get(name, 0) + 1
+    names[name] = names.get(name, 0) + number
     if len(names) > 2 * MOST_NAMES:
         for key in sorted(names, key=names.get)[:MOST_NAMES]:
             del names[key]
@@ -93,14 +97,16 @@ class _Tracker:
     with a sender only its time is kept, unless it fails.
     """
 
-    def __init__(self):
+    def __init__(self, account=None, strangers=None):
+        self.account = account  # of the causes, if they are asked for: see qmail_log_causes
+        self.strangers = strangers  # only of the second half of a log: what is about messages of the first half
         self.buckets, self.bucket = __salt__["qmail_log_harm.buckets"]()
-        self.mails = {}  # messages with a sender that is not empty: when they came into the queue
+        self.mails = {}  # messages with a sender: when they came into the queue, the sender, and the uid
         self.doubles = {}  # double bounces: whether the recipient was counted
-        self.nulls = {}  # messages with an empty sender, and perhaps some that ended
-        self.causes = {}  # messages: the domain that failed first
+        self.nulls = {}  # the same of messages with an empty sender, and perhaps of some that ended
+        self.causes = {}  # messages: the domain that failed first, or what the account has for it
         self.deliveries = {}  # deliveries: the words of their start
-        self.notices = {}  # qp: the cause, and the counts in which it is a single bounce
+        self.notices = {}  # qp: the cause, and the counts and the account's row in which it is a single bounce
         self.recipients = {}
         self.domains = {}
         self.shared = {}
@@ -108,7 +114,7 @@ class _Tracker:
         self.slots = {}
         self.counts = self._none()
         self.counting = False
-        self.forked = False
+        self.forked = None  # the words that are read again, in those of qmail-send
 
     def _none(self):
         """Counts of nothing yet: first those that have a name, then one for each bucket of waits."""
@@ -126,6 +132,15 @@ class _Tracker:
             self.slots.setdefault(slot, self._none())
         self.counts = self.slots[slot]
 
+    def add(self, state):
+        """Add what was counted in the second half of a log."""
+        for slot, counts in state["slots"].items():
+            self.enter(slot)
+            self.counts[:] = map(sum, zip(self.counts, counts))
+        for mine, more in ((self.recipients, state["recipients"]), (self.domains, state["domains"])):
+            for name, number in more.items():
+                _add(mine, name, number)
+
     def feed(self, lines, skip, clock=NO_TIME):  # noqa: C901 - one loop does the common things itself: it is the fastest
         """
         Follow qmail-send's lines; its words begin after ``skip`` bytes, and ``clock`` reads their time.
@@ -136,7 +151,8 @@ class _Tracker:
         """
         doubles, nulls, causes, deliveries = self.doubles, self.nulls, self.causes, self.deliveries
         letter, end_word, word, longest = skip + 3, skip + 8, skip + 9, skip + LONGEST_LINE
-        mails, (start, stop, times) = self.mails, clock
+        mails, account, strangers, (start, stop, times) = self.mails, self.account, self.strangers, clock
+        known = strangers and strangers.known
         take, notice_of = deliveries.pop, self.notices.pop
         started = doubled = queued = 0
         for line in lines:
@@ -149,6 +165,9 @@ class _Tracker:
             if at == 32:  # end_ _msg N, new msg N
                 if line[skip] == 101:
                     message = line[end_word:]
+                    if strangers and message not in known and b" " not in message:
+                        self._put_aside(line[skip:], times[line[start:stop]])
+                        continue
                     if message in mails:
                         del mails[message]
                     if message in doubles:
@@ -163,6 +182,10 @@ class _Tracker:
                     self._fork(line[skip:], times[line[start:stop]])
                     continue
                 message = fields[3]
+                if strangers and message not in known:
+                    deliveries.pop(fields[1], None)
+                    self._put_aside(line[skip:], times[line[start:stop]])
+                    continue
                 deliveries[fields[1]] = fields
                 started += 1
                 if message in doubles:
@@ -173,16 +196,17 @@ class _Tracker:
                 blank = line.find(b" ", word)
                 delivery = take(line[word:blank], None)
                 if delivery is None:
-                    self._fork(line[skip:], times[line[start:stop]])
+                    if not self._fork(line[skip:], times[line[start:stop]]) and strangers:
+                        self._put_aside(line[skip:], times[line[start:stop]])
                     continue
                 message = delivery[3]
                 if line[blank + 1 : blank + 2] == b"f":
-                    if message not in causes and message not in doubles:
-                        self._failed(message, delivery[6])
+                    if message not in doubles and (message not in causes or account and causes[message].is_open):
+                        self._failed(message, delivery[5], delivery[6])
                 elif message in doubles:
                     self._fared(delivery[5], line[blank + 1 :])
                 elif message in mails and delivery[5] == b"local" and line[blank + 1 : blank + 2] == b"s":
-                    self._waited(mails[message], times[line[start:stop]])
+                    self._waited(mails[message][0], times[line[start:stop]])
             elif at == 111:  # inf_o_ msg N: bytes B from <SENDER> qp P uid U
                 fields = line.rsplit(b" ", 5)
                 if line[skip:word] != b"info msg " or fields[2:3] != QP:
@@ -193,20 +217,28 @@ class _Tracker:
                 if not size.isdigit():
                     self._fork(line[skip:], times[line[start:stop]])
                     continue
+                if strangers and strangers.sent(message, sender, fields[3]):
+                    self._reused(message)
+                    self._put_aside(line[skip:], times[line[start:stop]])
+                    continue
                 size = int(size[:LONGEST_SIZE])
                 queued += size
                 if message in mails or message in doubles or message in nulls or message in causes:
                     self._reused(message)
                 if sender == b"<>":
-                    self._null(message, notice_of(fields[3], None))
+                    self._null(message, fields[5], notice_of(fields[3], None))
                 elif sender == b"<#@[]>":
                     self._double(message, notice_of(fields[3], None), size)
                 elif colon - word <= LONGEST_NUMBER:
-                    mails[message] = times[line[start:stop]]
+                    mails[message] = times[line[start:stop]], sender[-LONGEST_SENDER:], fields[5][:LONGEST_NUMBER]
             elif at == 110:  # bou_n_ce msg N qp P
                 fields = line.rsplit(b" ", 3)
                 if fields[0][skip:] == b"bounce msg":
-                    self._notice(fields[1], fields[3])
+                    if strangers and strangers.notified(fields[1], fields[3]):
+                        self.notices.pop(fields[3], None)
+                        self._put_aside(line[skip:], times[line[start:stop]])
+                    else:
+                        self._notice(fields[1], fields[3])
                 else:
                     self._fork(line[skip:], times[line[start:stop]])
             elif at == 98 or at == 112:  # dou_b_le bounce: …, tri_p_le bounce: …
@@ -216,11 +248,18 @@ class _Tracker:
         self.counts[BYTES] += queued
 
     def _fork(self, words, now):
+        """Follow what a fork says; return whether it was one that did."""
         stock = None if self.forked else __salt__["qmail_log_words.stock"](words)
-        if stock and stock != words:
-            self.forked = True
-            self.feed((stock,), 0, (0, 0, {b"": now}))
-            self.forked = False
+        if not stock or stock == words:
+            return False
+        self.forked = words
+        self.feed((stock,), 0, (0, 0, {b"": now}))
+        self.forked = None
+        return True
+
+    def _put_aside(self, words, now):
+        """Keep a line for the one who knows the first half: as it was written, whoever wrote it."""
+        self.strangers.say(self.forked or words, now)
 
     def _waited(self, since, now):
         """Count how long a message with a sender was in the queue when it was delivered here."""
@@ -241,11 +280,16 @@ class _Tracker:
             self.fates[key] = _fate(channel, report)
         self.counts[self.fates[key]] += 1
 
-    def _failed(self, message, recipient):
+    def _failed(self, message, channel, recipient):
         """Remember the domain of the first recipient that failed, unless a notice has a cause already."""
-        if len(message) <= LONGEST_NUMBER:
+        if self.account:
+            origin = self.mails.get(message) or self.nulls.get(message)
+            cause = self.account.failed(self.causes.get(message), origin, channel, recipient)
+        else:
             domain = recipient.rpartition(b"@")[2].lower()[-LONGEST_DOMAIN:]
-            self.causes[message] = self.shared.setdefault(domain, domain)
+            cause = self.shared.setdefault(domain, domain)
+        if len(message) <= LONGEST_NUMBER:
+            self.causes[message] = cause
 
     def _notice(self, message, qp):
         """
@@ -254,22 +298,25 @@ class _Tracker:
         A message whose beginning isn't known counts as one with a sender, until its notice turns out to be a double
         bounce.
         """
-        single = None
+        cause, single, row = self.causes.get(message), None, None
+        if self.account:
+            self.account.ended(cause)
         if message not in self.nulls:
             single = self.counts
             single[SINGLES] += 1
+            row = self.account and self.counting and self.account.single(cause)
         if len(qp) <= LONGEST_NUMBER:
-            self.notices[qp] = self.causes.get(message), single
+            self.notices[qp] = cause, single, row
 
-    def _null(self, message, notice):
+    def _null(self, message, uid, notice):
         """A message with an empty sender: the notice that a message bounced, or one from elsewhere."""
         if len(message) <= LONGEST_NUMBER:
-            self.nulls[message] = None
+            self.nulls[message] = None, b"<>", uid[:LONGEST_NUMBER]
             if notice and notice[0] is not None:
                 self.causes[message] = notice[0]
 
     def _double(self, message, notice, size):
-        cause, single = notice or (None, None)
+        cause, single, row = notice or (None, None, None)
         if len(message) <= LONGEST_NUMBER:
             self.doubles[message] = False
         self.counts[DOUBLES] += 1
@@ -277,20 +324,26 @@ class _Tracker:
         self._caused(cause)
         if single:
             single[SINGLES] -= 1
+        if row:
+            row[SINGLE_ROW] -= 1
 
     def _discarded(self, words, now):
         which, _, message = words.partition(b" bounce: discarding bounce/")
         if not message or b" " in message:
             self._fork(words, now)
+        elif self.strangers and message not in self.strangers.known:
+            self._put_aside(words, now)
         elif which == b"triple":
             self.counts[TRIPLES] += 1
         elif which == b"double":
             self.counts[DISCARDED] += 1
             self._caused(self.causes.get(message))
 
-    def _caused(self, domain):
-        if self.counting and domain is not None:
-            _add(self.domains, domain)
+    def _caused(self, cause):
+        if self.counting and self.account:
+            self.account.doubled(cause)
+        elif self.counting and cause is not None:
+            _add(self.domains, cause)
 
     def _reused(self, message):
         """What is known of a number is about another message."""
@@ -327,26 +380,91 @@ def _text(name):
     return name.decode("ascii", "backslashreplace")
 
 
-def follow(parts):
+def follow(halves, account=None):
     """
     Follow the messages of a log, and count what happened to bounces.
 
     Returns ``{"names": (count, …), "slots": {slot: ({count: …}, waits)}, "recipients": {address: …}, "domains":
-    {domain: …}}``, with the counts that ``qmail_log.summary`` explains, and the waits as ``qmail_log_harm.row`` takes
-    them. Memory is bounded: beyond 262,144 bounces or 131,072 other messages in the queue at a time the oldest aren't
-    followed any further, names are counted exactly up to 8192 of a kind, and beyond 8192 slots the rest is counted as
-    ``more``.
+    {domain: …}, "bytes": …}``, with the counts that ``qmail_log.summary`` explains, and the waits as
+    ``qmail_log_harm.row`` takes them. Memory is bounded: beyond 262,144 bounces or 65,536 other messages in the queue
+    at a time the oldest aren't followed any further, names are counted exactly up to 8192 of a kind, and beyond 8192
+    slots the rest is counted as ``more``.
 
-    parts
-        An iterable of pairs, in order of time: a slot, as ``qmail_log_time.segments`` names it, or ``None`` for what is
-        followed but not counted; and runs of lines, as ``qmail_log_line.runs`` returns them.
+    halves
+        Either one function, or one for each half of the log, which are then read at the same time, by two processes.
+        Each returns an iterable of triples, in order of time: a slot, as ``qmail_log_time.segments`` names it, or
+        ``None`` for what is followed but not counted; runs of lines, as ``qmail_log_line.runs`` returns them; and how
+        many bytes that was.
 
-    For ``qmail_log``.
+    account
+        What ``qmail_log_causes.account`` returned: it is told of each failure and each bounce, and the ``domains`` stay
+        empty.
+
+    For ``qmail_log`` and ``qmail_log_tally``.
     """
-    tracker = _Tracker()
-    for slot, runs in parts:
+    tracker, read = _Tracker(account), [0]
+
+    def work(half, tell):
+        return _second(halves[1], account, tell) if half else _followed(tracker, halves[0](), read)
+
+    if not halves[1:]:
+        work(0, None)
+    else:
+        second = __salt__["qmail_base_bulk.halves"](work, "qmail_log")[1]
+        if not _joined(tracker, second, read):
+            # It depends on the first half in a way that was not foreseen: go on from there, one line after the other.
+            _followed(tracker, halves[1](), read)
+    return {**tracker.told(), "bytes": read[0]}
+
+
+def _followed(tracker, parts, read):
+    for slot, runs, size in parts:
         tracker.enter(slot)
+        if tracker.strangers:
+            tracker.strangers.slot = slot
+            if tracker.strangers.are_too_many(size):
+                return
         for run in runs:
             tracker.feed(*run)
         tracker.bound()
-    return tracker.told()
+        read[0] += size
+
+
+def _second(half, account, tell):
+    """
+    Follow the second half of a log without knowing the first: what that counts, and the lines that are about messages
+    of the first half, in a form that can be sent from process to process. ``None`` if those are too many.
+    """
+    strangers, read = __salt__["qmail_log_stranger.strangers"](), [0]
+    tracker = _Tracker(account and account.another(), strangers)
+
+    def told():
+        for part in half():
+            tell(0, read[0])
+            yield part
+
+    _followed(tracker, told(), read)
+    if strangers.were_too_many:
+        return None
+    state = {name: getattr(tracker, name) for name in ("slots", "recipients", "domains")}
+    told_of = tracker.account and tracker.account.state()
+    return marshal.dumps((state, told_of, strangers.state(), read[0])).decode("latin-1")
+
+
+def _joined(tracker, second, read):
+    """Add what was found in the second half of a log, if it is what one would have found who knew the first."""
+    if second is None:
+        return False
+    state, told_of, (lines, asked), size = marshal.loads(second.encode("latin-1"))
+    if not asked.isdisjoint(tracker.notices):
+        return False
+    for number, (slot, words, now) in enumerate(lines):
+        tracker.enter(slot)
+        tracker.feed((words,), 0, (0, 0, {b"": now}))
+        if not number % BOUND_EVERY:
+            tracker.bound()
+    tracker.add(state)
+    if tracker.account:
+        tracker.account.add(told_of)
+    read[0] += size
+    return True

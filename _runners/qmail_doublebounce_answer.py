@@ -5,9 +5,12 @@ A row has ``result`` (``right``, ``would change``, ``changed``, ``failed``, ``si
 ``changes``, the IDs of states.
 """
 
+import shlex
+
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 LONGEST = 2000  # characters of what a minion says
+MOST_IDS, LONGEST_ID = 50, 200  # of states, in a row
 CONSEQUENCE = "One or more requisite failed"
 
 
@@ -45,7 +48,7 @@ def applied(said):
 
     For the runner ``qmail_doublebounce_rollout``.
     """
-    done = _states(said)
+    done = _states(said, live=True)
     return {**done, "result": "changed" if done["changes"] else "right"} if done["result"] != "failed" else done
 
 
@@ -59,7 +62,7 @@ def proved(said):
     For the runner ``qmail_doublebounce_rollout``.
     """
     if isinstance(said["ret"], dict) and said["ret"].get("holds") is True:
-        return {"why": _plain(said["ret"].get("why", ""))}
+        return {"why": plain(said["ret"].get("why", ""))}
     return _failure(said["ret"].get("why") if isinstance(said["ret"], dict) else said["ret"])
 
 
@@ -78,45 +81,74 @@ def undone(said):
     return _failure(f"This is still to be undone: {', '.join(done['changes'])}.") if done["changes"] else {}
 
 
-def silent(name, function, limit):
+def silent(name, function, seconds):
     """
     Describe a minion that did not answer.
 
     name
         Its id.
 
-    function, limit
-        What it was asked, and for how many seconds.
+    function, seconds
+        What it was asked, and how long ago.
 
     For the runner ``qmail_doublebounce_rollout``.
     """
     why = (
-        f"It did not answer {function} within {limit} s. See whether it is up, and what it does:"
-        f" salt {name} saltutil.running"
+        f"It did not answer {function} in {seconds:.0f} s. See whether it is up, and what it does:"
+        f" salt {shlex.quote(plain(name))} saltutil.running"
     )
     return {"result": "silent", "why": why}
 
 
-def _states(said):
+def unfinished(row):
+    """
+    Describe a minion in whose wave something else has ended the rollout.
+
+    row
+        Its row; ``would change`` there, if its answer to ``state.apply`` is not known.
+
+    For the runner ``qmail_doublebounce_rollout``.
+    """
+    if row["result"] == "would change":
+        return {"result": "silent", "why": "It was at work when this ended: it may have changed.", "changes": []}
+    return {"result": "failed", "why": "This ended before it was proved."} if row["result"] != "failed" else {}
+
+
+def plain(text):
+    """
+    Return a text in one line, without what could write over a terminal.
+
+    text
+        A minion's words, or its id.
+
+    For the runner ``qmail_doublebounce_rollout``.
+    """
+    flat = " ".join(str(text).split())
+    return "".join(letter if letter.isprintable() else "?" for letter in flat)[:LONGEST]
+
+
+def _states(said, live=False):
     """Read what ``state.apply`` returned: which states change something, or why one failed, in its own words."""
     returned = said["ret"]
     if not isinstance(returned, dict) or not all(isinstance(one, dict) for one in returned.values()) or not returned:
         return {**_failure(returned), "changes": []}
-    states = sorted(returned.values(), key=lambda one: one.get("__run_num__", 0))
-    changes = [_plain(one.get("__id__", "?")) for one in states if one.get("changes")]
+    states = sorted(returned.values(), key=_number)
+    done = [one for one in states if one.get("changes") and not (live and one.get("result") is None)]
+    changes = [plain(one.get("__id__", "?"))[:LONGEST_ID] for one in done[:MOST_IDS]]
     failed = [str(one.get("comment")) for one in states if one.get("result") is False]
+    if live:
+        failed += [f"It was only a dry run: {one.get('comment')}" for one in states if one.get("result") is None]
     reasons = [text for text in failed if CONSEQUENCE not in text] or failed
     if reasons or said.get("retcode"):
         return {**_failure(" ".join(reasons) or f"state.apply ended with {said['retcode']}."), "changes": changes}
     return {"result": "right", "why": "", "changes": changes}
 
 
+def _number(state):
+    number = state.get("__run_num__")
+    return number if isinstance(number, int) else 0
+
+
 def _failure(words):
-    text = "; ".join(map(str, words)) if isinstance(words, (list, tuple)) else str(words)
-    return {"result": "failed", "why": _plain(text) or "It said nothing."}
-
-
-def _plain(text):
-    """A minion's words, without what could write over a terminal."""
-    flat = " ".join(str(text).split())
-    return "".join(letter if letter.isprintable() else "?" for letter in flat)[:LONGEST]
+    text = "; ".join(map(str, words)) if isinstance(words, (list, tuple)) else str("" if words is None else words)
+    return {"result": "failed", "why": plain(text) or "It said nothing."}

@@ -10,28 +10,32 @@ import salt.utils.minions
 from salt.exceptions import SaltException
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
-# Without a sign of life for so long, Salt asks whether the job still runs; then it waits on.
-PATIENCE = 15
+# Without an answer for so long, Salt asks whether the job still runs, and waits as long for what is said to that.
+# Its own 5 and 10 seconds are not enough for a server that drowns in mail.
+PATIENCE = 30
 PAUSE = 0.02
 UNAVAILABLE = "is not available"
+BY_NAME = ("glob", "pcre", "list")
 
 
 def found(target, tgt_type="glob"):
     """
-    Return the ids of all minions that are meant, sorted: those that the master knows of, and those that answer.
+    Return the ids of all minions that are meant, sorted: those that the master knows of, and those that answer. Only
+    where it cannot know all of them, they are asked: by what is in grains or pillar, or behind a syndic.
 
     target, tgt_type
-        As for ``salt``.
+        As for ``salt``; a list of names for ``list``.
 
     For the runner ``qmail_doublebounce_rollout``.
     """
     opts = dict(__opts__)
     known = salt.utils.minions.CkMinions(opts).check_minions(target, tgt_type, greedy=False)
-    listed = target.split(",") if isinstance(target, str) else target
-    names = {*known["minions"], *(listed if tgt_type == "list" else ())}
+    names = {*known["minions"], *(target if tgt_type == "list" else ())}
+    if tgt_type in BY_NAME and not opts.get("order_masters"):
+        return sorted(names)
     with salt.client.get_local_client(mopts=opts) as client:
         answers = client.cmd_iter(target, "test.ping", timeout=PATIENCE, tgt_type=tgt_type)
-        return sorted(names.union(*(one for one in answers if one and "error" not in one)))
+        return sorted(names.union(*(one for one in answers if one and not _refusal(one))))
 
 
 def ask(minions, function, arg=(), kwarg=None, limit=300):
@@ -53,6 +57,9 @@ def ask(minions, function, arg=(), kwarg=None, limit=300):
 
     For the runner ``qmail_doublebounce_rollout``.
     """
+    if not minions:
+        return iter(())
+    # One client for each question: an earlier one's still takes what comes late.
     client = salt.client.get_local_client(mopts=dict(__opts__))
     return _answers(client, minions, function, list(arg), kwarg or {}, time.monotonic() + limit)
 
@@ -82,12 +89,13 @@ def _is_early(said):
 def _job(client, minions, function, arg, kwarg, deadline):
     """Yield each minion that answers, once, with what it returned and its exit status."""
     left = set(minions)
-    job = client.cmd_iter_no_block(minions, function, arg, timeout=PATIENCE, tgt_type="list", kwarg=kwarg)
+    patience = {"timeout": PATIENCE, "gather_job_timeout": PATIENCE}
+    job = client.cmd_iter_no_block(minions, function, arg, tgt_type="list", kwarg=kwarg, **patience)
     with contextlib.closing(job):
         for one in job:
+            if one and _refusal(one):
+                raise SaltException(f"The master refused {function}: {_refusal(one)}")
             for name, said in (one or {}).items():
-                if name == "error":
-                    raise SaltException(f"The master refused {function}: {said.get('message', said)}")
                 if name in left and isinstance(said, dict) and "ret" in said:
                     left.discard(name)
                     yield name, said
@@ -95,3 +103,9 @@ def _job(client, minions, function, arg, kwarg, deadline):
                 return
             if not one:
                 time.sleep(PAUSE)
+
+
+def _refusal(answer):
+    """Return why the master did not do it; a minion may have the id ``error``, too."""
+    said = answer.get("error")
+    return said.get("message", said) if isinstance(said, dict) and "ret" not in said else None

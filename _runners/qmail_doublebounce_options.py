@@ -15,6 +15,10 @@ DEFAULTS = {
     "timeout": 300,
     "test": False,
 }
+TGT_TYPES = (
+    *("glob", "pcre", "list", "grain", "grain_pcre", "pillar", "pillar_pcre", "pillar_exact"),
+    *("nodegroup", "range", "compound", "ipcidr"),
+)
 
 
 def checked(given):
@@ -30,8 +34,7 @@ def checked(given):
     """
     said = {name: value for name, value in given.items() if value is not None}
     asked = {**DEFAULTS, **_pillar(), **said}
-    if not asked["target"] or not isinstance(asked["target"], (str, list)):
-        raise SaltInvocationError("No target is given. Name the minions, as in: rollout 'mx*'.")
+    asked["target"], asked["tgt_type"] = _target(asked["target"], asked["tgt_type"])
     for name in ("verify", "test"):
         if not isinstance(asked[name], bool):
             raise SaltInvocationError(f"{name} is {asked[name]!r}; allowed: True, False.")
@@ -39,7 +42,9 @@ def checked(given):
         raise SaltInvocationError(f"timeout is {asked['timeout']!r}; allowed: seconds, from 1 to 86400.")
     wave_size(asked["size"], 1)
     canary = asked["canary"]
-    if not (_is_number(canary) and canary >= 0) and not (canary and isinstance(canary, (str, list))):
+    if not _is_number(canary):
+        asked["canary"] = _names(canary)
+    if asked["canary"] == [] or (_is_number(canary) and canary < 0):
         raise SaltInvocationError(f"canary is {canary!r}; allowed: how many, 0 for none, or names of minions.")
     return asked
 
@@ -69,6 +74,11 @@ def wave_size(size, total):
 def _pillar():
     """Return what the master's pillar says."""
     pillar = __salt__["pillar.show_pillar"](__opts__["id"])
+    wrong = pillar.get("_errors") if isinstance(pillar, dict) else None
+    if wrong:
+        raise SaltInvocationError(
+            f"The pillar of the master itself, {__opts__['id']}, cannot be read, and it may have settings: {wrong}"
+        )
     ours = pillar.get("qmail_doublebounce") if isinstance(pillar, dict) else None
     said = (ours.get("rollout") or {}) if isinstance(ours, dict) else {}
     if not isinstance(said, dict):
@@ -77,6 +87,28 @@ def _pillar():
     if unknown:
         raise SaltInvocationError(f"{PILLAR}:{unknown[0]} is not a setting. The settings are: {', '.join(DEFAULTS)}.")
     return said
+
+
+def _target(target, tgt_type):
+    """Return a target and its type, checked. Names in a list are a list, whatever the type is by default."""
+    if not target or not isinstance(target, (str, list)):
+        raise SaltInvocationError("No target is given. Name the minions, as in: rollout 'mx*'.")
+    if tgt_type not in TGT_TYPES:
+        raise SaltInvocationError(f"tgt_type is {tgt_type!r}; allowed: {', '.join(TGT_TYPES)}.")
+    if isinstance(target, str) and tgt_type != "list":
+        return target, tgt_type
+    names = _names(target)
+    if tgt_type not in ("list", DEFAULTS["tgt_type"]) or not names:
+        raise SaltInvocationError(f"target is {target!r}; allowed with tgt_type={tgt_type}: a text, such as 'mx*'.")
+    return names, "list"
+
+
+def _names(said):
+    """Return the names of minions in a list, or in a text with commas; none if it is neither."""
+    names = said.split(",") if isinstance(said, str) else said
+    if not isinstance(names, list) or not all(isinstance(name, str) or _is_number(name) for name in names):
+        return []
+    return [name for name in (str(name).strip() for name in names) if name]
 
 
 def _is_number(value):

@@ -44,6 +44,15 @@ def pytest_configure(config):
         config.add_cleanup(lambda: shutil.rmtree(compiled, ignore_errors=True))
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Show what each campaign has done, also if all went well: how much of it, and the seed that repeats it."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == "campaign" and report.when == "call":
+                    terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {value}")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers():
     return workers.number()

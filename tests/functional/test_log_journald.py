@@ -150,6 +150,24 @@ def test_rotated_files_are_counted_and_what_a_vacuum_took_is_not(modules, first,
     assert (follow(), follow.lost) == ([6], False)
 
 
+def test_counters_go_on_over_rotations_and_a_vacuum_is_one_gap(modules, first):
+    account = modules.qmail_log.tally(**first.ask())
+
+    def counted():
+        nonlocal account
+        account = modules.qmail_log.tally(account, seconds=60)
+        return account["totals"].get("double_bounces", 0), account["gaps"]
+
+    logs(first, DOUBLE.format(1))
+    journalctl("--rotate")
+    logs(first, DOUBLE.format(2))
+    assert [counted(), counted()] == [(2, 0), (2, 0)]
+    vacuum()
+    assert [counted(), counted()] == [(2, 0), (2, 0)]
+    logs(first, DOUBLE.format(3))
+    assert [counted(), counted()] == [(3, 1), (3, 1)]
+
+
 def test_a_journal_that_was_empty_is_followed_from_its_beginning(first, reader):
     vacuum()
     follow = reader(first)

@@ -26,7 +26,7 @@ ROOMS = """\
 
 Internal: any of these may change or go in any version. What each is for is at the end of its documentation.
 """
-TITLES = {"state": "States", "module": "Functions", "runner": "Runners, on the master"}
+TITLES = {"state": "States", "beacon": "Beacons", "module": "Functions", "runner": "Runners, on the master"}
 
 
 def page():

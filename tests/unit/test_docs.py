@@ -16,7 +16,9 @@ from tests.support.house import House
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
 CHANGELOG = REPOSITORY / "CHANGELOG.md"
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), REPOSITORY / "benchmarks/README.md"])
-SOURCES = sorted(path for kind in ("_modules", "_states", "_runners") for path in (REPOSITORY / kind).glob("*.py"))
+SOURCES = sorted(
+    path for kind in ("_beacons", "_modules", "_states", "_runners") for path in (REPOSITORY / kind).glob("*.py")
+)
 FUNCTION = re.compile(r"\b(qmail_[a-z_]+)\.(?!(?:py|sls)\b)([a-z_]+)\b")
 NOT_FUNCTIONS = {"qmail_file.kept_directory"}  # an option of the minion
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -38,7 +40,8 @@ def name_of(path):
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_every_link_leads_somewhere(path):
     for link in LINK.findall(prose(path)):
-        if link.startswith("https://"):
+        if link.startswith(("https://", "http://")):
+            assert re.fullmatch(r"https?://[\w-]+(\.[\w-]+)+(/[^\s<>\"]*)?", link), f"{link} is not whole"
             continue
         name, _, anchor = link.partition("#")
         target = path.parent / name if name else path

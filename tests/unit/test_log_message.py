@@ -24,7 +24,7 @@ def follow(*lines):
 
 def followed(*parts):
     """What is found in parts of a log, with the counts of all slots."""
-    told = qmail_log_message.follow((slot, [(lines, skip, NO_TIME)]) for slot, lines, skip in parts)
+    told = qmail_log_message.follow([lambda: ((slot, [(lines, skip, NO_TIME)], 1) for slot, lines, skip in parts)])
     return {**told, "counts": qmail_log_harm.total(told["slots"].values(), told["names"])[0]}
 
 
@@ -32,7 +32,8 @@ def timed(*lines):
     """The same of lines that begin with ten digits: the seconds each was waited for, by bucket."""
     times = qmail_log_form.clock(None, 0)[2]
     times.read = int
-    ((_, waits),) = qmail_log_message.follow([("slot", [(lines, 11, (0, 10, times))])])["slots"].values()
+    told = qmail_log_message.follow([lambda: [("slot", [(lines, 11, (0, 10, times))], 1)]])
+    ((_, waits),) = told["slots"].values()
     return {bucket: number for bucket, number in enumerate(waits) if number}
 
 

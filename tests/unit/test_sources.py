@@ -8,11 +8,13 @@ import pytest
 import yaml
 
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
-SOURCES = sorted(path for kind in ("_modules", "_states", "_runners") for path in (REPOSITORY / kind).glob("*.py"))
+SOURCES = sorted(
+    path for kind in ("_beacons", "_modules", "_states", "_runners") for path in (REPOSITORY / kind).glob("*.py")
+)
 STATES = [path for path in SOURCES if path.parent.name == "_states"]
 LOADED = [path for path in SOURCES if path.parent.name in ("_modules", "_runners")]
 UNSHOWN = "For modules of your own: a command line cannot show it."
-FACES = [path for path in SOURCES if path not in STATES and path.stem.count("_") == 1]
+FACES = [path for path in SOURCES if path.parent.name in ("_modules", "_runners") and path.stem.count("_") == 1]
 
 
 def functions(path):
