@@ -96,7 +96,7 @@ clean:
 define install
 $(BIN)/python -m tests.support.requirements $(1) >$@.txt
 $(INSTALL) -r $@.txt || \
-	{ echo "Cannot install what setup.cfg asks for. The first run needs PyPI, or pip.conf with a mirror; later ones need neither." >&2; exit 1; }
+	{ echo "Cannot install what setup.cfg asks for. The first run needs PyPI, and where that has no wheel for this Python, gcc and its headers." >&2; exit 1; }
 endef
 
 .venv/salt: setup.cfg

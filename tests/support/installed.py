@@ -50,7 +50,13 @@ class Installed:
         """Run a command that sees the installed copy, and return what it prints."""
         environment = {**os.environ, "PYTHONWARNINGS": "ignore", **self.environment}
         done = subprocess.run(
-            command, cwd=self.site.parent, env=environment, capture_output=True, text=True, check=False
+            command,
+            cwd=self.site.parent,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, f"{done.stdout}{done.stderr}"
         return done.stdout
