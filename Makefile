@@ -14,7 +14,7 @@ export VIRTUALENV_OVERRIDE_APP_DATA := $(CURDIR)/.venv/virtualenv
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test soak campaign qmail-test bench lint audit docs map matrix mutants release clean
+.PHONY: demo test soak campaign qmail-test bench lint audit docs map picture matrix mutants release clean
 
 demo: .venv/salt
 	$(BIN)/python -m demo
@@ -75,6 +75,10 @@ map:
 	$(PYTHON) -m tests.support.rooms
 	$(PYTHON) -m tests.support.house_map
 	$(PYTHON) -m tests.support.functions > docs/functions.md
+
+# The picture of the page in README, by the machine's chromium.
+picture: .venv/tests
+	$(BIN)/python -m tests.support.picture
 
 matrix: .venv/matrix
 	$(BIN)/tox run $(ARGS)

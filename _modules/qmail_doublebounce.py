@@ -130,7 +130,7 @@ def status(pillar=None, mode=None, address=None, instruction=None, home=None, co
         salt '*' qmail_doublebounce.status
     """
     wanted = settings(pillar, mode, address, instruction, home=home, control=control, queue=queue)
-    is_asked = bool(__salt__["qmail_doublebounce_settings.said"](pillar)) or address is not None or mode is not None
+    is_asked = _is_asked(pillar) or address is not None or mode is not None
     return __salt__["qmail_doublebounce_status.look"](wanted, is_asked)
 
 
@@ -230,7 +230,7 @@ def holds(
     return {"holds": not lacks, "why": " ".join(said.split())}
 
 
-def report(pillar=None, log=None, home=None, queue=None, control=None, table=True):
+def report(pillar=None, log=None, home=None, queue=None, control=None, table=True, html=None):
     """
     Show the double bounces of the last 24 hours and of the last 7 days, as a table with a bar for each; what became of
     them, and what they cost: before the sink came, and since then.
@@ -283,13 +283,22 @@ def report(pillar=None, log=None, home=None, queue=None, control=None, table=Tru
     table
         ``False``: only the data, for programs.
 
+    html
+        Write it as a page to this path instead: an absolute one that ends in ``.html``. It needs nothing else, and
+        loads nothing. What is there must be such a page. Its mode is 0640. Then the dict has ``path`` and ``bytes``,
+        and ``level`` and ``why``, how this server is, as ``salt-run qmail_doublebounce.report`` returns it.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt '*' qmail_doublebounce.report
         salt '*' qmail_doublebounce.report table=False --out json
+        salt-call qmail_doublebounce.report html=/srv/www/mail.html
     """
+    if html is not None:
+        wanted = settings(pillar, home=home, queue=queue, control=control, log=log, strict=False)
+        return __salt__["qmail_doublebounce_overview.page"](html, wanted, _is_asked(pillar))
     table = __salt__["qmail_base_check.arguments"](table=table)["table"]
     qmail = settings(pillar, home=home, queue=queue, control=control, strict=log is None)["qmail"]
     log = qmail["log"] if log is None else log
@@ -350,6 +359,50 @@ def causes(since="7d", until=None, pillar=None, log=None, home=None, control=Non
     return __salt__["qmail_doublebounce_causes.find"](qmail, log, since, until)
 
 
+def overview(since="7d", pillar=None, log=None, home=None, control=None, queue=None):
+    """
+    Return what a table of many servers needs of this one, in a few kilobytes: where double bounces go and whether that
+    is right, how many there were, what became of them, and because of whom. ``salt-run qmail_doublebounce.report`` asks
+    each minion for it.
+
+    Returns a dict:
+
+    - ``form``: 1, and ``time``, when it was made, in seconds since the epoch;
+    - ``verdict``, ``fate``, ``problems`` (at most five): as ``status`` returns them; ``sink``: where double bounces go;
+      ``mode`` and ``holds``: what pillar asks for, and whether that is so, ``None`` without pillar; ``down``: whether
+      no mail is delivered; ``restart_due``: whether qmail-send does not know its control files as they are now;
+    - ``queue``: as ``status`` returns it, or ``None``;
+    - ``since``, ``step`` and ``counts``: how many double bounces there were, in each hour, or in each day if there are
+      more than 8, from ``since`` on; ``day`` and ``all``: how many there were in the last 24 hours and in the whole
+      time, and what became of them, with the names of ``qmail_log.summary``;
+    - ``came``: since when double bounces go by what this formula wrote, as ``report`` returns it, and if that is in
+      this time, ``before`` and ``after``: what became of them until then and since. These and ``all`` also have what
+      they cost, with the names of ``qmail_log.harm``;
+    - ``causes``: the five domains that caused most: ``domain``, ``double_bounces``, and for the first three ``nobody``
+      and ``remedy`` as ``causes`` returns them;
+    - ``log``: its ``path``, when qmail-send wrote the ``newest`` line, or the ``reason`` why it cannot be read; then
+      the figures are missing;
+    - ``error``: if the settings are wrong, or the state cannot be read, why; then the state is missing.
+
+    Texts are cut at 300 characters. Raises SaltInvocationError if ``since`` is wrong.
+
+    since
+        How far back: an age such as ``24h``, ``7d`` or ``4w``, from a day to 92.
+
+    pillar, log, home, control, queue
+        As for ``report``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_doublebounce.overview --out json
+    """
+    given = {"home": home, "control": control, "queue": queue, "log": log}
+    wanted = settings(pillar, **given, strict=False)
+    return __salt__["qmail_doublebounce_overview.gather"](wanted, _is_asked(pillar), since)
+
+
 def metrics(pillar=None, log=None, home=None, control=None, queue=None):
     """
     Return what is known of this server's double bounces as metrics: OpenMetrics text, which Prometheus reads.
@@ -386,5 +439,9 @@ def metrics(pillar=None, log=None, home=None, control=None, queue=None):
         salt '*' qmail_doublebounce.metrics
     """
     wanted = settings(pillar, home=home, control=control, queue=queue, log=log)
-    is_asked = bool(__salt__["qmail_doublebounce_settings.said"](pillar))
-    return __salt__["qmail_doublebounce_metrics.make"](wanted, is_asked)["text"]
+    return __salt__["qmail_doublebounce_metrics.make"](wanted, _is_asked(pillar))["text"]
+
+
+def _is_asked(pillar):
+    """Return whether pillar asks for anything."""
+    return bool(__salt__["qmail_doublebounce_settings.said"](pillar))

@@ -63,6 +63,39 @@ def find(qmail, log=None, since="7d", until=None):
     return {**told, "table": "\n".join(_table(told))}
 
 
+def nobody(name, home, control):
+    """
+    Return what happens to mail for an address that nobody has, as ``qmail_doublebounce.causes`` returns it for a
+    domain.
+
+    name
+        The domain.
+
+    home, control
+        Where qmail and its control files are.
+
+    For ``qmail_doublebounce_overview``.
+    """
+    if not DOMAIN.fullmatch(name):
+        return {
+            "nobody": "unknown",
+            "to": None,
+            "refuses": None,
+            "why": "This is not the name of a domain.",
+            "remedy": [],
+        }
+    try:
+        checks = __salt__["qmail_route.checks"](name, home, None, control)
+        what, to = _what(checks["nobody"])
+        refuses, why = checks["refuses"], checks["why"]
+    except (CommandExecutionError, SaltInvocationError) as err:
+        return {"nobody": "unknown", "to": None, "refuses": None, "why": str(err), "remedy": []}
+    if what == "remote":
+        why = "It is a domain of this server no longer."
+    remedy = [] if refuses or what == "remote" else _remedy(name, checks, home, control)
+    return {"nobody": "rejects" if refuses else what, "to": to, "refuses": refuses, "why": why, "remedy": remedy}
+
+
 def _share(number, total):
     return round(number / total, 3) if total else 0.0
 
@@ -81,30 +114,8 @@ def _row(name, row, total, home, control):
         "recipients": row["recipients"],
         "exact": row["exact"],
         "senders": _top(row),
-        **_nobody(name, home, control),
+        **nobody(name, home, control),
     }
-
-
-def _nobody(name, home, control):
-    """Return what happens to mail for nobody in a domain, whether qmail-smtpd refuses it, and the remedy."""
-    if not DOMAIN.fullmatch(name):
-        return {
-            "nobody": "unknown",
-            "to": None,
-            "refuses": None,
-            "why": "This is not the name of a domain.",
-            "remedy": [],
-        }
-    try:
-        checks = __salt__["qmail_route.checks"](name, home, None, control)
-        nobody, to = _what(checks["nobody"])
-        refuses, why = checks["refuses"], checks["why"]
-    except (CommandExecutionError, SaltInvocationError) as err:
-        return {"nobody": "unknown", "to": None, "refuses": None, "why": str(err), "remedy": []}
-    if nobody == "remote":
-        why = "It is a domain of this server no longer."
-    remedy = [] if refuses or nobody == "remote" else _remedy(name, checks, home, control)
-    return {"nobody": "rejects" if refuses else nobody, "to": to, "refuses": refuses, "why": why, "remedy": remedy}
 
 
 def _what(route):

@@ -44,13 +44,13 @@ def make(log=None, now=None, home="/var/qmail", queue=None, control=None, table=
     hours, today = _hours(end), end.astimezone().date()
     days = [today - timedelta(days=back) for back in range(DAYS - 1, -1, -1)]
     since = int(datetime(days[0].year, days[0].month, days[0].day).astimezone().timestamp())
-    until, came = int(end.timestamp()) + 1, _came(home, control)
-    found = __salt__["qmail_log.harm"](log, since, until, came, home, queue)
+    until, since_when = int(end.timestamp()) + 1, came(home, control)
+    found = __salt__["qmail_log.harm"](log, since, until, since_when, home, queue)
     data = {
         "hours": {name: _row(row) for name, row in found["hours"].items() if name in hours},
         "days": {name: _row(row) for name, row in found["days"].items()},
         "total": _row(found["total"]),
-        "sink": _sink(came, found),
+        "sink": _sink(since_when, found),
         "since": since,
         "until": until,
         **{name: found[name] for name in SOURCE},
@@ -58,12 +58,17 @@ def make(log=None, now=None, home="/var/qmail", queue=None, control=None, table=
     return {**data, "table": "\n".join(_table(data, hours, days))} if table else data
 
 
-def _came(home, control):
+def came(home, control):
     """
     Return since when double bounces go by what this formula wrote, in seconds since the epoch; ``None`` if they do not.
 
     What a file held before is kept with the time at which it was replaced. If it was replaced more than once, because
     somebody had changed it back, the last time counts.
+
+    home, control
+        Where qmail and its control files are.
+
+    For ``qmail_doublebounce_overview``.
     """
     written = {entry["path"] for entry in __salt__["qmail_file.written"]() if entry["written"]}
     files = [__salt__["qmail_control.path"](name, home, control) for name in ("doublebounceto", "doublebouncehost")]

@@ -72,7 +72,7 @@ def look(settings, is_asked=True, queue=UNKNOWN):
     queue
         What ``qmail_queue.summary`` has returned; ``None`` if it could not. Without it, it is asked.
 
-    For ``qmail_doublebounce`` and ``qmail_doublebounce_metrics``.
+    For ``qmail_doublebounce``, ``qmail_doublebounce_metrics`` and ``qmail_doublebounce_overview``.
     """
     qmail = settings["qmail"]
     home, control = qmail["home"], qmail["control"]

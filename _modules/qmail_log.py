@@ -253,6 +253,8 @@ def harm(path=None, since=None, until=None, mark=None, home="/var/qmail", queue=
     ``before``, ``after``
         a row for what was logged before ``mark``, and one for what was logged from then on, to the second; ``None``
         without a mark.
+    ``domains``
+        as for ``summary``: the ten that caused most double bounces.
     ``log``, ``files``, ``unread``, ``how``, ``newest``, ``bytes``, ``seconds``
         as for ``summary``.
 
@@ -287,6 +289,7 @@ def harm(path=None, since=None, until=None, mark=None, home="/var/qmail", queue=
         "total": _row(told, [pair for _, pair in pairs]),
         "before": None if mark is None else _row(told, sides[False]),
         "after": None if mark is None else _row(told, sides[True]),
+        "domains": _most(told["domains"]),
         **about_it,
     }
 

@@ -123,8 +123,7 @@ def plain(text):
 
     For the runner ``qmail_doublebounce_rollout``.
     """
-    flat = " ".join(str(text).split())
-    return "".join(letter if letter.isprintable() else "?" for letter in flat)[:LONGEST]
+    return __salt__["qmail_doublebounce_row.plain"](str(text), LONGEST)
 
 
 def _states(said, live=False):

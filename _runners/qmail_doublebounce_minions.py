@@ -26,7 +26,7 @@ def found(target, tgt_type="glob"):
     target, tgt_type
         As for ``salt``; a list of names for ``list``.
 
-    For the runner ``qmail_doublebounce_rollout``.
+    For the runner ``qmail_doublebounce_rollout`` and the runner ``qmail_doublebounce_survey``.
     """
     opts = dict(__opts__)
     known = salt.utils.minions.CkMinions(opts).check_minions(target, tgt_type, greedy=False)
@@ -38,7 +38,7 @@ def found(target, tgt_type="glob"):
         return sorted(names.union(*(one for one in answers if one and not _refusal(one))))
 
 
-def ask(minions, function, arg=(), kwarg=None, limit=300):
+def ask(minions, function, arg=(), kwarg=None, limit=300, is_new=True):
     """
     Have minions run a function, and return an iterator of pairs, one for each minion as it answers: its id, and a dict
     with ``ret``, what it returned, and ``retcode``. Of those that do not answer, the pairs are last, and have ``None``
@@ -55,23 +55,26 @@ def ask(minions, function, arg=(), kwarg=None, limit=300):
     limit
         Seconds to wait while a minion is at work. One that gives no sign of life is given up sooner.
 
-    For the runner ``qmail_doublebounce_rollout``.
+    is_new
+        Whether the minions may have got the module just now: those that do not have it yet are asked again.
+
+    For the runner ``qmail_doublebounce_rollout`` and the runner ``qmail_doublebounce_survey``.
     """
     if not minions:
         return iter(())
     # One client for each question: an earlier one's still takes what comes late.
     client = salt.client.get_local_client(mopts=dict(__opts__))
-    return _answers(client, minions, function, list(arg), kwarg or {}, time.monotonic() + limit)
+    return _answers(client, minions, (function, list(arg), kwarg or {}), time.monotonic() + limit, is_new)
 
 
-def _answers(client, minions, function, arg, kwarg, deadline):
+def _answers(client, minions, question, deadline, is_new):
     asked = sorted(minions)
     with client:
         while asked:
             silent, early = set(asked), []
-            for name, said in _job(client, asked, function, arg, kwarg, deadline):
+            for name, said in _job(client, asked, *question, deadline):
                 silent.discard(name)
-                if _is_early(said) and time.monotonic() < deadline:
+                if is_new and _is_early(said) and time.monotonic() < deadline:
                     early.append(name)
                 else:
                     yield name, said

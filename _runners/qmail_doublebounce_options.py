@@ -34,12 +34,10 @@ def checked(given):
     """
     said = {name: value for name, value in given.items() if value is not None}
     asked = {**DEFAULTS, **_pillar(), **said}
-    asked["target"], asked["tgt_type"] = _target(asked["target"], asked["tgt_type"])
+    asked["target"], asked["tgt_type"] = minions(asked["target"], asked["tgt_type"], asked["timeout"])
     for name in ("verify", "test"):
         if not isinstance(asked[name], bool):
             raise SaltInvocationError(f"{name} is {asked[name]!r}; allowed: True, False.")
-    if not _is_number(asked["timeout"]) or not 1 <= asked["timeout"] <= 86400:
-        raise SaltInvocationError(f"timeout is {asked['timeout']!r}; allowed: seconds, from 1 to 86400.")
     wave_size(asked["size"], 1)
     canary = asked["canary"]
     if not _is_number(canary):
@@ -47,6 +45,34 @@ def checked(given):
     if asked["canary"] == [] or (_is_number(canary) and canary < 0):
         raise SaltInvocationError(f"canary is {canary!r}; allowed: how many, 0 for none, or names of minions.")
     return asked
+
+
+def minions(target, tgt_type, timeout):
+    """
+    Return a target and its type, checked. Names in a list are a list, whatever the type is by default.
+
+    Raises SaltInvocationError if one of them or the timeout is wrong.
+
+    target, tgt_type
+        As for ``salt``.
+
+    timeout
+        Seconds to wait for the answers.
+
+    For the runner ``qmail_doublebounce_survey``.
+    """
+    if not target or not isinstance(target, (str, list)):
+        raise SaltInvocationError("No target is given. Name the minions, as in: 'mx*'.")
+    if tgt_type not in TGT_TYPES:
+        raise SaltInvocationError(f"tgt_type is {tgt_type!r}; allowed: {', '.join(TGT_TYPES)}.")
+    if not _is_number(timeout) or not 1 <= timeout <= 86400:
+        raise SaltInvocationError(f"timeout is {timeout!r}; allowed: seconds, from 1 to 86400.")
+    if isinstance(target, str) and tgt_type != "list":
+        return target, tgt_type
+    names = _names(target)
+    if tgt_type not in ("list", DEFAULTS["tgt_type"]) or not names:
+        raise SaltInvocationError(f"target is {target!r}; allowed with tgt_type={tgt_type}: a text, such as 'mx*'.")
+    return names, "list"
 
 
 def wave_size(size, total):
@@ -87,20 +113,6 @@ def _pillar():
     if unknown:
         raise SaltInvocationError(f"{PILLAR}:{unknown[0]} is not a setting. The settings are: {', '.join(DEFAULTS)}.")
     return said
-
-
-def _target(target, tgt_type):
-    """Return a target and its type, checked. Names in a list are a list, whatever the type is by default."""
-    if not target or not isinstance(target, (str, list)):
-        raise SaltInvocationError("No target is given. Name the minions, as in: rollout 'mx*'.")
-    if tgt_type not in TGT_TYPES:
-        raise SaltInvocationError(f"tgt_type is {tgt_type!r}; allowed: {', '.join(TGT_TYPES)}.")
-    if isinstance(target, str) and tgt_type != "list":
-        return target, tgt_type
-    names = _names(target)
-    if tgt_type not in ("list", DEFAULTS["tgt_type"]) or not names:
-        raise SaltInvocationError(f"target is {target!r}; allowed with tgt_type={tgt_type}: a text, such as 'mx*'.")
-    return names, "list"
 
 
 def _names(said):

@@ -29,7 +29,20 @@ MODULES = [
     "qmail_log",
     *(
         f"qmail_log_{part}"
-        for part in ("age", "block", "causes", "file", "form", "harm", "journal", "line", "message", "part", "time", "words")
+        for part in (
+            "age",
+            "block",
+            "causes",
+            "file",
+            "form",
+            "harm",
+            "journal",
+            "line",
+            "message",
+            "part",
+            "time",
+            "words",
+        )
     ),
     *("qmail_log_trail", "qmail_base_process"),
 ]

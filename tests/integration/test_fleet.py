@@ -1,12 +1,15 @@
 """A master and two minions: each server gets the sink that its own pillar names, and gets rid of it again."""
 
+import re
 import shutil
+import subprocess
 import time
 
 import pytest
 
 from tests.support import minion
-from tests.support.fleet import FORMULA, SINKS, Fleet, Server, all_are, each, quiet, told
+from tests.support.fleet import FORMULA, SECONDS, SINKS, Fleet, Server, all_are, each, quiet, told
+from tests.support.rollout import Asleep
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +123,51 @@ def test_a_pillar_that_is_wrong_stops_its_own_server_only_and_says_why(fleet, se
     assert "Traceback" not in shown
     assert (servers["mail1"].snapshot(), servers["mail1"].pid()) == before
     assert servers["mail2"].where() == servers["mail2"].expected()
+
+
+@pytest.fixture
+def runner(master, fleet, servers):
+    """The command line of the master's runners, with this project's; the minions know the pillar of these servers."""
+    cli = master.salt_run_cli(timeout=120)
+    cli.run("saltutil.sync_runners")
+    fleet.run("saltutil.refresh_pillar", "wait=True")
+    return cli
+
+
+def test_the_report_has_the_words_of_each_minion_as_data_and_on_a_page(runner, fleet, servers, place):
+    servers["mail1"].choose("dummy")  # no @
+    fleet.run("saltutil.refresh_pillar", "wait=True")
+    page = place / "report.html"
+
+    done = runner.run("qmail_doublebounce.report", "mail*", f"html={page}", _timeout=SECONDS)
+    assert done.returncode == 0, done
+    rows = {row["server"]: row for row in done.data["servers"]}
+    assert rows["mail1"]["why"].startswith("Pillar is wrong. qmail_doublebounce:address: 'dummy' is not an address")
+    assert {name: row["level"] for name, row in rows.items()} == {"mail1": "untold", "mail2": "wrong"}
+    assert rows["mail2"]["sink"] == Server.BEFORE
+    assert page.stat().st_size == done.data["page"]["bytes"]
+    assert "Double bounces on 2 servers" in page.read_text()
+
+
+def test_whoever_types_it_sees_the_table_and_nothing_else(runner, fleet, servers):
+    fleet.apply(FORMULA)
+    words = [word for word in runner.cmdline("qmail_doublebounce.report", "mail*") if not word.startswith("--out")]
+    typed = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert typed.returncode == 0, typed
+    lines = typed.stdout.splitlines()
+    assert lines[0].startswith("server"), lines
+    rows = sorted(re.split(" {2,}", line)[:2] for line in lines if line.startswith("mail"))
+    assert rows == [["mail1", "holds, but"], ["mail2", "holds, but"]]  # the stand-in's log has no times
+    assert "2 servers: 2 holds, but" in lines
+
+
+@pytest.mark.soak
+def test_a_minion_that_is_silent_is_a_row_and_an_exit_status(runner, minions, fleet, servers):
+    with Asleep(minions[1]):
+        done = runner.run("qmail_doublebounce.report", "mail*", _timeout=SECONDS)
+    assert done.returncode == 1, done
+    rows = {row["server"]: row for row in done.data["servers"]}
+    assert {name: row["level"] for name, row in rows.items()} == {"mail1": "wrong", "mail2": "silent"}
+    assert rows["mail2"]["why"].startswith("It did not answer within 300 s.")
+    assert rows["mail2"]["heard"] is not None
+    assert "Traceback" not in done.stdout + done.stderr

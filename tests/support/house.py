@@ -133,7 +133,10 @@ class House:
 
     def __init__(self, root=REPOSITORY):
         self.root = pathlib.Path(root)
-        self.modules = [Module(path) for kind in KINDS for path in sorted((self.root / kind).glob("*.py"))]
+        paths = [path for kind in KINDS for path in sorted((self.root / kind).glob("*.py"))]
+        self.modules = [Module(path) for path in paths if not path.is_symlink()]
+        # Rooms that a runner needs, too: a link brings them to the master with it.
+        self.lent = {path.stem for path in paths if path.is_symlink()}
         self.called = {module.name: module for module in self.modules if module.kind == "module" or module.is_room}
 
     @property
@@ -218,12 +221,13 @@ class House:
             f"{_told(call)}, a room of {call.to.family}."
             for call in self.calls
             if call.to.is_room and call.to.family not in (GROUND, call.by.family)
-        ] + [
-            f"{_told(call)}, which is elsewhere."
-            for call in self.calls
-            if (call.to.kind == "runner" and call.by.kind != "runner")
-            or (call.by.kind == "runner" and call.to.kind == "module" and call.to.is_room)
-        ]
+        ] + [f"{_told(call)}, which is elsewhere." for call in self.calls if self._is_astray(call)]
+
+    def _is_astray(self, call):
+        """Return whether a call is of something that is on the other side: on the master, or on a minion."""
+        if call.to.kind == "runner" or call.by.name in self.lent:
+            return call.to.name not in self.lent and call.by.kind != "runner"
+        return call.by.kind == "runner" and call.to.is_room and call.to.name not in self.lent
 
     def missing(self):
         """Whatever is called is there, and for others."""

@@ -98,6 +98,22 @@ def test_a_room_of_the_other_side_is_seen(built):
     ]
 
 
+def test_a_room_that_is_linked_is_on_both_sides_and_calls_nobody_who_is_not(built):
+    rooms = {"modules/qmail_a_one": ["qmail_a_two.go", "qmail_a.go"], "modules/qmail_a_two": []}
+    house = built({"modules/qmail_a": [], **rooms, "runners/qmail_a": ["qmail_a_one.go", "qmail_a_two.go"]})
+    for name in ("qmail_a_one", "qmail_a_two"):
+        (house.root / f"_runners/{name}.py").symlink_to(f"../_modules/{name}.py")
+    found = House(house.root)
+    assert found.misnamed() == []
+    assert found.intruders() == ["qmail_a_one calls qmail_a.go (in go), which is elsewhere."]
+    (house.root / "_runners/qmail_a_two.py").unlink()
+    assert House(house.root).intruders() == [
+        "qmail_a_one calls qmail_a.go (in go), which is elsewhere.",
+        "qmail_a_one calls qmail_a_two.go (in go), which is elsewhere.",
+        "the runner qmail_a calls qmail_a_two.go (in go), which is elsewhere.",
+    ]
+
+
 def test_two_rooms_of_one_name_are_seen(built):
     found = built({"modules/qmail_a": [], "modules/qmail_a_one": [], "runners/qmail_a_one": []}).misnamed()
     assert found == ["qmail_a_one.py is there twice: as a module, too."]

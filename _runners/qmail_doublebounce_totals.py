@@ -1,0 +1,1 @@
+../_modules/qmail_doublebounce_totals.py
