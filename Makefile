@@ -1,17 +1,20 @@
-# Each target sets up what it needs in .venv by itself; only Python 3.10 or newer with venv is asked for.
+# Each target sets up what it needs in .venv by itself; only Python 3.10 or newer with venv is asked for, or with uv.
 
 PYTHON ?= python3
 BIN := .venv/bin
 # uv, where it is installed, is done in a tenth of pip's time.
 UV := $(shell command -v uv 2>/dev/null)
-VENV := $(if $(UV),uv venv --quiet --allow-existing --python $(PYTHON),$(PYTHON) -m venv)
-INSTALL := $(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/pip --quiet --disable-pip-version-check install --no-compile)
+VENV := $(if $(UV),uv venv --quiet --allow-existing --python "$(PYTHON)","$(PYTHON)" -m venv)
+INSTALL := $(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile)
 # Their own places are in the home directory.
 export PIP_CACHE_DIR := $(CURDIR)/.venv/cache
 export UV_CACHE_DIR := $(CURDIR)/.venv/uv
 export VIRTUALENV_OVERRIDE_APP_DATA := $(CURDIR)/.venv/virtualenv
+# What Python has compiled: without it each process of the tests would compile all of Salt.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test soak qmail-test bench lint map matrix mutants clean
+.PHONY: demo test soak campaign qmail-test bench lint audit docs map matrix mutants release clean
 
 demo: .venv/salt
 	$(BIN)/python -m demo
@@ -20,9 +23,15 @@ demo: .venv/salt
 test: .venv/tests
 	$(BIN)/python -m pytest -n auto -m "not soak" $(ARGS)
 
-# The same again and again, for minutes: restarts with mail in flight, a mailbox owner who swaps what is written to.
+# The same again and again, for minutes: restarts with mail in flight, a mailbox owner who swaps what is written to, kills.
+# Two hours for each campaign: make soak SECONDS=7200. The seed that a failure shows repeats it: make soak SEED=1234.
+SECONDS ?= 20
 soak: .venv/tests
-	$(BIN)/python -m pytest -n auto -m soak $(ARGS)
+	SECONDS_EACH=$(SECONDS) $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest -n auto -m soak $(ARGS)
+
+# As much of a campaign as is wanted, by chance from a seed: ARGS="kill 15m 7" is the campaign, its minutes, the seed.
+campaign: .venv/tests
+	$(BIN)/python -m tests.support.campaigns $(ARGS)
 
 # Against the real qmail at /var/qmail, as root, where nobody uses it: it is changed meanwhile, and put back. Skipped with
 # the reason where there is none, where qmail-send runs, and where anything is in the queue.
@@ -33,6 +42,8 @@ qmail-test: .venv/tests
 bench: .venv/tests
 	$(BIN)/python benchmarks/bench_formula.py
 	$(BIN)/python benchmarks/bench_ssh.py
+	$(BIN)/python benchmarks/bench_fleet.py
+	$(BIN)/python benchmarks/bench_fleet.py --runner
 	$(BIN)/python benchmarks/bench_log.py
 	$(BIN)/python benchmarks/bench_maildir.py
 	$(BIN)/python benchmarks/bench_queue.py
@@ -45,6 +56,19 @@ lint: .venv/lint
 	$(BIN)/yamllint --strict .
 	$(BIN)/salt-lint --severity qmail-doublebounce/*.sls
 	$(BIN)/codespell
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(wildcard _beacons _modules _runners _states)
+
+# Known problems of what is installed here, from a public database. It needs the network, and fails where that does not know
+# a package, as pip-audit itself would not: so this project, which it cannot know, is left out.
+audit: .venv/audit
+	$(BIN)/python -m pip --quiet freeze --exclude qmail-doublebounce >.venv/installed
+	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement .venv/installed $(ARGS)
+
+# The pages and the docstrings as a site, in .docs/html.
+docs: .venv/docs
+	$(BIN)/python -m tests.support.site lay .docs/source
+	$(BIN)/sphinx-build -c docs -E -W --keep-going -n --quiet -d .docs/doctrees .docs/source .docs/html
+	$(BIN)/python -m tests.support.site check .docs/html
 
 # What is read from the code: whom each room is for, the map in CONTRIBUTING.md, and docs/functions.md.
 map:
@@ -60,15 +84,29 @@ matrix: .venv/matrix
 mutants: .venv/tests .venv/mutants
 	$(BIN)/python -m tests.support.mutants $(ARGS)
 
+# What people install, in dist/: the same bytes from the same commit, whoever builds it. See "A release" in CONTRIBUTING.md.
+release: .venv/release
+	$(BIN)/python -m release $(ARGS)
+
 clean:
-	rm -rf .venv .tox .demo .pytest_cache .ruff_cache .hypothesis
+	rm -rf dist .venv .tox .demo .docs .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
+# The project itself is not installed: tests and demo take it from the tree.
+define install
+$(BIN)/python -m tests.support.requirements $(1) >$@.txt
+$(INSTALL) -r $@.txt || \
+	{ echo "Cannot install what setup.cfg asks for. The first run needs PyPI, or pip.conf with a mirror; later ones need neither." >&2; exit 1; }
+endef
+
 .venv/salt: setup.cfg
+	@command -v "$(PYTHON)" >/dev/null || \
+		{ echo "There is no $(PYTHON). Install Python 3.10 or newer, or name one: make PYTHON=/usr/local/bin/python3.12 …" >&2; exit 1; }
+	@"$(PYTHON)" tests/support/ready.py $(if $(UV),,venv)
 	$(VENV) .venv
-	$(INSTALL) .
+	$(call install)
 	@touch $@
 
-.venv/tests .venv/lint .venv/matrix .venv/mutants: .venv/%: .venv/salt
-	$(INSTALL) '.[$*]'
+.venv/tests .venv/lint .venv/audit .venv/docs .venv/matrix .venv/mutants .venv/release: .venv/%: .venv/salt
+	$(call install,$*)
 	@touch $@

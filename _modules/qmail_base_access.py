@@ -110,6 +110,23 @@ def lookup(path, uid, gid, want="read", cwd="/"):
     }
 
 
+def there(path):
+    """
+    Return whether anything is at a path, be it a link that leads nowhere.
+
+    Raises ``CommandExecutionError`` if this process may not look: that is no answer, and must not be taken for one.
+
+    path
+        The path.
+
+    For all.
+    """
+    try:
+        return bool(_lstat(path))
+    except (OSError, ValueError):
+        return False
+
+
 def _trouble(err, uid, want):
     error = errno.errorcode.get(err.errno, "EIO")
     what, remedy = _TROUBLES.get(error, ("{at}: " + err.strerror, "fix that"))

@@ -15,10 +15,10 @@ def arguments(**given):
     """
     Check arguments by their names, and return them as a dict; flags are ``True`` or ``False`` in it.
 
-    ``timeout`` and ``settle`` are seconds, ``older_than`` is too, or ``None``; ``test``, ``single``, ``always``,
-    ``start``, ``strict``, ``partial``, ``table`` and ``verify`` are flags; ``home`` and ``path`` are absolute paths,
-    ``control``, ``queue`` and ``root`` too, or ``None``; ``log`` is text, or ``None``; ``limit`` is a whole number, or
-    ``None``; ``name``, ``provider``, ``address`` and ``token`` are text.
+    ``timeout``, ``settle`` and ``seconds`` are seconds, ``older_than`` is too, or ``None``; ``test``, ``single``,
+    ``always``, ``start``, ``strict``, ``partial``, ``table``, ``verify`` and ``again`` are flags; ``home`` and ``path``
+    are absolute paths, ``control``, ``queue`` and ``root`` too, or ``None``; ``log`` is text, or ``None``; ``limit`` is
+    a whole number, or ``None``; ``name``, ``provider``, ``address`` and ``token`` are text.
 
     Raises SaltInvocationError that names every wrong one, with what is allowed.
 
@@ -70,11 +70,12 @@ _SECONDS = ("a number of seconds", _is_seconds)
 _FLAG = ("True or False", _is_flag)
 _PATH = ("an absolute path", _is_path)
 _TEXT = ("text", _is_text)
-_FLAGS = ("test", "single", "always", "start", "strict", "partial", "table", "verify")
+_FLAGS = ("test", "single", "always", "start", "strict", "partial", "table", "verify", "again")
 
 _RULES = {
     "timeout": _SECONDS,
     "settle": _SECONDS,
+    "seconds": _SECONDS,
     "older_than": _or_none(_SECONDS),
     **dict.fromkeys(_FLAGS, _FLAG),
     "home": _PATH,

@@ -21,7 +21,9 @@ OPEN = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # no O_CREAT:
 OFD_SETLK = 37
 WHOLE_FILE = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 LET_GO = struct.pack("hhqqi", fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
-IN_OPEN = 0x20  # inotify(7)
+IN_CLOSE_WRITE, IN_CLOSE_NOWRITE, IN_OPEN = 0x8, 0x10, 0x20  # inotify(7)
+EVENT = struct.Struct("iIII")  # of a file that is watched itself: no name follows
+LONGEST = EVENT.size * 4096  # bytes
 TAKEN = (errno.EAGAIN, errno.EACCES)
 
 
@@ -82,10 +84,11 @@ def close(fd):
 
 def watch(home="/var/qmail", queue=None):
     """
-    Return a function that returns whether anybody has opened the lock of a queue since: a qmail-send that was started.
+    Return a function that returns whether anybody has opened the lock of a queue for writing since: a qmail-send that
+    was started. A backup only reads it.
 
-    If the lock was held, that one ended at once and left no other trace. The function takes no arguments, is called
-    once, and returns ``None`` if this system does not show it.
+    If the lock was held, that qmail-send ended at once and left no other trace. The function takes no arguments, is
+    called once, while the lock is held yet, and returns ``None`` if this system does not show it.
 
     home, queue
         As for ``opened``.
@@ -98,11 +101,11 @@ def watch(home="/var/qmail", queue=None):
     except (OSError, AttributeError):
         return lambda: None
     path = os.fsencode(__salt__["qmail_base_process.mutex"](home, queue))
-    watches = libc.inotify_add_watch(fd, path, IN_OPEN) >= 0
+    watches = libc.inotify_add_watch(fd, path, IN_OPEN | IN_CLOSE_WRITE | IN_CLOSE_NOWRITE) >= 0
 
     def asked():
         try:
-            return bool(os.read(fd, 4096)) if watches else None
+            return _has_written(os.read(fd, LONGEST)) if watches else None
         except BlockingIOError:
             return False
         finally:
@@ -110,6 +113,13 @@ def watch(home="/var/qmail", queue=None):
                 os.close(fd)
 
     return asked
+
+
+def _has_written(events):
+    """Return whether one that has opened the file could write, or has it open yet. The kernel joins like events."""
+    kinds = [kind for _, kind, _, _ in EVENT.iter_unpack(events)]
+    since = kinds[kinds.index(IN_OPEN) :] if IN_OPEN in kinds else [IN_CLOSE_NOWRITE]
+    return IN_CLOSE_WRITE in since or since[-1] == IN_OPEN
 
 
 def _posix(fd):

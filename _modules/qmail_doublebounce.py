@@ -5,6 +5,8 @@ Where this minion's double bounces go: what pillar asks for, and what is really 
 from salt.exceptions import SaltInvocationError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
+__version__ = "0.1.0"
+
 
 def settings(
     pillar=None,
@@ -174,7 +176,17 @@ def probe(pillar=None, timeout=None, address=None, home=None, control=None, queu
     return __salt__["qmail_doublebounce_probe.run"](wanted, timeout)
 
 
-def holds(pillar=None, verify=False):
+def holds(
+    pillar=None,
+    verify=False,
+    mode=None,
+    address=None,
+    instruction=None,
+    home=None,
+    control=None,
+    queue=None,
+    log=None,
+):
     """
     Return whether double bounces go where pillar says, and end as it says: a short answer, and an exit status for
     scripts.
@@ -190,6 +202,9 @@ def holds(pillar=None, verify=False):
     verify
         ``True``: send a probe, and want it to end as pillar says.
 
+    mode, address, instruction, home, control, queue, log
+        Settings, instead of what pillar says.
+
     CLI Example:
 
     .. code-block:: bash
@@ -198,14 +213,14 @@ def holds(pillar=None, verify=False):
         salt '*' qmail_doublebounce.holds verify=True
     """
     __salt__["qmail_base_check.arguments"](verify=verify)
-    found = status(pillar)
+    wanted = settings(pillar, mode, address, instruction, home=home, control=control, queue=queue, log=log)
+    found = status(pillar, mode, address, instruction, home, control, queue)
     if not isinstance(found["pillar"], dict) or not found["pillar"]["holds"]:
         __context__["retcode"] = 1
         wrong = [f"{one['problem']} {one['remedy']}" for one in found["problems"]]
         return {"holds": False, "why": " ".join([found["verdict"], *wrong])}
     if not verify:
         return {"holds": True, "why": found["verdict"]}
-    wanted = settings(pillar)
     expected = __salt__["qmail_doublebounce_proof.expected"](wanted)
     seen = __salt__["qmail_doublebounce_probe.run"](wanted)
     lacks = __salt__["qmail_doublebounce_proof.lacks"](wanted, expected, seen)
@@ -333,3 +348,43 @@ def causes(since="7d", until=None, pillar=None, log=None, home=None, control=Non
     qmail = settings(pillar, home=home, control=control, queue=queue, strict=log is None)["qmail"]
     log = qmail["log"] if log is None else log
     return __salt__["qmail_doublebounce_causes.find"](qmail, log, since, until)
+
+
+def metrics(pillar=None, log=None, home=None, control=None, queue=None):
+    """
+    Return what is known of this server's double bounces as metrics: OpenMetrics text, which Prometheus reads.
+
+    - ``qmail_double_bounces_total`` by ``outcome``: ``queued`` and ``discarded`` (by qmail-send itself) are all there
+      were; ``swallowed``, ``stored``, ``forwarded`` and ``deferred`` count how deliveries of queued ones ended, each
+      time one did, and ``triple_bounced`` those that failed and were dropped;
+    - ``qmail_queue_messages`` by ``kind``: ``double_bounce``, ``single_bounce``, ``unprocessed`` (qmail-send has not
+      looked at it yet) and ``other``; together they are all;
+    - ``qmail_queue_oldest_message_timestamp_seconds``, if there is one;
+    - ``qmail_double_bounce_sink_holds`` (``holds`` of ``status``) and ``qmail_double_bounce_problems`` (how many it
+      lists);
+    - ``qmail_send_up`` and ``qmail_send_restart_due``;
+    - ``qmail_log_newest_line_timestamp_seconds`` and ``qmail_log_gaps_total``: whether the log was seen whole.
+
+    What is not known is left out, and the minion's log says why. The counters begin at 0 with the first call, which
+    looks for the end of the log, and go on over rotations and restarts: the account of this lies in
+    /var/lib/qmail-doublebounce. The alarm counts in the same one. A call reads 64 MiB of the log at most, and the next
+    one goes on there.
+
+    Raises SaltInvocationError if the settings are wrong.
+
+    pillar
+        As for ``settings``. If it has no settings, nothing is said about the sink.
+
+    log, home, control, queue
+        Settings, instead of what pillar says.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call qmail_doublebounce.metrics --out=newline_values_only
+        salt '*' qmail_doublebounce.metrics
+    """
+    wanted = settings(pillar, home=home, control=control, queue=queue, log=log)
+    is_asked = bool(__salt__["qmail_doublebounce_settings.said"](pillar))
+    return __salt__["qmail_doublebounce_metrics.make"](wanted, is_asked)["text"]

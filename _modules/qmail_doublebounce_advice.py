@@ -13,6 +13,8 @@ LIFETIME = 604800  # seconds; what qmail-send uses if queuelifetime is missing
 LONG = 2 * 86400  # seconds
 MANY = 100  # double bounces in the queue
 LOW = 0.05  # of the space, or of the inodes, of a file system
+SYNC = "salt-call saltutil.sync_all"
+UPGRADE = "salt-pip install --upgrade qmail-doublebounce"
 POSTMASTER = "RFC 5321 asks every domain for one"
 
 
@@ -29,7 +31,7 @@ def give(found, qmail):
     For ``qmail_doublebounce_status``.
     """
     said = []
-    for one in (_lifetime, _concurrency, _bounces, _rcpthosts, _postmaster, _room):
+    for one in (_copies, _lifetime, _concurrency, _bounces, _rcpthosts, _postmaster, _room):
         try:
             said += one(found, qmail)
         except (CommandExecutionError, SaltInvocationError, OSError):
@@ -50,6 +52,19 @@ def _number(text, default):
     digits = text or ""
     end = next((place for place, sign in enumerate(digits) if sign not in "0123456789"), len(digits))
     return int(digits[: min(end, 20)]) if end else default
+
+
+def _copies(found, qmail):
+    """A function that only one copy has is called whichever copy runs: two versions do not work together."""
+    running, *others = __salt__["qmail_doublebounce_copies.found"]()
+    for other in others:
+        if other["version"] != running["version"]:
+            yield (
+                f"Version {running['version'] or 'unknown'} of these modules runs, from {running['directory']}, and "
+                f"version {other['version'] or 'unknown'} is in {other['directory']}.",
+                f"Bring both to one version: {SYNC} for those that Salt has synced, {UPGRADE} for those that pip has "
+                "installed; or remove one of them.",
+            )
 
 
 def _lifetime(found, qmail):

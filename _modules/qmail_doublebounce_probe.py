@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import secrets
+import signal
 import subprocess
 import time
 
@@ -19,6 +20,7 @@ LEAST, MOST = 30, 3600  # seconds to wait for the end, unless somebody says how 
 PER_SECOND = 5  # messages; the probe goes through the queue twice, and a busy qmail-send looks at ten per second
 GRACE = 2  # seconds that a message gets to leave the queue, if the log does not show that it waits
 MOST_HOSTS = 20  # hosts that are tried for an address that bounces
+TAKING = 60  # seconds that qmail-queue gets to take the probe
 LONGEST = 2048  # bytes of an envelope: a pipe holds that many, and qmail-queue accepts no longer address
 
 REFUSED = {
@@ -61,12 +63,12 @@ def run(settings, timeout=None):
     try:
         probe["trace"]["awaits"]["qp"] = _queue(qmail, probe)
         told = _followed(probe, where, timeout, qmail)
-    except BaseException:  # also Ctrl-C: first remove what was queued, then raise it again
+        end, reason = told["end"], told["reason"]
+        left, found, is_queued = _clean(probe, qmail, end)
+    except BaseException:  # also Ctrl-C, even while it cleans up: first remove what was queued, then raise it again
         with contextlib.suppress(CommandExecutionError):
             _clean(probe, qmail, "unseen")
         raise
-    end, reason = told["end"], told["reason"]
-    left, found, is_queued = _clean(probe, qmail, end)
     trace = probe["trace"]
     if end == "unseen" and trace["end"] is None and is_queued:
         reason = _too_early(probe, reason, timeout)
@@ -156,18 +158,27 @@ def _queue(qmail, probe):
         os.close(begin)
     try:
         process = subprocess.Popen(
-            [binary], stdin=subprocess.PIPE, stdout=end, stderr=subprocess.DEVNULL, env=environment
+            [binary],
+            stdin=subprocess.PIPE,
+            stdout=end,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
         )
     except OSError as err:
         raise CommandExecutionError(f"Cannot run {binary}: {err.strerror}.") from err
     finally:
         os.close(end)
     try:
-        process.communicate(os.fsencode(message), timeout=60)
-    except subprocess.TimeoutExpired as err:
-        process.kill()
+        process.communicate(os.fsencode(message), timeout=TAKING)
+    except BaseException as err:
+        # With all that it has started, such as a scanner: it would queue the probe when that has been cleaned up.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        raise CommandExecutionError(f"{binary} did not take the probe within 60 seconds.") from err
+        if not isinstance(err, subprocess.TimeoutExpired):
+            raise
+        raise CommandExecutionError(f"{binary} did not take the probe within {TAKING} seconds.") from err
     if process.returncode:
         why = REFUSED.get(process.returncode, "see qmail-queue(8)")
         raise CommandExecutionError(f"{binary} did not take the probe, exit {process.returncode}: {why}.")

@@ -5,7 +5,7 @@ The settings: pillar over the defaults, checked as a whole.
 import difflib
 import os
 
-from salt.exceptions import SaltInvocationError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 PILLAR = "qmail_doublebounce"
@@ -83,7 +83,7 @@ def said(pillar=None):
     pillar
         As for ``get``.
 
-    For ``qmail_doublebounce``.
+    For ``qmail_doublebounce``, ``qmail_doublebounce_reading`` and the state ``qmail_doublebounce``.
     """
     if pillar is None:
         return __pillar__.get(PILLAR)
@@ -181,7 +181,13 @@ def _path_problems(qmail):
 
 
 def _absent(qmail):
-    """List the directories that are missing, or are not what they should be."""
+    """List the directories that are missing, or are not what they should be; or why it is not known."""
+    control = qmail["control"] or os.path.join(qmail["home"], "control")
+    try:
+        for path in filter(None, (qmail["home"], control, qmail["queue"] and os.path.join(qmail["queue"], "lock"))):
+            __salt__["qmail_base_access.there"](path)
+    except CommandExecutionError as err:
+        return [f"{err}."]
     problems = [
         f"{_path('qmail:' + name)} is {qmail[name]}, and there is no such directory. Set it to where qmail lives."
         for name in ("home", "control")
@@ -192,7 +198,6 @@ def _absent(qmail):
     lock = os.path.join(qmail["queue"] or "/", "lock/sendmutex")
     if qmail["queue"] and not os.path.exists(lock):
         problems.append(f"{_path('qmail:queue')} is {qmail['queue']}, which is not a queue: there is no {lock}.")
-    control = qmail["control"] or os.path.join(qmail["home"], "control")
     if not os.path.isdir(control):
         lacks = "which is not a qmail home: it has no directory control"
         problems.append(f"{_path('qmail:home')} is {qmail['home']}, {lacks}.")

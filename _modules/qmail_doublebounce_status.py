@@ -24,9 +24,42 @@ CHOOSE = "Set qmail_doublebounce:address in pillar, then "
 INSTRUCTION = 'Set qmail_doublebounce:instruction to "|exit 0" or "#", then state.apply qmail-doublebounce'
 YOUNG = 5  # seconds; a qmail-send that cannot start is started again and again
 MANY = 100  # double bounces in the queue at once: on a healthy server each is there only for a moment
+UNKNOWN = "unknown"
 
 
-def look(settings, is_asked=True):
+def brief(settings, is_asked=True):
+    """
+    Return the part of ``qmail_doublebounce.status`` that takes milliseconds and runs no program: a dict with
+
+    - ``holds``: whether double bounces go and end as pillar asks by what is on disk, whatever qmail-send has read of
+      that; ``None`` if pillar asks for nothing;
+    - ``running``, ``pid`` and ``loaded``, as ``qmail_service.status`` returns them;
+    - ``problems``: what is wrong where it does not hold, as there.
+
+    Raises CommandExecutionError if a file cannot be read.
+
+    settings, is_asked
+        As for ``look``.
+
+    For ``qmail_doublebounce_reading``.
+    """
+    qmail = settings["qmail"]
+    home, control = qmail["home"], qmail["control"]
+    shown = __salt__["qmail_control.show"](home, control)
+    found = {**shown, **_end(shown, home, control), "service": _service(qmail), "queue": None}
+    told = {name: found["service"][name] for name in ("running", "pid", "loaded")}
+    if not is_asked:
+        return {"holds": None, **told, "problems": []}
+    unreadable, _ = _unreadable(qmail)
+    wanted = _wanted(settings)
+    wanted["holds"] = not unreadable and _is_as_asked(wanted, found)
+    found["service"] = {**found["service"], "loaded": None}  # that a restart is due is another matter
+    problems = [] if wanted["holds"] else [*unreadable, *_problems(found, wanted, home, False)]
+    told["problems"] = [{"problem": problem, "remedy": remedy} for problem, remedy in problems if problem]
+    return {"holds": wanted["holds"], **told}
+
+
+def look(settings, is_asked=True, queue=UNKNOWN):
     """
     Return what ``qmail_doublebounce.status`` returns, which documents it.
 
@@ -36,7 +69,10 @@ def look(settings, is_asked=True):
     is_asked
         Whether somebody asked for these settings; if not, they are only the defaults.
 
-    For ``qmail_doublebounce``.
+    queue
+        What ``qmail_queue.summary`` has returned; ``None`` if it could not. Without it, it is asked.
+
+    For ``qmail_doublebounce`` and ``qmail_doublebounce_metrics``.
     """
     qmail = settings["qmail"]
     home, control = qmail["home"], qmail["control"]
@@ -46,7 +82,7 @@ def look(settings, is_asked=True):
     words = _last_words(found["service"], settings)
     dies = found["service"]["running"] is True and "cannot start" in "".join(words[-1:])
     unreadable, unknown = _unreadable(qmail)
-    found["queue"] = _queue(qmail)
+    found["queue"] = _queue(qmail, queue)
     found["log"] = _log(qmail)
     wanted = _wanted(settings)
     wanted["holds"] = is_asked and not unreadable and not dies and _holds(wanted, found)
@@ -107,13 +143,13 @@ def _unreadable(qmail):
     return [(f"{one['trouble']} {then}", one["remedy"]) for one in found], []
 
 
-def _queue(qmail):
+def _queue(qmail, found):
     """Count what waits; without a queue of the usual form there is nothing to report."""
     try:
-        found = __salt__["qmail_queue.summary"](qmail["queue"], qmail["home"])
+        found = __salt__["qmail_queue.summary"](qmail["queue"], qmail["home"]) if found == UNKNOWN else found
     except CommandExecutionError:
         return None
-    return {key: found[key] for key in ("messages", "double_bounces", "oldest")}
+    return found and {key: found[key] for key in ("messages", "double_bounces", "oldest")}
 
 
 def _log(qmail):
@@ -134,8 +170,11 @@ def _wanted(settings):
 
 def _holds(wanted, found):
     """Return whether all is as pillar asks: where double bounces go, how they end, and what qmail-send has read."""
-    if not found["service"]["running"] or not found["service"]["loaded"]:
-        return False
+    return bool(found["service"]["running"] and found["service"]["loaded"]) and _is_as_asked(wanted, found)
+
+
+def _is_as_asked(wanted, found):
+    """Return whether all is on disk as pillar asks."""
     if wanted["mode"] == "discard":
         return found["fate"] == "discarded" or (found["fate"] == "swallowed" and found["recipient"].startswith("@"))
     return _is_sink(wanted, found)

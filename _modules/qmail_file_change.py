@@ -38,7 +38,7 @@ def replace(path, contents, uid, gid, mode, note, home, refused, test):
             raise CommandExecutionError(reason)
         if not changes and not reason:
             return {}
-        with _turn(path):
+        with _turn(directory, name, path):
             for _ in range(TRIES):
                 old, new = _step(directory, name, path, wanted)
                 if not _difference(old, new):
@@ -72,7 +72,7 @@ def restore(path, version, test):
             raise CommandExecutionError(f"Cannot restore {path}: its directory is missing. Make it first.")
         if directory is None:
             return {"left": f"{path} is not there, nor is its directory."}  # which may come back: it may be a mount
-        with contextlib.nullcontext() if test else _turn(path):
+        with contextlib.nullcontext() if test else _turn(directory, name, path):
             for _ in range(TRIES):
                 old = __salt__["qmail_file_entry.read"](directory, name, path)
                 if not version and not _is_ours(path, old):
@@ -92,10 +92,11 @@ def restore(path, version, test):
 
 
 @contextlib.contextmanager
-def _turn(path):
+def _turn(directory, name, path):
     """One run after the other, from the look at the file until it is recorded what was done with it."""
     handle = __salt__["qmail_file_kept.lock"](path)
     try:
+        __salt__["qmail_file_entry.sweep"](directory, name)
         yield
     finally:
         os.close(handle)

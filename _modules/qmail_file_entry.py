@@ -5,6 +5,7 @@ One name in a directory where others may be at work: read its file, and put anot
 """
 
 import contextlib
+import hashlib
 import os
 import secrets
 import stat
@@ -13,6 +14,7 @@ from salt.exceptions import CommandExecutionError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 LARGEST = 1 << 20  # bytes; control files and dot-qmail files are far smaller
+TOKEN = 8  # bytes
 
 
 @contextlib.contextmanager
@@ -92,7 +94,7 @@ def put(directory, name, new, old, path):
         held = _open(directory, name, path)
         if held:
             stack.enter_context(held)
-        temporary = stack.enter_context(_written(directory, new)) if new else None
+        temporary = stack.enter_context(_written(directory, name, new)) if new else None
         if not _is_still(directory, name, held, old, path):
             return False
         if temporary:
@@ -104,6 +106,32 @@ def put(directory, name, new, old, path):
             __salt__["qmail_file_kept.keep"](path, late)
     os.fsync(directory)
     return True
+
+
+def sweep(directory, name):
+    """
+    Remove what a killed run has left half written of a file. The caller holds the file's lock: no other run writes it.
+
+    directory, name
+        As for ``read``.
+
+    For ``qmail_file_change``.
+    """
+    begin = _temporary(name)
+    with contextlib.suppress(OSError):
+        for found in os.listdir(directory):
+            if found.startswith(begin) and len(found) == len(begin) + 2 * TOKEN:
+                with contextlib.suppress(OSError):
+                    os.unlink(found, dir_fd=directory)
+
+
+def _temporary(name):
+    """
+    Return how the names of a file begin while it is being written, in the same directory.
+
+    qmail-local never reads such a name for an address: those all begin with .qmail.
+    """
+    return f".new-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}-"
 
 
 def _open(directory, name, path):
@@ -158,10 +186,9 @@ def _is_still(directory, name, held, old, path):
 
 
 @contextlib.contextmanager
-def _written(directory, new):
+def _written(directory, name, new):
     """Yield the name of a new file with these contents, owner and mode; unless renamed, it is removed afterwards."""
-    # qmail-local never reads such a name for an address: those all begin with .qmail.
-    temporary = f".new-{secrets.token_hex(8)}"
+    temporary = f"{_temporary(name)}{secrets.token_hex(TOKEN)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(temporary, flags, 0o600, dir_fd=directory)
     try:

@@ -483,3 +483,52 @@ def _event(line):
     runs = __salt__["qmail_log_line.runs"](line, time.time())
     said = [own[skip:] for lines, skip, _ in runs for own in lines]
     return __salt__["qmail_log_words.event"](said[0]) if said else None
+
+
+def tally(account=None, path=None, home="/var/qmail", queue=None, limit=2**22, seconds=1, again=False):
+    """
+    Count on in the log from where an earlier call stopped. Returns an account: plain data for the next call, with
+
+    - ``totals``: the counts of ``summary``, since the first call;
+    - ``domains``: those that caused most double bounces since then, up to 256;
+    - ``delays``: how long local deliveries of ordinary mail took, from ``info msg`` to their success: their number as
+      ``count``, and ``sum`` in seconds, both since then; and ``quantiles``, of those in the last ten to twenty minutes
+      before the last reading: ``0.5`` and ``0.95``, in seconds, ``None`` if there were none. See ``wait_median`` of
+      ``summary`` for how exact these are;
+    - ``newest``: when qmail-send wrote last, as for ``about``;
+    - ``read``: how many bytes this call has read, and ``behind``: whether there is more; the next call goes on there;
+    - ``gaps``: how often lines were missed, because the log was gone, or is another one now;
+    - ``unfollowed``: double bounces that were too many at a time: how these ended was not counted;
+    - ``position``, ``rest``, ``open``, ``waits`` and ``recent``: where to go on, and what was on its way there.
+
+    The first call counts nothing: it begins at the end of the log. What comes after it is counted once, also over
+    rotations, and whatever the bounds of the calls are. 8192 messages are followed at a time.
+
+    Raises SaltInvocationError for what is not an account, CommandExecutionError for a log that can't be found or read.
+
+    account
+        What an earlier call returned; ``None`` to begin.
+
+    path, home, queue
+        The log, as for ``summary``: for the first call, and ``again``.
+
+    limit, seconds
+        Read about this many bytes at most, and for about this long.
+
+    again
+        ``True``: look again which log that is. If it is another one than before, go on at its end.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_log.tally
+    """
+    __salt__["qmail_base_check.arguments"](home=home, queue=queue, limit=limit, seconds=seconds, again=again)
+    if limit is None:
+        raise SaltInvocationError("limit=None is not a number of bytes")
+    if account is None:
+        return __salt__["qmail_log_tally.begin"](path, home, queue)
+    if again:
+        account = __salt__["qmail_log_tally.move"](account, path, home, queue)
+    return __salt__["qmail_log_tally.advance"](account, limit, seconds)

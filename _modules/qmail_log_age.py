@@ -48,7 +48,7 @@ def last(found, limit=None):
     limit
         Look back over about this many bytes at most, and in no more than two files.
 
-    For ``qmail_log_file``.
+    For ``qmail_log_file`` and ``qmail_log_tally``.
     """
     quote, done = None, 0
     files = found["files"] if limit is None else found["files"][-2:]

@@ -8,8 +8,6 @@ import io
 import lzma
 import os
 import re
-import subprocess
-import tempfile
 import time
 import zlib
 from itertools import chain
@@ -292,27 +290,8 @@ def _journal_blocks(path, since, until, context, backwards):
     options = ["--reverse"] if backwards else []
     options += [] if since is None else [f"--since=@{int(since) - (JOURNAL_CONTEXT if context else 0)}"]
     options += [] if until is None else [f"--until=@{int(until) + 1}"]
-    command, ended = __salt__["qmail_log_journal.command"](path, options), False
-    with tempfile.TemporaryFile() as errors:
-        try:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, bufsize=0
-            )
-        except OSError as err:
-            raise CommandExecutionError(f"cannot run journalctl: {err.strerror}") from err
-        try:
-            for data in _whole(process.stdout):
-                yield b"".join([*io.BytesIO(data)][::-1]) if backwards else data, time.time()
-            ended = True
-        finally:
-            if not ended:
-                process.kill()
-            process.stdout.close()
-            status = process.wait()
-        if status:
-            errors.seek(0)
-            said = errors.read(500).decode(errors="replace").strip()
-            raise CommandExecutionError(f"journalctl failed with status {status}: {said}")
+    printed = __salt__["qmail_log_journal.printed"](path, options, "short-unix", _whole)
+    return ((b"".join([*io.BytesIO(data)][::-1]) if backwards else data, time.time()) for data in printed)
 
 
 def blocks(found, since=None, until=None, context=0, backwards=False):

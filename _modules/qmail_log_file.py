@@ -52,7 +52,7 @@ def find(path=None, home="/var/qmail", queue=None):
     home, queue
         The qmail home directory, and its queue (``None``: ``queue`` in the home): they select the running qmail-send.
 
-    For ``qmail_log`` and ``qmail_log_follow``.
+    For ``qmail_log``, ``qmail_log_follow`` and ``qmail_log_tally``.
     """
     trail = _trail(home, queue)
     if path not in (None, "auto"):

@@ -24,6 +24,8 @@ HEX = re.compile(r"(?:[0-9a-f]{2})*")
 SHARED = ("others", "mixed")
 # How often files are opened again, where the log is rotated meanwhile.
 TRIES = 20
+# How many files are open at a time: a log may have been rotated a thousand times since.
+MOST_FILES = 16
 
 
 def position(path=None, home="/var/qmail", queue=None):
@@ -33,7 +35,7 @@ def position(path=None, home="/var/qmail", queue=None):
     path, home, queue
         As for ``qmail_log.position``, which documents all of it.
 
-    For ``qmail_log``.
+    For ``qmail_log`` and ``qmail_log_tally``.
     """
     found = __salt__["qmail_log_file.find"](path, home, queue)
     return {**_end_of(found), **{name: found[name] for name in SHARED if found.get(name)}}
@@ -97,22 +99,25 @@ def _opened_since(found, where):
             break
         _close(files)
         names = now
-    if not known:
-        _close(files[:-1])
-        files = files[-1:]
     return [file for _, file in files], known
 
 
 def _open_since(names, where):
-    files = []
+    """The file of a position and the next newer ones; only the newest of all, if it is not among them."""
+    files, newest = [], None
     for name in reversed(names):
         file = __salt__["qmail_log_part.opened"](name)
         if file is None:
             continue
         files.insert(0, (name, file))
+        newest = newest or name
         if _is(file, where):
             return files, True
-    return files, False
+        _close(files[MOST_FILES:])
+        del files[MOST_FILES:]
+    _close(files)
+    last = newest and __salt__["qmail_log_part.opened"](newest)
+    return [(newest, last)] if last else [], False
 
 
 def _close(files):
@@ -151,23 +156,41 @@ def lines_since(where, limit=2**20):
 
     For ``qmail_log``.
     """
+    told = block_since(where, limit)
+    return {"lines": told.pop("data").decode("utf-8", "backslashreplace").split("\n")[:-1], **told}
+
+
+def block_since(where, limit=2**20, seconds=None, unpack=None):
+    """
+    Return the lines that were written to a log since a position, as one block:
+    ``{"data": …, "position": {…}, "lost": …}``.
+
+    where, limit
+        As for ``qmail_log.lines_since``.
+
+    seconds
+        How long journalctl may take; what it has returned until then is enough. ``None``: as long as it takes.
+
+    unpack
+        How many bytes of a packed file may lie before the position: they are unpacked for nothing. What is behind more
+        of them counts as lost; ``None``: any number.
+
+    For ``qmail_log_tally``.
+    """
     if not _is_position(where):
         raise SaltInvocationError(f"where={where!r} is not a position: give what qmail_log.position returned")
-    told = _journal_since(where, limit) if "cursor" in where else _files_since(where, limit)
+    is_journal = "cursor" in where
+    told = _journal_since(where, limit, seconds) if is_journal else _files_since(where, limit, unpack)
     told["position"].update((name, where[name]) for name in SHARED if name in where)
     others = where.get("others")
-    if not others:
-        return told
     # Each qmail-send counts its deliveries from 1 on: another one's end would be taken for that of ours.
-    text = "".join(f"{line}\n" for line in told["lines"]).encode()
-    own = __salt__["qmail_log_line.without"](text, others).decode().split("\n")[:-1]
-    return {**told, "lines": own}
+    return {**told, "data": __salt__["qmail_log_line.without"](told["data"], others)} if others else told
 
 
-def _files_since(where, limit):
+def _files_since(where, limit, unpack):
     found = __salt__["qmail_log_part.named"](where["path"])
     try:
-        return _file_since(found, where, limit)
+        return _file_since(found, where, limit, unpack)
     except (EOFError, zlib.error, lzma.LZMAError, OSError) as err:
         raise CommandExecutionError(f"cannot read the log {found['path']}: {err}") from err
 
@@ -184,15 +207,22 @@ def _is_position(where):
     return isinstance(head, str) and bool(HEX.fullmatch(head)) and all(isinstance(number, int) for number in numbers)
 
 
-def _file_since(found, where, limit):
+def _file_since(found, where, limit, unpack):
     files, known = _opened_since(found, where)
     try:
-        lines, where = _follow(files, where, where["offset"] if known else 0, limit)
+        if not files:
+            return {"data": b"", "position": dict(where), "lost": True}
+        start, skipped = where["offset"] if known else 0, 0
+        if known and unpack is not None and start > unpack and not isinstance(files[0], io.FileIO):
+            if not files[1:]:
+                return {"data": b"", "position": dict(where), "lost": False}  # the next file is about to be made
+            start, skipped = 0, 1
+        lines, where = _follow(files[skipped:], where, start, limit)
     finally:
         for file in files:
             file.close()
-    text = [line.decode("utf-8", "backslashreplace").rstrip("\n") for line in lines]
-    return {"lines": text, "position": where, "lost": not known}
+    data = b"".join(line if line.endswith(b"\n") else line + b"\n" for line in lines)
+    return {"data": data, "position": where, "lost": not known or bool(skipped)}
 
 
 def _follow(files, where, start, limit):
@@ -211,15 +241,15 @@ def _follow(files, where, start, limit):
     return lines, where
 
 
-def _journal_since(where, limit):
+def _journal_since(where, limit, seconds):
     """
     Go on behind an entry of the journal, if that is there: journalctl's own ``--after-cursor`` leaves out the next one
     where it is not, which is what a vacuum makes of it.
     """
     known = where["cursor"]
     since = f"--cursor={known}" if known else f"--since=@{where.get('since', 0)}"
-    entries = __salt__["qmail_log_journal.entries"](where["path"], [since], limit)
+    entries = __salt__["qmail_log_journal.entries"](where["path"], [since], limit, seconds)
     is_there = bool(known and entries) and __salt__["qmail_log_journal.is_same"](known, entries[0][0])
     place = {**where, "cursor": entries[-1][0] if entries else known}
-    lines = [line for _, line in entries[is_there:]]
-    return {"lines": lines, "position": place, "lost": bool(known) and not is_there}
+    data = "".join(f"{line}\n" for _, line in entries[is_there:]).encode("utf-8", "backslashreplace")
+    return {"data": data, "position": place, "lost": bool(known) and not is_there}

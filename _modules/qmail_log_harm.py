@@ -74,6 +74,24 @@ def row(counts, waits):
     }
 
 
+def delays(waits, recent):
+    """
+    Return what a summary of waits shows: a dict with their ``count`` and their ``sum`` in seconds, and ``quantiles`` of
+    the recent ones, ``None`` if there are none.
+
+    waits, recent
+        How many for each bucket, by the number of the bucket.
+
+    For ``qmail_log_tally``.
+    """
+    among = [recent.get(bucket, 0) for bucket in range(BUCKETS)]
+    return {
+        "count": sum(waits.values()),
+        "sum": sum(_middle(bucket) * number for bucket, number in waits.items()),
+        "quantiles": {str(part): _percentile(among, part) for part in (MEDIAN, MOST)},
+    }
+
+
 def total(rows, names):
     """
     Add up pairs of counts and waits, and return one such pair.

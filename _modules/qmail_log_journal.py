@@ -4,10 +4,13 @@ qmail-send's lines in systemd's journal: how to ask journalctl for them, and how
 For other modules; people use :py:func:`qmail_log.summary <salt.modules.qmail_log.summary>`.
 """
 
+import contextlib
+import io
 import json
 import re
+import select
 import subprocess
-import tempfile
+import time
 
 from salt.exceptions import CommandExecutionError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
@@ -20,14 +23,15 @@ OWN_UNIT = re.compile(r"[a-z]?qmail(?:-send)?\d{0,3}\.service")
 OWN_NAME = re.compile(r"[a-z]?qmail(?:-send|-start)?\d{0,3}|splogger|send")
 # A longer field of an entry in the form export is not read any further, and no longer entry in the form json.
 LONGEST = 2**22
+BLOCK = 2**16
 # What is the same of an entry in whichever file it lies: its boot, its times, and a hash of its fields. Its number is
 # another one after it was moved from /run to /var.
 OF_THE_ENTRY = ("b", "m", "t", "x")
 
 
-def command(path=JOURNALD, options=(), output="short-unix"):
+def printed(path, options, output, read):
     """
-    Return the command that prints qmail-send's lines from the journal, with a Unix time in front of each.
+    Iterate over what journalctl prints. Whoever stops early ends it. Raises CommandExecutionError where it fails.
 
     path
         ``journald`` for the units qmail-send and qmail and for what splogger sends as ``qmail``, or ``journald:UNIT``.
@@ -36,53 +40,71 @@ def command(path=JOURNALD, options=(), output="short-unix"):
         More options for journalctl.
 
     output
-        Another of journalctl's forms.
+        One of journalctl's forms; ``short-unix`` has a Unix time in front of each line.
+
+    read
+        A function that iterates over what it prints, an open file without a buffer.
 
     For ``qmail_log_block``.
     """
-    unit = path.partition(":")[2]
-    matches = [f"_SYSTEMD_UNIT={unit}"] if unit else " + ".join(UNITS).split()
-    return ["journalctl", "--no-pager", "--quiet", "--all", f"--output={output}", *options, *matches]
+    # The caller may iterate outside of the loader, where there is no __salt__.
+    outputs = __salt__["qmail_base_output.file"], __salt__["qmail_base_output.said"]
+    return _printed(_command(path, options, output), read, *outputs)
 
 
-def entries(path, options, limit):
+def _printed(command, read, file, told):
+    with file() as errors:
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, bufsize=0
+            )
+        except OSError as err:
+            raise CommandExecutionError(f"cannot run journalctl: {err.strerror}") from err
+        ended = False
+        try:
+            yield from read(process.stdout)
+            ended = True
+        finally:
+            if not ended:
+                process.kill()
+            process.stdout.close()
+            status = process.wait()
+        if status:
+            raise CommandExecutionError(f"journalctl failed with status {status}: {told(errors)}")
+
+
+def entries(path, options, limit, seconds=None):
     """
     Return entries of the journal, the oldest first: for each a pair, its cursor, and its line as text. Raises
-    CommandExecutionError where journalctl fails.
+    CommandExecutionError where journalctl fails, or prints nothing in time.
 
     journalctl's forms for people have no cursor but that of the last entry, behind it: whoever stops reading earlier
     would not know where.
 
     path, options
-        As for ``command``.
+        As for ``printed``.
 
     limit
         Read about this many bytes of lines at most, but one entry beside the first.
 
+    seconds
+        End journalctl after this time, and return what it has printed until then; ``None``: wait for it.
+
     For ``qmail_log_follow``.
     """
-    asked, found = command(path, options, "json"), []
-    with tempfile.TemporaryFile() as errors:
-        try:
-            process = subprocess.Popen(asked, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
-        except OSError as err:
-            raise CommandExecutionError(f"cannot run journalctl: {err.strerror}") from err
-        try:
-            for data in iter(lambda: process.stdout.readline(LONGEST), b""):
-                entry = _entry(data)
-                if isinstance(entry.get("__CURSOR"), str):
-                    found.append((entry["__CURSOR"], _text(entry)))
-                    limit -= len(found[-1][1]) if len(found) > 1 else 0
-                if limit <= 0:
-                    return found
-        finally:
-            process.kill()
-            process.stdout.close()
-            status = process.wait()
-        if status:
-            errors.seek(0)
-            said = errors.read(500).decode(errors="replace").strip()
-            raise CommandExecutionError(f"journalctl failed with status {status}: {said}")
+    found = []
+    with contextlib.closing(printed(path, options, "json", _lines if seconds is None else _until(seconds))) as read:
+        for data in read:
+            if data is None and found:
+                break
+            if data is None:
+                raise CommandExecutionError(f"journalctl printed nothing within {seconds:.1f} seconds")
+            entry = _entry(data)
+            if isinstance(entry.get("__CURSOR"), str):
+                found.append((entry["__CURSOR"], _text(entry)))
+                limit -= len(found[-1][1]) if len(found) > 1 else 0
+            if limit <= 0:
+                break
     return found
 
 
@@ -97,6 +119,36 @@ def is_same(cursor, other):
     """
     parts, others = (dict(part.partition("=")[::2] for part in text.split(";")) for text in (cursor, other))
     return all(parts.get(name) == others.get(name) for name in OF_THE_ENTRY)
+
+
+def _command(path, options, output):
+    unit = path.partition(":")[2]
+    matches = [f"_SYSTEMD_UNIT={unit}"] if unit else " + ".join(UNITS).split()
+    return ["journalctl", "--no-pager", "--quiet", "--all", f"--output={output}", *options, *matches]
+
+
+def _lines(file):
+    lines = io.BufferedReader(file)
+    return iter(lambda: lines.readline(LONGEST), b"")
+
+
+def _until(seconds):
+    """The same for so long, and then ``None``, whatever else might come."""
+    deadline = time.monotonic() + seconds
+
+    def lines(file):
+        rest, ready = b"", select.poll()
+        ready.register(file, select.POLLIN)
+        while ready.poll(max(0, deadline - time.monotonic()) * 1000):
+            data = file.read(BLOCK)
+            if not data:
+                return
+            *whole, rest = (rest + data).split(b"\n")
+            yield from whole
+            rest = rest if len(rest) <= LONGEST else b""
+        yield None
+
+    return lines
 
 
 def _text(entry):

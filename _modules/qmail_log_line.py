@@ -141,7 +141,7 @@ def runs(data, newest):
     newest
         No line is newer than this, in seconds since the epoch, give or take a day.
 
-    For ``qmail_log``.
+    For ``qmail_log`` and ``qmail_log_tally``.
     """
     data = data if isinstance(data, bytes) else data.encode()
     layout = _layout(data)
@@ -160,7 +160,7 @@ def whole(data):
     data
         Whole lines, as bytes.
 
-    For ``qmail_log`` and ``qmail_log_block``.
+    For ``qmail_log``, ``qmail_log_block`` and ``qmail_log_tally``.
     """
     data = data if isinstance(data, bytes) else data.encode()
     end = len(data)
@@ -208,7 +208,7 @@ def last(data):
     data
         Whole lines, as bytes.
 
-    For ``qmail_log_age``.
+    For ``qmail_log_age`` and ``qmail_log_tally``.
     """
     data = data if isinstance(data, bytes) else data.encode()
     signs = {sign: data.rfind(sign) for sign in SIGNS}

@@ -400,7 +400,7 @@ def follow(halves, account=None):
         What ``qmail_log_causes.account`` returned: it is told of each failure and each bounce, and the ``domains`` stay
         empty.
 
-    For ``qmail_log``.
+    For ``qmail_log`` and ``qmail_log_tally``.
     """
     tracker, read = _Tracker(account), [0]
 

@@ -56,7 +56,7 @@ def first_time(data, newest):
     newest
         No line is newer than this (seconds since the epoch, give or take a day). It gives the year if the log doesn't.
 
-    For ``qmail_log_age`` and ``qmail_log_block``.
+    For ``qmail_log_age``, ``qmail_log_block`` and ``qmail_log_tally``.
     """
     data = data if isinstance(data, bytes) else data.encode()
     return _near(data, 0, len(data), newest, 1)

@@ -108,7 +108,7 @@ def stock(words):
     words
         The fork's words, as bytes.
 
-    For ``qmail_log_message``.
+    For ``qmail_log_message`` and ``qmail_log_open``.
     """
     kind, match, mark = _parsed(words)
     if match is None:

@@ -3,6 +3,7 @@ The sink: the dot-qmail file at the end of an address's route, what qmail-local 
 there before.
 """
 
+from salt.exceptions import CommandExecutionError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 
@@ -224,7 +225,8 @@ def restore(address=None, version=None, test=False, home=None):
     Returns ``{}`` if there is nothing to undo; else a dict of the paths, each with what ``write`` would return, or with
     ``left``, a sentence, if somebody has changed the file since: then it is left as it is, and is theirs.
 
-    Raises SaltInvocationError for a version that is not kept.
+    Raises SaltInvocationError for a version that is not kept, and CommandExecutionError if a file cannot be put back;
+    all the others are put back nevertheless, and the message names them.
 
     address
         The address; ``None`` for every address that was made a sink on this machine.
@@ -247,7 +249,13 @@ def restore(address=None, version=None, test=False, home=None):
     """
     __salt__["qmail_base_check.arguments"](test=test)
     sinks = __salt__["qmail_mailbox_former.sinks"](address, home, ever=version is not None)
-    return __salt__["qmail_mailbox_former.restore"]([sink["path"] for sink in sinks], version, test)
+    done = __salt__["qmail_mailbox_former.restore"]([sink["path"] for sink in sinks], version, test)
+    failed = [change["failed"] for change in done.values() if "failed" in change]
+    if failed:
+        others = [path for path, change in done.items() if not {"failed", "left"} & set(change)]
+        also = f"Put back{' would be' if test else ''}: {', '.join(others)}." if others else ""
+        raise CommandExecutionError(" ".join([*failed, also]).strip())
+    return done
 
 
 def history(address=None):

@@ -25,7 +25,7 @@ def sinks(address=None, home=None, ever=False):
     ever
         Also those that were sinks and no longer are.
 
-    For ``qmail_mailbox``.
+    For ``qmail_mailbox`` and the state ``qmail_mailbox``.
     """
     found = [{**entry, "address": entry["note"]} for entry in __salt__["qmail_file.written"]() if entry["note"]]
     return [
@@ -64,16 +64,26 @@ def restore(paths, version=None, test=False):
     """
     Put dot-qmail files back as they were before they became sinks, and return what that changed.
 
-    Returns a dict of the paths, each with what ``qmail_mailbox.write`` would return, or with ``left``, a sentence, if
-    somebody has changed the file since; without those that had nothing to undo.
+    Returns a dict of the paths, each with what ``qmail_mailbox.write`` would return, with ``left``, a sentence, if
+    somebody has changed the file since, or with ``failed``, a sentence, if it cannot be put back: whoever owns one
+    mailbox must not hold up the others. Without those that had nothing to undo.
+
+    Raises SaltInvocationError for a version that is not kept.
 
     paths, version, test
         As for ``qmail_file.restore``.
 
     For ``qmail_mailbox`` and the state ``qmail_mailbox``.
     """
-    done = {path: __salt__["qmail_file.restore"](path, version, test=test) for path in paths}
+    done = {path: _restored(path, version, test) for path in paths}
     return {path: __salt__["qmail_mailbox_sink.told"](changes) for path, changes in done.items() if changes}
+
+
+def _restored(path, version, test):
+    try:
+        return __salt__["qmail_file.restore"](path, version, test=test)
+    except CommandExecutionError as err:
+        return {"failed": str(err)}
 
 
 def unready(home="/var/qmail", control=None, queue=None, provider="auto", name="auto", test=False):
@@ -117,14 +127,23 @@ def problems(but=None, home="/var/qmail", control=None):
     try:
         if but is not None and _exact(but, home, control) is None:
             return []
-        left = [sink for sink in others(but, home, control) if __salt__["qmail_file.is_ours"](sink["path"])]
+        found = others(but, home, control)
     except (CommandExecutionError, SaltInvocationError) as err:
         return [f"Cannot tell which mailboxes are still sinks: {err}"]
-    return [
+    return [problem for problem in map(_problem, found) if problem]
+
+
+def _problem(sink):
+    try:
+        is_one = __salt__["qmail_file.is_ours"](sink["path"])
+    except CommandExecutionError as err:
+        return f"Cannot tell whether {sink['address']} is still a sink: {err}"
+    if not is_one:
+        return None
+    return (
         f"{sink['address']} is still a sink, by {sink['path']}, but pillar does not ask for it: whoever gets that "
         "address loses all mail."
-        for sink in left
-    ]
+    )
 
 
 def _exact(address, home, control):

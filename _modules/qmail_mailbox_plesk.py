@@ -34,7 +34,8 @@ def runs(domain, home="/var/qmail"):
 
     For ``qmail_mailbox``, ``qmail_mailbox_sink`` and the state ``qmail_mailbox``.
     """
-    return os.path.isdir(os.path.join(home, "mailnames", domain)) and _command() is not None
+    place = os.path.join(home, "mailnames", domain)
+    return __salt__["qmail_base_access.there"](place) and os.path.isdir(place) and _command() is not None
 
 
 def info(address, timeout=120):

@@ -10,7 +10,7 @@ import itertools
 import math
 import time
 
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 
@@ -66,6 +66,40 @@ def summary(queue=None, home="/var/qmail"):
         "oldest": None if oldest == math.inf else int(oldest),
         "bytes": sum(size),
     }
+
+
+def glance(known=None, queue=None, home="/var/qmail", limit=20000, seconds=1):
+    """
+    Look quickly for double bounces in the queue, however large it is. Returns a dict with
+
+    - ``double_bounces``: how many were seen, in this look and in the earlier ones that ``known`` is from;
+    - ``oldest``: when the oldest of them came, in seconds since the epoch; ``None`` if there are none;
+    - ``exact``: whether all of the queue was looked at; if not, there may be more, and older ones;
+    - ``files``: how many messages this look has looked at;
+    - ``known``: for the next look, which goes on behind this one, directory by directory, and then begins again.
+
+    Raises CommandExecutionError if there is no queue.
+
+    known
+        What an earlier call returned under that name; ``None`` to begin.
+
+    queue, home
+        As for :py:func:`summary`.
+
+    limit, seconds
+        Look at this many messages at most, and for about this long.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_queue.glance
+    """
+    __salt__["qmail_base_check.arguments"](home=home, limit=limit, seconds=seconds)
+    if limit is None:
+        raise SaltInvocationError("limit=None is not a number of messages")
+    with _plain_errors():
+        return __salt__["qmail_queue_glance.look"](known, queue, home, limit, seconds)
 
 
 def double_bounces(queue=None, home="/var/qmail", older_than=None, limit=None):

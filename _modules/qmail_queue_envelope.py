@@ -50,7 +50,7 @@ def queues(queue=None, home="/var/qmail"):
     home
         The qmail home directory.
 
-    For ``qmail_queue`` and ``qmail_queue_leftover``.
+    For ``qmail_queue``, ``qmail_queue_glance`` and ``qmail_queue_leftover``.
     """
     __salt__["qmail_base_check.arguments"](home=home)
     if queue is None:
@@ -61,24 +61,31 @@ def queues(queue=None, home="/var/qmail"):
         found = list(map(_matching, patterns))
     if not all(found) or not found:
         missing = [pattern for pattern in patterns if not _matching(pattern)]
+        for pattern in missing:
+            __salt__["qmail_base_access.there"](
+                os.path.join(str(pattern), "info")
+            )  # an error where that is closed to us
         raise CommandExecutionError(f"no qmail queue at {', '.join(missing)}: nothing there has info/ and mess/")
     return list(dict.fromkeys(os.path.realpath(path) for paths in found for path in paths))
 
 
-def parts(queue):
+def parts(queue, todo=True):
     """
     Return the split directories of one queue, each as a tuple that :py:func:`opened` takes.
 
     queue
         The queue directory.
 
-    For ``qmail_queue``, ``qmail_queue_delete`` and ``qmail_queue_leftover``.
+    todo
+        ``False``: without looking which messages wait in ``todo``.
+
+    For ``qmail_queue``, ``qmail_queue_delete``, ``qmail_queue_glance`` and ``qmail_queue_leftover``.
     """
     with contextlib.ExitStack() as stack:
         top = _below(stack, None, queue)
         channels = tuple(sorted(filter(CHANNEL.fullmatch, os.listdir(top))))
         split = _split(os.listdir(_below(stack, top, "info")))
-        waiting = dict(_waiting(_below(stack, top, "todo")))
+        waiting = dict(_waiting(_below(stack, top, "todo"))) if todo else {}
     if not split:
         raise CommandExecutionError(f"{queue} is not a qmail queue: there is no {queue}/info/0")
     return [Part(queue, number, split, channels, waiting) for number in range(split)]
@@ -110,7 +117,7 @@ def opened(part):
     part
         One of :py:func:`parts`.
 
-    For ``qmail_queue``, ``qmail_queue_delete`` and ``qmail_queue_leftover``.
+    For ``qmail_queue``, ``qmail_queue_delete``, ``qmail_queue_glance`` and ``qmail_queue_leftover``.
     """
     number = str(part.number)
     with contextlib.ExitStack() as stack:
@@ -180,6 +187,22 @@ def bounces(part, fds, single=False, before=math.inf):
         if message and stat.S_ISREG(message.st_mode) and message.st_mtime <= _written(status)
         if _came(status, message) < before
     )
+
+
+def births(part, fds):
+    """
+    Iterate over the messages in one split directory, as the disk has them: for a double bounce, when it came; ``None``
+    for any other. Whoever stops has not looked at the rest.
+
+    part, fds
+        One of :py:func:`parts`, and what :py:func:`opened` makes of it.
+
+    For ``qmail_queue_glance``.
+    """
+    for name, sender, status, _ in _senders(fds["info"], None, __salt__["qmail_base_bulk.reader"]()):
+        if _belongs(name, part):
+            message = _status(name, fds["mess"]) if sender == DOUBLE else None
+            yield _came(status, message) if message else None
 
 
 def recipient(part, fds, name):
@@ -310,9 +333,12 @@ def _written(status):
 
 
 def _senders(info, names, opened):
-    """Iterate over the sender files of these messages: name, sender record, status, and the open descriptor."""
+    """
+    Iterate over the sender files of these messages, or of all with ``None``: name, sender record, status, and the open
+    descriptor.
+    """
     for entry in _files(info):
-        if entry.name in names:
+        if names is None or entry.name in names:
             fd, contents = opened(entry.name, info)
             if fd is not None:
                 try:

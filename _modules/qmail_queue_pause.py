@@ -155,11 +155,14 @@ def _account(arguments, meanwhile):
     try:
         yield lock
     finally:
+        was_started = started()  # before our own end with it shows there, too
         __salt__["qmail_base_lock.close"](lock)
         after = _told(arguments)
-        if before and after and before["when"] != after["when"]:
+        # A supervisor that had not recorded the end by then has done so since: that was nobody's command.
+        is_known = before and after and before["ended"]
+        if is_known and before["when"] != after["when"]:
             meanwhile["asked"] = "up" if after["up"] else "down"
-        elif started():
+        elif was_started:
             meanwhile["asked"] = "up"
 
 

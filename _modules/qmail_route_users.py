@@ -65,7 +65,7 @@ def everybody(home="/var/qmail", root=None):
 
 def _lines(home, root):
     path = _below(root, os.path.join(home, "users/cdb"))
-    if not os.path.lexists(path):
+    if not __salt__["qmail_base_access.there"](path):
         return
     for key, data in __salt__["qmail_route_cdb.records"](path):
         fields = data.split(b"\0")
@@ -140,7 +140,7 @@ def _bytes(handle, path, position, size):
 
 def _assigned(local, home, root):
     path = _below(root, os.path.join(home, "users/cdb"))
-    if not os.path.lexists(path):
+    if not __salt__["qmail_base_access.there"](path):
         return None
     with _opened(path) as handle:
         found = _entry(handle, path, local)

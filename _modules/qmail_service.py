@@ -5,8 +5,6 @@ qmail-send reads ``doublebounceto`` and ``doublebouncehost`` when it starts and 
 exactly when the running one has read something other than what they hold now.
 """
 
-import os
-
 from salt.exceptions import CommandExecutionError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
@@ -264,7 +262,7 @@ def idle(home="/var/qmail", queue=None, provider="auto", name="auto"):
     """
     if not missing(home, queue, provider, name):
         return False
-    if not os.path.exists(__salt__["qmail_base_process.mutex"](home, queue)):
+    if not __salt__["qmail_base_access.there"](__salt__["qmail_base_process.mutex"](home, queue)):
         return True  # qmail is gone, and its queue with it
     return __salt__["qmail_base_process.find"](home, queue) is None
 
@@ -315,8 +313,9 @@ def last_words(home="/var/qmail", queue=None, provider="auto", name="auto", log=
 
 def told(home="/var/qmail", queue=None, provider="auto", name="auto"):
     """
-    Return the last command to qmail-send's supervisor: a dict with ``when``, a text that changes with every command,
-    and ``up``, whether it was to run qmail-send. ``None`` if it keeps no record.
+    Return the last command to qmail-send's supervisor: a dict with ``when``, a text that changes with every command
+    and whenever qmail-send starts or ends, ``up``, whether it was to run qmail-send, and ``ended``, whether it knows of
+    no process. ``None`` if it keeps no record.
 
     Service directories do; systemd, scripts and qmailctl do not.
 

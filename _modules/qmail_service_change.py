@@ -18,6 +18,7 @@ RETURNS_WITHIN = 3  # seconds: supervisors start a service again after one
 PAUSE = 0.02  # seconds between two looks
 AGAIN = 0.5  # seconds until a start is requested again
 QUICK = 0.001  # seconds; systemd takes longer to start qmail-send again
+NOTED = 3  # seconds that a supervisor gets to record the end of qmail-send
 
 
 def restart(home, control, queue, provider, name, timeout, settle):
@@ -82,6 +83,7 @@ def stop(home, control, queue, provider, name, timeout, settle):
                 if not found["alone"]:
                     _tell(service, "stop")  # nothing is left that this could cut, and nothing can begin
         _wait_for_silence(service)
+        _wait_until_noted(service)
         _remember(service, None, None)
     return {"old": old, "new": None} if old else {}
 
@@ -254,6 +256,16 @@ def _wait_for_silence(service):
             quiet = time.monotonic()
         if pid and quiet >= service["deadline"]:
             raise CommandExecutionError(f"qmail-send was told to stay down, but was started again, and {pid} runs.")
+        time.sleep(PAUSE)
+
+
+def _wait_until_noted(service):
+    """Wait until qmail-send's supervisor has recorded its end: what it records after that is somebody's command."""
+    found, deadline = service["found"], time.monotonic() + NOTED
+    while time.monotonic() < deadline:
+        told = __salt__["qmail_service_supervisor.told"](found["provider"], found["name"])
+        if told is None or told["ended"]:
+            return
         time.sleep(PAUSE)
 
 

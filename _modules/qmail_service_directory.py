@@ -159,8 +159,10 @@ def told(kind, directory):
         found = os.stat(os.path.join(directory, "supervise/status"))
     except OSError as err:
         raise CommandExecutionError(f"Cannot look at {err.filename}: {err.strerror}.") from err
-    is_up = state[1] is not None and "want down" not in words
-    return {"when": f"{found.st_ino} {found.st_mtime_ns}", "up": is_up or "want up" in words}
+    has_process = state[1] is not None
+    is_up = has_process and "want down" not in words
+    when = f"{found.st_ino} {found.st_mtime_ns}"
+    return {"when": when, "up": is_up or "want up" in words, "ended": not has_process}
 
 
 def up(kind, directory, timeout=10):

@@ -97,15 +97,16 @@ def stop(provider, name, timeout=60):
 
 def told(provider, name):
     """
-    Return the last command to qmail-send's supervisor: a dict with ``when``, a text that changes with every command,
-    and ``up``, whether it was to run qmail-send. ``None`` if it keeps no record.
+    Return the last command to qmail-send's supervisor: a dict with ``when``, a text that changes with every command
+    and whenever qmail-send starts or ends, ``up``, whether it was to run qmail-send, and ``ended``, whether it knows of
+    no process. ``None`` if it keeps no record.
 
     Service directories do; systemd, scripts and qmailctl do not.
 
     provider, name
         As ``find`` returns them.
 
-    For ``qmail_service``.
+    For ``qmail_service`` and ``qmail_service_change``.
     """
     return __salt__["qmail_service_directory.told"](provider, name) if provider in TREES else None
 

@@ -6,7 +6,6 @@ import os
 import select
 import shutil
 import subprocess
-import tempfile
 import time
 
 from salt.exceptions import CommandExecutionError
@@ -22,7 +21,6 @@ PLACES = (
 )
 LONGEST = 4000  # bytes of output that are worth reading
 BLOCK = 65536
-SHARED_MEMORY = "/dev/shm"  # noqa: S108 - nothing has a name there
 PAUSE = 0.05  # seconds between two looks, at most
 
 
@@ -61,7 +59,7 @@ def run(command, timeout=10, leaves=False):
     command = [_which(command[0]), *command[1:]]
     deadline = time.monotonic() + timeout
     exit_status, said = (_into_a_file if leaves else _through_a_pipe)(command, deadline)
-    return {"exit": exit_status, "output": said.decode(errors="backslashreplace").strip()}
+    return {"exit": exit_status, "output": said}
 
 
 def must(command, timeout=10, leaves=False):
@@ -108,30 +106,15 @@ def _read(process, reading, deadline):
             break
         if ended:
             break  # something that it has started holds the pipe open
-    return process.poll(), said
+    return process.poll(), said.decode(errors="backslashreplace").strip()
 
 
 def _into_a_file(command, deadline):
     """Run a command that leaves something running: with a pipe, that would be killed by its first output later."""
-    with _file() as output:
+    with __salt__["qmail_base_output.file"]() as output:
         process = _started(command, output.fileno())
         _wait(process, deadline)
-        # Not seek: what still runs writes at the same position.
-        return process.poll(), os.pread(output.fileno(), LONGEST, 0).partition(b"\0")[0]
-
-
-def _file():
-    """Return a file with room for what is worth reading; if no disk has any, the output is lost."""
-    for place in (None, SHARED_MEMORY):
-        file = None
-        try:
-            file = tempfile.TemporaryFile(dir=place)  # noqa: SIM115 - the caller closes it
-            os.posix_fallocate(file.fileno(), 0, LONGEST)
-            return file
-        except OSError:
-            if file:
-                file.close()
-    return open(os.devnull, "r+b", buffering=0)
+        return process.poll(), __salt__["qmail_base_output.said"](output)
 
 
 def _started(command, output):

@@ -123,6 +123,59 @@ def verified(
     return _prove(ret, mode, address, instruction, home, control, queue, log, timeout)
 
 
+def exported(name, pillar=None, log=None, home=None, control=None, queue=None):
+    """
+    Ensure that a file holds the metrics of ``qmail_doublebounce.metrics`` as they are now, for node_exporter's textfile
+    collector. It is replaced as a whole, with mode 0644.
+
+    Nothing changes where no number has changed. With ``test=True`` nothing is written, also no account of what was
+    counted.
+
+    name
+        The path of the file, which must end in ``.prom``: node_exporter reads no other. Its directory must exist.
+
+    pillar, log, home, control, queue
+        As for ``qmail_doublebounce.metrics``.
+    """
+    ret = {"name": name, "result": True, "comment": "No number has changed.", "changes": {}}
+    failed = {**ret, "result": False, "skip_watch": True}
+    if not isinstance(name, str) or not name.endswith(".prom"):
+        return {**failed, "comment": f"name is {name!r}; allowed: an absolute path that ends in .prom."}
+    test = bool(__opts__["test"])
+    try:
+        settings = __salt__["qmail_doublebounce.settings"](pillar, home=home, control=control, queue=queue, log=log)
+        is_asked = bool(__salt__["qmail_doublebounce_settings.said"](pillar))
+        found = __salt__["qmail_doublebounce_metrics.make"](settings, is_asked, test)
+        changes = __salt__["qmail_file.replace"](name, found["text"], mode="0644", test=test)
+    except (CommandExecutionError, SaltInvocationError) as err:
+        return {**failed, "comment": str(err)}
+    told = " ".join(["Some are missing:", *found["missing"]]) if found["missing"] else ""
+    if not changes:
+        return {**ret, "comment": " ".join(filter(None, (ret["comment"], told)))}
+    changes = _told(changes)
+    if test:
+        return {
+            **ret,
+            "result": None,
+            "changes": changes,
+            "comment": " ".join(filter(None, ("It would change.", told))),
+        }
+    return {**ret, "changes": changes, "comment": " ".join(filter(None, ("It has the numbers of now.", told)))}
+
+
+def _told(changes):
+    """Show the lines that have changed, rather than two whole texts."""
+    if "contents" not in changes:
+        return changes
+    pair = changes.pop("contents")
+    old, new = ([] if one is None else one.decode().splitlines() for one in (pair["old"], pair["new"]))
+    lines = {
+        "old": [line for line in old if line not in new],
+        "new": [line for line in new if line not in old and not line.startswith("#")],
+    }
+    return {"metrics": lines, **changes}
+
+
 def mod_watch(
     name,
     sfun=None,
@@ -139,7 +192,7 @@ def mod_watch(
 ):
     """
     Send the probe because something that ``verified`` watches has changed; with ``always`` it has been sent already.
-    For ``applied``, report what has changed; ``configured`` has checked already.
+    For ``applied``, report what has changed; ``configured`` and ``exported`` are done already.
 
     name, mode, address, instruction, home, control, queue, log, timeout, always
         As for ``verified``.
@@ -150,6 +203,8 @@ def mod_watch(
     ret = {"name": name, "result": True, "comment": "", "changes": {}}
     if sfun == "configured":
         return {**ret, "comment": "The settings are right."}
+    if sfun == "exported":
+        return {**ret, "comment": "It has the numbers of now."}
     if sfun == "applied":
         return _changed(ret, kwargs.get("__reqs__", {}).get("watch", []))
     return _prove(ret, mode, address, instruction, home, control, queue, log, timeout)

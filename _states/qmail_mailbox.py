@@ -72,7 +72,8 @@ def restored(name, address=None, home=None):
     address = name if address is None and "@" in name else address
     ret = {"name": name, "result": True, "comment": "No mailbox holds anything that this formula wrote.", "changes": {}}
     try:
-        done = __salt__["qmail_mailbox.restore"](address, home=home, test=__opts__["test"])
+        sinks = __salt__["qmail_mailbox_former.sinks"](address, home)
+        done = __salt__["qmail_mailbox_former.restore"]([sink["path"] for sink in sinks], test=__opts__["test"])
     except (CommandExecutionError, SaltInvocationError) as err:
         return {**ret, "result": False, "comment": str(err), "skip_watch": True}
     return _told(ret, done, "The mailbox")
@@ -115,7 +116,7 @@ def given_back(name, but=None, home="/var/qmail", control=None, queue=None, supe
         plesks = [address for address in addresses.values() if _is_plesks(address, home)]
     except (CommandExecutionError, SaltInvocationError) as err:
         return {**ret, "result": False, "comment": str(err), "skip_watch": True}
-    given = [addresses[path] for path, change in done.items() if "left" not in change]
+    given = [addresses[path] for path, change in done.items() if not _is_left(change)]
     told = _told(ret, done, f"The mailbox of {_words(given)}")
     if plesks:
         told["comment"] += f" If Plesk made {_words(plesks)} only for this, remove it in Plesk."
@@ -130,18 +131,23 @@ def _is_plesks(address, home):
     return __salt__["qmail_mailbox_plesk.runs"](address.rpartition("@")[2].lower(), home)
 
 
+def _is_left(change):
+    return "left" in change or "failed" in change
+
+
 def _told(ret, done, what):
-    """Report what was put back, and what is left because somebody has changed it."""
-    changes = {path: change for path, change in done.items() if "left" not in change}
-    left = [change["left"] for change in done.values() if "left" in change]
+    """Report what was put back, what is left because somebody has changed it, and what cannot be put back."""
     if not done:
         return ret
-    if not changes:
-        return {**ret, "comment": " ".join(left)}
+    changes = {path: change for path, change in done.items() if not _is_left(change)}
+    left = [change["left"] for change in done.values() if "left" in change]
+    failed = [change["failed"] for change in done.values() if "failed" in change]
     result, verb = (None, "would be") if __opts__["test"] else (True, "is")
-    return {
+    words = [f"{what} {verb} as it was before."] if changes else []
+    told = {
         **ret,
-        "result": result,
+        "result": result if changes else True,
         "changes": changes,
-        "comment": " ".join([f"{what} {verb} as it was before.", *left]),
+        "comment": " ".join([*words, *left, *failed]),
     }
+    return {**told, "result": False, "skip_watch": True} if failed else told

@@ -3,6 +3,7 @@
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 
 import hypothesis
@@ -11,7 +12,7 @@ import salt._logging
 import salt.loader
 from saltfactories.utils.functional import Loaders
 
-from tests.support import inside, minion, workers
+from tests.support import inside, installed, minion, workers
 from tests.support.home import Home
 
 # Salt keeps its early log lines for a handler that nobody sets up here, and would write them to a closed stream.
@@ -28,10 +29,28 @@ hypothesis.settings.load_profile("tests")
 
 def pytest_configure(config):
     """Leave nothing behind, unless a directory for it is named: pytest itself keeps the last three runs."""
+    if installed.beside():
+        raise pytest.UsageError(
+            f"qmail-doublebounce is installed in {installed.beside()}, and the tests are for the tree: Salt finds"
+            f" the modules of both. Remove it: {sys.executable} -m pip uninstall qmail-doublebounce"
+        )
     config.pluginmanager.register(inside.plugin())
     if config.option.basetemp is None:
         config.option.basetemp = tempfile.mkdtemp(prefix="qmail-tests-")
         config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
+    if sys.pycache_prefix and not hasattr(config, "workerinput"):
+        # What was compiled of the modules that minions of the tests have got.
+        compiled = pathlib.Path(sys.pycache_prefix, tempfile.gettempdir().lstrip("/"))
+        config.add_cleanup(lambda: shutil.rmtree(compiled, ignore_errors=True))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Show what each campaign has done, also if all went well: how much of it, and the seed that repeats it."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == "campaign" and report.when == "call":
+                    terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {value}")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,10 +1,14 @@
 """What these tests share: no log of the machine's, and the stand-in qmail-send under each supervisor."""
 
+import json
 import os
 
 import pytest
+import salt.client
+import salt.loader
+import salt.utils.minions
 
-from tests.support import inside, mounts
+from tests.support import answers, inside, mounts
 from tests.support.supervisors import ALL, booted, missing, params
 
 
@@ -45,3 +49,25 @@ def settings(supervisor):
 def direct(supervisor, settings):
     """The same for the execution module."""
     return {"name" if key == "service" else key: value for key, value in settings.items()}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a rollout over minions that stand in. ``opts`` are the master's, ``pillar`` its own, ``sent`` its events."""
+    sent, pillar, opts = [], {}, answers.options(tmp_path)
+    runners = salt.loader.runner(opts)
+    runners["event.send"] = lambda tag, data: sent.append((tag, data))
+    runners["pillar.show_pillar"] = lambda minion: pillar
+
+    def run(minions, kind="rollout", target="*", **settings):
+        monkeypatch.setattr(salt.client, "get_local_client", lambda mopts: minions)
+        monkeypatch.setattr(salt.utils.minions, "CkMinions", lambda opts: minions)
+        returned = runners[f"qmail_doublebounce.{kind}"](target, **settings)
+        assert returned["outputter"] == "highstate"
+        steps = {state["__id__"]: state for state in returned["data"][kind].values()}
+        assert returned["retcode"] == int(any(step["result"] is False for step in steps.values()))
+        json.dumps(returned)
+        return steps
+
+    run.sent, run.pillar, run.opts = sent, pillar, runners.opts
+    return run

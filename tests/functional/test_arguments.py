@@ -29,14 +29,14 @@ ODD = (
 # What people call. Those that act on a queue or a process find none here, or only look.
 FACES = {
     "qmail_control": ("get", "value", "lines", "show", "put", "restore", "discards", "path"),
-    "qmail_doublebounce": ("settings", "status", "holds", "probe", "report", "causes"),
+    "qmail_doublebounce": ("settings", "status", "holds", "probe", "report", "causes", "metrics"),
     "qmail_file": ("read", "replace", "restore", "kept", "version", "changed", "written", "is_ours", "store"),
-    "qmail_log": ("about", "count", "counts", "summary", "harm", "causes", "position"),
+    "qmail_log": ("about", "count", "counts", "summary", "harm", "tally", "causes", "position"),
     "qmail_mailbox": (
         *("check", "predict", "meaning", "make", "write", "restore", "history", "purge"),
         *("split", "contents", "is_without_qmail", "former", "sinks", "take_out", "has_plesk"),
     ),
-    "qmail_queue": ("summary", "unprocessed", "double_bounces", "expire", "remove"),
+    "qmail_queue": ("summary", "glance", "unprocessed", "double_bounces", "expire", "remove"),
     "qmail_route": ("resolve", "deliver", "recipients", "checks", "default_program", "catches_all"),
     "qmail_service": (
         *("status", "find", "left_down", "restart", "start", "stop"),

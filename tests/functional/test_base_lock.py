@@ -164,6 +164,23 @@ def test_whoever_opens_it_is_noticed_and_nobody_else(modules, home, mutex):
     assert descriptors.number() == before
 
 
+@pytest.mark.parametrize("reads_first", [False, True])
+def test_who_only_reads_it_is_not_noticed_and_hides_nobody(modules, home, mutex, reads_first):
+    """A backup does, and whoever looks for a word in all files."""
+    watch = modules["qmail_base_lock.watch"]
+    asked = watch(str(home.path))
+    for _ in range(3):
+        mutex.read_bytes()
+    assert asked() is False
+    asked = watch(str(home.path))
+    first, second = (
+        os.open(mutex, os.O_RDONLY if is_reader else os.O_WRONLY) for is_reader in (reads_first, not reads_first)
+    )
+    os.close(first)
+    os.close(second)
+    assert asked() is True
+
+
 def test_who_had_it_open_before_is_not_noticed_whatever_he_does(modules, home, mutex):
     mutex.write_text("text")
     opened = os.open(mutex, os.O_RDWR)

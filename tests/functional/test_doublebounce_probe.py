@@ -1,14 +1,18 @@
 """The probe tells every end as it is, through rotations too, and leaves nothing behind."""
 
+import contextlib
 import os
+import pathlib
 import shutil
 import signal
 import time
+import types
 
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 from tests.support.mta import Mta
+from tests.support.supervisors import wait_until
 
 ADDRESS = "dummy@example.com"
 MOMENT = 5  # seconds
@@ -422,6 +426,84 @@ def test_interrupted_it_cleans_up_after_itself(home, server, probe, error):
         os.waitpid(child, 0)
         signal.signal(signal.SIGUSR1, before)
     assert left(home) == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_interrupted_while_it_cleans_up_it_begins_that_again(home, server, probe, modules, monkeypatch, error):
+    to_the_sink(home, "|exit 111\n")
+    server()
+    modules.qmail_queue.give_up("none", 0, 0, home=str(home.path), timeout=0)  # loads what is changed here
+    (home.path / "stuck").touch()  # the first ALRM does nothing
+    raised = []
+
+    def interrupted(seconds):
+        if raised:
+            return time.sleep(seconds)
+        wait_until(lambda: alarms(home))
+        (home.path / "stuck").unlink()
+        raised.append(error)
+        raise error
+
+    clock = types.SimpleNamespace(sleep=interrupted, time=time.time, monotonic=time.monotonic)
+    monkeypatch.setitem(modules["qmail_queue_leftover.clear"].func.__globals__, "time", clock)
+    with pytest.raises(error):
+        probe()
+    assert left(home) == []
+    assert alarms(home) == 2
+
+
+@pytest.mark.parametrize("how", ["interrupted", "too slow"])
+def test_a_scanner_that_still_has_the_probe_does_not_queue_it_afterwards(
+    home, server, probe, modules, monkeypatch, how
+):
+    to_the_sink(home)
+    server()
+    binary, begun, go = home.path / "bin/qmail-queue", home.path / "begun", home.path / "go"
+    binary.rename(home.path / "bin/qmail-queue.real")
+    # The shell's child scans, and the shell waits for it.
+    wait = f"touch {begun}; while ! test -e {go}; do sleep 0.02; done"
+    binary.write_text(f'#!/bin/sh\n(cat >{home.path}/scanned; {wait}; "$0.real" <{home.path}/scanned)\n')
+    binary.chmod(0o755)
+    with pytest.raises(SaltInvocationError):  # loads what is changed here
+        probe(timeout=-1)
+    inside = modules["qmail_doublebounce_probe.run"].__globals__
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupted)
+    parent, child = os.getpid(), None
+    try:
+        if how == "too slow":
+            monkeypatch.setitem(inside, "TAKING", 1)
+            with pytest.raises(CommandExecutionError, match="did not take the probe within 1 seconds"):
+                probe()
+        else:
+            child = os.fork()
+            if not child:
+                deadline = time.monotonic() + 60
+                while not begun.exists() and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                os.kill(parent, signal.SIGUSR1)
+                os._exit(0)
+            with pytest.raises(KeyboardInterrupt):
+                probe()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        if child:
+            os.waitpid(child, 0)
+    assert not runs(home.path)
+    assert queued(home) == []
+
+
+def runs(home):
+    """List what still runs of the programs of a home's qmail-queue."""
+    found = []
+    for place in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if os.fsencode(home / "bin/qmail-queue") in place.read_bytes():
+                found.append(place)
+    return found
 
 
 def test_a_log_that_goes_away_meanwhile_is_an_error_and_nothing_stays(home, server, probe, log):

@@ -1,111 +1,18 @@
-"""The runner, fed with what minions may return: every minion has a row, and whatever is not right ends it."""
+"""The runner, fed with what minions may return: it goes on only where all is right, and says who has changed."""
 
+import contextlib
 import json
 import os
-import pathlib
-import resource
-import subprocess
 import sys
 
 import pytest
-import salt.client
-import salt.config
-import salt.loader
-import salt.utils.minions
+from salt.exceptions import SaltClientError
 
-from tests.support import minion
+from tests.support.answers import NAMES, STATE, Minions, rows, states
 
-KEY = "test_|-the sink is ready_|-the sink is ready_|-nop"
-STATE = {"__id__": "the sink is ready", "__run_num__": 0, "result": True, "comment": "It is.", "changes": {}}
-HOLD = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, 2); print(1, flush=True); input()"
-HOLDS = {"ret": {"holds": True, "why": "Double bounces vanish."}, "retcode": 0}
-
-
-def states(**said):
-    """What ``state.apply`` returns of one state."""
-    failed = said.get("result") is False
-    return {"ret": {KEY: {**STATE, **said}}, "retcode": int(failed)}
-
-
-class Minions:
-    """Stand in for the client: a function says what each returns, by its name, what it is asked, and whether dry."""
-
-    def __init__(self, names, returns=lambda name, function, dry: None):
-        self.names, self.returns, self.asked, self.applied, self.pauses = names, returns, [], set(), True
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return False
-
-    def check_minions(self, target, tgt_type, greedy):
-        return {"minions": list(self.names), "missing": []}
-
-    def cmd_iter(self, *_, **__):
-        return iter(())
-
-    def cmd_iter_no_block(self, names, function, arg, timeout, tgt_type, kwarg):
-        assert tgt_type == "list"
-        dry = kwarg.get("test")
-        self.asked.append((function, dry, list(names)))
-        if self.pauses:
-            yield None  # as a client does while it waits
-        for name in names:
-            said = self.returns(name, function, dry)
-            if said is None:
-                said = self.usual(name, function, dry)
-            if said == "nothing":
-                continue
-            yield said if said is None or "error" in said else {name: said}
-
-    def usual(self, name, function, dry):
-        if function == "saltutil.sync_all":
-            return {"ret": {"modules": []}, "retcode": 0}
-        if function == "qmail_doublebounce.holds":
-            return HOLDS
-        changes = {} if name in self.applied else {"old": "a", "new": "b"}
-        if not dry:
-            self.applied.add(name)
-        return states(result=None if dry and changes else True, changes=changes)
-
-
-@pytest.fixture
-def runners(tmp_path):
-    opts = salt.config.master_config(minion.write(tmp_path / "etc/master", {"root_dir": str(tmp_path)}))
-    opts.update(cachedir=str(tmp_path / "cache"), runner_dirs=[str(minion.REPOSITORY / "_runners")])
-    return salt.loader.runner(opts)
-
-
-@pytest.fixture
-def run(runners, monkeypatch):
-    """Run a rollout over minions that stand in, with this pillar on the master."""
-    sent, pillar = [], {}
-
-    def run(minions, kind="rollout", target="*", **settings):
-        monkeypatch.setattr(salt.client, "get_local_client", lambda mopts: minions)
-        monkeypatch.setattr(salt.utils.minions, "CkMinions", lambda opts: minions)
-        returned = runners[f"qmail_doublebounce.{kind}"](target, **settings)
-        assert returned["outputter"] == "highstate"
-        steps = {state["__id__"]: state for state in returned["data"][kind].values()}
-        assert returned["retcode"] == int(any(step["result"] is False for step in steps.values()))
-        json.dumps(returned)
-        return steps
-
-    runners["event.send"] = lambda tag, data: sent.append((tag, data))
-    runners["pillar.show_pillar"] = lambda minion: pillar
-    run.sent, run.pillar = sent, pillar
-    return run
-
-
-def rows(steps):
-    found = {}
-    for step in steps.values():
-        found.update({name: row["result"] for name, row in step["minions"].items()})
-    return found
-
-
-NAMES = [f"mx{number:02}" for number in range(25)]
+UNPROVED = "This ended before it was proved."
+UNKNOWN = "It was at work when this ended: it may have changed."
+DRY = states(result=None, comment="It would be.", changes={"new": "a"})
 
 
 def test_all_are_asked_in_order_and_each_wave_is_proved_before_the_next(run):
@@ -132,15 +39,30 @@ def test_all_are_asked_in_order_and_each_wave_is_proved_before_the_next(run):
     assert shown == [("qmail-doublebounce/rollout/minion", name) for name in [*NAMES, *NAMES]]
 
 
+def test_each_minion_is_shown_as_soon_as_it_is_settled(run, capsys):
+    shown = []
+
+    def returns(name, function, dry):
+        if (name, dry) == ("mx24", True) or (name, function) == ("mx10", "qmail_doublebounce.holds"):
+            shown.append(capsys.readouterr().err.splitlines())
+
+    run(Minions(NAMES, returns))
+    dry, wave = shown
+    assert dry == [f"{name}: would change" for name in NAMES[:24]]
+    why = "Double bounces vanish at dummy@example.com."
+    assert wave == ["mx24: would change", *(f"{name}: changed: {why}" for name in NAMES[:10])]
+
+
 WRONG = {
     "asleep": ("nothing", "silent", "did not answer"),
     "an error": ({"ret": "ERROR: no such thing", "retcode": 1}, "failed", "ERROR: no such thing"),
     "a list": ({"ret": ["one thing", "and another"], "retcode": 1}, "failed", "one thing; and another"),
-    "nothing": ({"ret": None, "retcode": 0}, "failed", "None"),
+    "nothing": ({"ret": None, "retcode": 0}, "failed", "It said nothing."),
     "no states": ({"ret": {}, "retcode": 0}, "failed", "{}"),
     "a number": ({"ret": 5, "retcode": 0}, "failed", "5"),
     "a bad state": (states(result=False, comment="no\x1b[2Jgood\nat all"), "failed", "no?[2Jgood at all"),
     "an exit status": ({**states(), "retcode": 2}, "failed", "state.apply ended with 2."),
+    "words for numbers": (states(result=False, comment="It is not.", __run_num__="first"), "failed", "It is not."),
 }
 
 
@@ -155,7 +77,7 @@ def test_whatever_one_minion_returns_it_is_a_row_and_ends_it(run, monkeypatch, w
 
     minions = Minions(NAMES, returns)
     steps = run(minions, size=10, timeout=1)
-    if wrong in ("no states", "an exit status", "a bad state") and function == "saltutil.sync_all":
+    if function == "saltutil.sync_all" and isinstance(said, dict) and isinstance(said["ret"], dict):
         result = {"no states": "changed"}.get(wrong, "failed")
     if result == "changed":
         assert rows(steps) == dict.fromkeys(NAMES, "changed")
@@ -163,6 +85,9 @@ def test_whatever_one_minion_returns_it_is_a_row_and_ends_it(run, monkeypatch, w
     *_, last = steps.values()
     assert last["result"] is False
     assert last["minions"]["mx12"]["result"] == result
+    # What it has changed is known only once it has said so.
+    assert last["minions"]["mx12"]["changes"] == ([STATE["__id__"]] if "holds" in function else [])
+    assert ("mx12" in last["changes"]) == ("holds" in function)
     assert "mx12 (" in last["comment"]
     if "sync" not in function and "holds" not in function:
         assert words in last["comment"]
@@ -205,7 +130,7 @@ def test_a_minion_that_has_not_loaded_the_modules_yet_is_asked_again(run):
 def test_a_refusal_by_the_master_ends_it_in_words(run):
     error = {"error": {"name": "AuthorizationError", "message": "Authorization error occurred."}}
     steps = run(Minions(NAMES, lambda *_: error))
-    (step,) = steps.values()
+    *_, step = steps.values()
     assert step["result"] is False
     assert step["comment"] == "The master refused saltutil.sync_all: Authorization error occurred."
 
@@ -249,6 +174,38 @@ def test_a_wrong_setting_is_named_and_nothing_is_applied(run, settings, words):
     assert not minions.applied
 
 
+@pytest.mark.parametrize(
+    ("target", "tgt_type", "words"),
+    [
+        ("mx*", "globb", "tgt_type is 'globb'; allowed: glob, pcre, list,"),
+        (["mx01"], "compound", "target is ['mx01']; allowed with tgt_type=compound: a text"),
+        ([{}], "list", "target is [{}]; allowed with tgt_type=list"),
+        (" , ", "list", "target is ' , '; allowed"),
+    ],
+)
+def test_a_target_that_fits_no_type_is_refused(run, target, tgt_type, words):
+    (step,) = run(Minions(NAMES), target=target, tgt_type=tgt_type).values()
+    assert step["comment"].startswith(words)
+
+
+def test_names_in_a_list_need_no_type_and_blanks_do_not_count(run):
+    minions = Minions([])
+    assert rows(run(minions, target=["mx02", 5])) == {"5": "changed", "mx02": "changed"}
+    assert rows(run(minions, target="mx03, mx04,", tgt_type="list")) == {"mx03": "changed", "mx04": "changed"}
+
+
+def test_minions_are_asked_who_they_are_only_where_the_master_cannot_know_all(run):
+    minions = Minions(NAMES[:2])
+    minions.more = ["mx50"]
+    for tgt_type in ("glob", "pcre", "list"):
+        assert rows(run(minions, test=True, tgt_type=tgt_type)).keys() >= set(NAMES[:2])
+    assert not minions.pinged
+    assert list(rows(run(minions, test=True, tgt_type="compound"))) == ["mx00", "mx01", "mx50"]
+    run.opts["order_masters"] = True  # there are syndics below, and this master has no keys of their minions
+    assert list(rows(run(minions, test=True))) == ["mx00", "mx01", "mx50"]
+    assert minions.pinged == [("*", "test.ping")] * 2
+
+
 def test_a_target_without_minions_is_an_error(run):
     (step,) = run(Minions([]), target="mx*").values()
     assert step["comment"] == "The target 'mx*' (glob) matches no minion: look with salt-key."
@@ -267,6 +224,15 @@ def test_the_masters_pillar_has_defaults_and_is_checked(run):
     assert step["comment"].startswith("qmail_doublebounce:rollout is [1], but settings belong there")
 
 
+def test_a_pillar_of_the_master_that_cannot_be_read_is_no_empty_one(run):
+    run.pillar["_errors"] = ["Rendering SLS 'mail' failed."]
+    minions = Minions(NAMES)
+    (step,) = run(minions).values()
+    assert "cannot be read" in step["comment"]
+    assert "Rendering SLS 'mail' failed." in step["comment"]
+    assert not minions.asked
+
+
 def test_a_rollback_wants_nothing_left_to_undo(run):
     minions = Minions(NAMES[:3])
     minions.usual = lambda name, function, dry: (
@@ -279,84 +245,122 @@ def test_a_rollback_wants_nothing_left_to_undo(run):
     assert "mx00 (failed): This is still to be undone: the sink is ready." in steps["the canary is right"]["comment"]
 
 
-def test_an_interruption_is_reported_and_leaves_no_claim(run, tmp_path):
+# salt-run turns Ctrl-C and TERM into the second.
+ENDS = [KeyboardInterrupt(), SystemExit(1), SaltClientError("The master is gone."), OSError(28, "No space left")]
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: type(end).__name__)
+def test_whatever_ends_it_in_a_wave_everybody_has_a_row_and_no_claim_is_left(run, tmp_path, end):
     def returns(name, function, dry):
         if dry is False and name == "mx05":
-            raise KeyboardInterrupt
-        return
+            raise end
 
     steps = run(Minions(NAMES, returns))
-    *_, last = steps.values()
-    assert last["result"] is False
-    assert last["comment"] == "It was interrupted. Start it again: what is done is left alone."
+    *_, wave, last = steps.values()
+    assert wave["result"] is last["result"] is False
+    said = {name: (row["result"], row["why"], row["changes"]) for name, row in wave["minions"].items()}
+    assert said == {
+        **dict.fromkeys(NAMES[1:5], ("failed", UNPROVED, [STATE["__id__"]])),
+        **dict.fromkeys(NAMES[5:11], ("silent", UNKNOWN, [])),
+    }
+    assert rows(steps) == {
+        "mx00": "changed",
+        **dict.fromkeys(NAMES[1:5], "failed"),
+        **dict.fromkeys(NAMES[5:11], "silent"),
+        **dict.fromkeys(NAMES[11:], "would change"),
+    }
+    assert wave["comment"].endswith(f"Untouched: {', '.join(NAMES[11:])}.")
+    if end in ENDS[:2]:
+        assert last["comment"] == "It was interrupted. Start it again: what is done is left alone."
+    else:
+        assert str(end) in last["comment"]
     assert rows(run(Minions(NAMES))) == dict.fromkeys(NAMES, "changed")
     assert [path.name for path in (tmp_path / "cache/qmail-doublebounce").iterdir()] == ["lock"]
 
 
-def test_two_runs_over_the_same_minions_take_turns_and_a_dead_one_does_not_count(run, tmp_path):
-    place = tmp_path / "cache/qmail-doublebounce"
-    place.mkdir(parents=True)
-    claim = {"kind": "rollout", "user": "mail", "pid": 7, "since": "2026-11-24 02:11:15", "minions": ["mx03", "mx99"]}
-    (place / "7-1.json").write_text(json.dumps(claim))
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, place / "7-1.json"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    try:
-        holder.stdout.readline()
-        minions = Minions(NAMES)
-        (step,) = run(minions).values()
-        assert step["comment"] == (
-            "A rollout by mail, process 7, works on mx03 since 2026-11-24 02:11:15. Wait for its end."
-        )
-        assert not minions.asked
-        assert rows(run(Minions(NAMES[:3]))) == dict.fromkeys(NAMES[:3], "changed")
-    finally:
-        holder.kill()
-        holder.wait()
-        holder.stdin.close()
-        holder.stdout.close()
-    assert rows(run(Minions(NAMES))) == dict.fromkeys(NAMES, "changed")
+def test_whoever_was_proved_before_an_interruption_has_changed(run):
+    def returns(name, function, dry):
+        if function == "qmail_doublebounce.holds" and name == "mx05":
+            raise KeyboardInterrupt
+
+    steps = run(Minions(NAMES, returns))
+    assert rows(steps) == {
+        **dict.fromkeys(NAMES[:5], "changed"),
+        **dict.fromkeys(NAMES[5:11], "failed"),
+        **dict.fromkeys(NAMES[11:], "would change"),
+    }
 
 
-def test_ten_thousand_minions_fit_into_memory(tmp_path):
-    code = "from tests.functional.test_doublebounce_rollout import many; many(10_000)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=minion.REPOSITORY, env={**os.environ, "PLACE": str(tmp_path)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    told = json.loads(done.stdout)
-    assert told["changed"] == 10_000
-    assert told["mib"] < 256
+def test_an_interruption_of_the_dry_run_has_touched_nobody(run):
+    def returns(name, function, dry):
+        if function == "saltutil.sync_all" and name == "mx05":
+            raise KeyboardInterrupt
+
+    minions = Minions(NAMES, returns)
+    assert rows(run(minions)) == dict.fromkeys(NAMES, "untouched")
+    assert not minions.applied
 
 
-def many(number):
-    """Roll out over so many minions that return what a real one does, and print what it took."""
-    place = pathlib.Path(os.environ["PLACE"])
-    opts = salt.config.master_config(minion.write(place / "etc/master", {"root_dir": str(place)}))
-    opts.update(cachedir=str(place / "cache"), runner_dirs=[str(minion.REPOSITORY / "_runners")])
-    runners = salt.loader.runner(opts)
-    runners["event.send"] = lambda tag, data: None
-    runners["pillar.show_pillar"] = lambda minion: {}
-    minions = Minions([f"mx{one:05}.example.com" for one in range(number)])
-    text = json.dumps(recorded())
-    usual, minions.pauses = minions.usual, False
+def test_what_a_minion_says_twice_counts_once(run):
+    minions = Minions(NAMES)
+    real = minions.cmd_iter_no_block
 
-    def returned(name, function, dry):
-        said = usual(name, function, dry)
-        if function == "state.apply":
-            said["ret"] = {**json.loads(text.replace("mx1", name)), **said["ret"]}
-        return said
+    def twice(*args, **kwargs):
+        for said in real(*args, **kwargs):
+            yield said
+            if said and "mx07" in said:
+                yield {"mx07": states(result=False, comment="Once more.")}
 
-    minions.usual = returned
-    salt.client.get_local_client = lambda mopts: minions
-    salt.utils.minions.CkMinions = lambda opts: minions
-    steps = runners["qmail_doublebounce.rollout"]("*", size=100)["data"]["rollout"]
-    changed = sum(row["result"] == "changed" for step in steps.values() for row in step["minions"].values())
-    mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"changed": changed, "mib": mib}))
+    minions.cmd_iter_no_block = twice
+    assert rows(run(minions)) == dict.fromkeys(NAMES, "changed")
 
 
-def recorded():
-    """What a real minion returned of a run that changed nothing."""
-    return json.loads((minion.REPOSITORY / "tests/data/returns/no-op.json").read_text())
+def test_who_only_made_a_dry_run_in_its_wave_has_failed(run):
+    """As with ``test: True`` in the configuration of a minion, if that came first."""
+    minions = Minions(NAMES[:3], lambda name, function, dry: DRY if function == "state.apply" else None)
+    steps = run(minions)
+    assert rows(steps) == {"mx00": "failed", "mx01": "would change", "mx02": "would change"}
+    assert "mx00 (failed): It was only a dry run: It would be." in steps["the canary is right"]["comment"]
+    assert steps["the canary is right"]["changes"] == {}
+
+
+def test_ids_may_have_any_characters(run, capsys):
+    names = ["a,b", "error", "mx 1;reboot", "mx\x1b[2J", "\u043c\u0445"]
+    minions = Minions(names, lambda name, function, dry: "nothing" if dry is False and name == names[2] else None)
+    steps = run(minions, canary=2, timeout=1)
+    assert rows(steps) == dict(zip(names, ["changed", "changed", "silent", "changed", "changed"], strict=True))
+    *_, last = steps.values()
+    assert "it does: salt 'mx 1;reboot' saltutil.running" in last["comment"]
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown
+    assert "mx?[2J: changed" in shown
+
+
+def test_what_salts_client_prints_is_no_part_of_the_result(run, capsys):
+    """ "No minions matched the target", for one: with --out json it would come first."""
+    minions = Minions(NAMES[:1], lambda *_: print("No minions matched the target."))
+    run(minions)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "No minions matched the target." in told.err
+
+
+def test_it_goes_on_where_nobody_watches_any_more(run, monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as gone:
+        monkeypatch.setattr(sys, "stderr", gone)
+        steps = run(Minions(NAMES))
+        monkeypatch.undo()
+        with contextlib.suppress(BrokenPipeError):
+            gone.close()
+    assert rows(steps) == dict.fromkeys(NAMES, "changed")
+
+
+def test_what_is_kept_of_a_minion_that_says_too_much_is_little(run):
+    flood = {f"{number}": {**STATE, "__id__": "x" * 9999, "changes": {"new": 1}} for number in range(999)}
+    flood["last"] = {**STATE, "result": False, "comment": "y" * 999_999}
+    minions = Minions(NAMES[:2], lambda name, function, dry: {"ret": flood, "retcode": 2} if dry else None)
+    (step,) = run(minions).values()
+    assert step["result"] is False
+    assert all(len(json.dumps(row)) < 15_000 for row in step["minions"].values())

@@ -417,6 +417,53 @@ def test_what_a_kill_has_left_half_written_is_written_over(modules, path):
     assert not path.exists()
 
 
+def killed_before_its_rename(modules, path):
+    """Replace a file in a child that is killed when the new one lies ready, and return the name of that."""
+    before = set(os.listdir(path.parent))
+    child = os.fork()
+    if not child:
+        rename = os.rename
+
+        def kill(*names, **more):
+            if "src_dir_fd" in more:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return rename(*names, **more)
+
+        os.rename = kill
+        try:
+            modules.qmail_file.replace(str(path), "dummy\n")
+        finally:
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    (left,) = set(os.listdir(path.parent)) - before
+    return path.parent / left
+
+
+@pytest.mark.parametrize("does", ["replace", "restore"])
+def test_what_a_kill_has_left_beside_a_file_goes_with_the_next_run(modules, path, does):
+    path.write_text("postmaster\n")
+    other = killed_before_its_rename(modules, path.with_name("doublebouncehost"))
+    left = killed_before_its_rename(modules, path)
+    mine = [path.with_name(".new-mine"), path.with_name(f"{left.name}0")]
+    for one in mine:
+        one.touch()
+    if does == "replace":
+        modules.qmail_file.replace(str(path), "dummy\n")
+    else:
+        modules.qmail_file.restore(str(path))
+        assert path.read_text() == "postmaster\n"
+    assert not left.exists()
+    assert all(one.exists() for one in (*mine, other))
+
+
+def test_a_directory_of_that_name_is_left_alone(modules, path):
+    left = killed_before_its_rename(modules, path)
+    left.unlink()
+    left.mkdir()
+    modules.qmail_file.replace(str(path), "dummy\n")
+    assert left.is_dir() and path.read_text() == "dummy\n"
+
+
 @root_only
 def test_a_link_in_place_of_what_is_to_be_kept_is_not_written_through(modules, path, tmp_path):
     modules.qmail_file.replace(str(path), "dummy\n")

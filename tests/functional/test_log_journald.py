@@ -2,9 +2,11 @@
 journald as qmail-send's log, with the real one: systemd runs qmail-send as a unit, and the unit's lines are the log.
 """
 
+import functools
+
 import pytest
 
-from tests.support.servers import ADDRESS, Server, journalctl, journald
+from tests.support.servers import ADDRESS, Reader, Server, journalctl, journald
 from tests.support.supervisors import wait_until
 
 pytestmark = pytest.mark.under_systemd
@@ -37,10 +39,6 @@ def second(servers):
     return servers[1]
 
 
-def counted(modules, server, **more):
-    return modules.qmail_log.count(**server.ask(**more))["double_bounces"]
-
-
 def logs(server, *lines):
     """Have a qmail-send log these, and wait until they are in the journal."""
     server.say(*lines)
@@ -49,19 +47,7 @@ def logs(server, *lines):
 
 @pytest.fixture
 def reader(modules):
-    """Whoever follows the log of a server: a call returns the messages that the new lines are about."""
-
-    class Reader:
-        def __init__(self, server, **more):
-            self.where = modules.qmail_log.position(**server.ask(**more))
-            self.lost = None
-
-        def __call__(self, **more):
-            told = modules.qmail_log.lines_since(self.where, **more)
-            self.where, self.lost = told["position"], told["lost"]
-            return [event["msg"] for event in told["events"] if event and event["event"] == "info"]
-
-    return Reader
+    return functools.partial(Reader, modules)
 
 
 def vacuum():
@@ -73,7 +59,7 @@ def vacuum():
 
 @pytest.mark.parametrize(("log", "how"), [("auto", "followed"), ("journald", "named")])
 def test_whatever_is_read_of_a_log_is_read_of_the_journal_of_the_unit(modules, states, first, log, how):
-    before, path = counted(modules, first), log
+    before, path = first.counted(modules), log
     probe = modules.qmail_doublebounce.probe({}, 60, ADDRESS, first.path, log=log)
     assert probe["end"] == "swallowed", probe
     assert all(" qmail-start[" in line for line in probe["log"])
@@ -92,13 +78,13 @@ def test_whatever_is_read_of_a_log_is_read_of_the_journal_of_the_unit(modules, s
 
 
 def test_two_qmails_each_with_its_own_unit_are_not_mixed(modules, first, second, reader):
-    before = [counted(modules, server) for server in (first, second)]
+    before = [server.counted(modules) for server in (first, second)]
     readers = reader(first), reader(second, path="journald")
     logs(first, *map(DOUBLE.format, (11, 12, 13)))
     logs(second, DOUBLE.format(21))
-    assert [counted(modules, server) for server in (first, second)] == [before[0] + 3, before[1] + 1]
-    assert counted(modules, second, path="journald") == before[1] + 1
-    assert counted(modules, first, path=SECOND) == before[1] + 1
+    assert [server.counted(modules) for server in (first, second)] == [before[0] + 3, before[1] + 1]
+    assert second.counted(modules, path="journald") == before[1] + 1
+    assert first.counted(modules, path=SECOND) == before[1] + 1
     assert [reader() for reader in readers] == [[11, 12, 13], [21]]
     probe = modules.qmail_doublebounce.probe({}, 60, ADDRESS, second.path)
     assert probe["end"] == "swallowed"
@@ -109,10 +95,10 @@ def test_a_unit_that_other_programs_write_to_has_a_newest_line_of_qmail_send(mod
     newest = modules.qmail_log.about(**first.ask())["newest"]
     logs(first, *(f"spamd: connection {number}" for number in range(30000)))
     assert modules.qmail_log.about(**first.ask())["newest"] == newest
-    before = counted(modules, first)
+    before = first.counted(modules)
     logs(first, DOUBLE.format(1))
     assert modules.qmail_log.about(**first.ask())["newest"] >= newest
-    assert counted(modules, first) == before + 1
+    assert first.counted(modules) == before + 1
 
 
 def test_much_of_it_is_followed_in_parts(first, reader):
@@ -151,17 +137,35 @@ def test_rotated_files_are_counted_and_what_a_vacuum_took_is_not(modules, first,
     logs(first, DOUBLE.format(2))
     journalctl("--rotate")
     logs(first, DOUBLE.format(3))
-    assert counted(modules, first) == 3
+    assert first.counted(modules) == 3
     assert modules.qmail_log.summary(**first.ask(since="1h"))["double_bounces"] == 3
     assert (follow(), follow.lost) == ([2, 3], False)
     vacuum()
     assert (follow(), follow.lost) == ([], True)
     logs(first, DOUBLE.format(4), DOUBLE.format(5))
-    assert counted(modules, first) == 2
+    assert first.counted(modules) == 2
     # The entry behind the deleted one is the one that journalctl leaves out.
     assert (follow(), follow.lost) == ([4, 5], True)
     logs(first, DOUBLE.format(6))
     assert (follow(), follow.lost) == ([6], False)
+
+
+def test_counters_go_on_over_rotations_and_a_vacuum_is_one_gap(modules, first):
+    account = modules.qmail_log.tally(**first.ask())
+
+    def counted():
+        nonlocal account
+        account = modules.qmail_log.tally(account, seconds=60)
+        return account["totals"].get("double_bounces", 0), account["gaps"]
+
+    logs(first, DOUBLE.format(1))
+    journalctl("--rotate")
+    logs(first, DOUBLE.format(2))
+    assert [counted(), counted()] == [(2, 0), (2, 0)]
+    vacuum()
+    assert [counted(), counted()] == [(2, 0), (2, 0)]
+    logs(first, DOUBLE.format(3))
+    assert [counted(), counted()] == [(3, 1), (3, 1)]
 
 
 def test_a_journal_that_was_empty_is_followed_from_its_beginning(first, reader):
@@ -175,12 +179,12 @@ def test_a_journal_that_was_empty_is_followed_from_its_beginning(first, reader):
 def test_a_journal_that_moves_from_memory_to_the_disk_is_followed(modules, first, reader):
     journald(Storage="volatile")
     logs(first, DOUBLE.format(1))
-    follow, before = reader(first), counted(modules, first)
+    follow, before = reader(first), first.counted(modules)
     journald(Storage="persistent")
     journalctl("--flush")
     logs(first, DOUBLE.format(2))
     assert (follow(), follow.lost) == ([2], False)
-    assert counted(modules, first) == before + 1
+    assert first.counted(modules) == before + 1
     assert modules.qmail_doublebounce.probe({}, 60, ADDRESS, first.path)["end"] == "swallowed"
     journalctl("--sync")
     files = journalctl("--fields", "--directory=/var/log/journal")
@@ -193,9 +197,9 @@ def test_a_journal_that_moves_from_memory_to_the_disk_is_followed(modules, first
 def test_a_journal_that_drops_lines_over_a_rate_proves_nothing_until_it_takes_them_again(modules, states, second):
     journald()  # which begins to count the lines
     proof = {"address": ADDRESS, "home": second.path, "timeout": 1, "always": True}
-    before = counted(modules, second)
+    before = second.counted(modules)
     logs(second, *map(DOUBLE.format, range(10000)))
-    kept = counted(modules, second) - before
+    kept = second.counted(modules) - before
     assert 200 <= kept < 10000
     probe = modules.qmail_doublebounce.probe({}, 1, ADDRESS, second.path)
     assert (probe["end"], probe["log"]) == ("unseen", [])
@@ -205,4 +209,4 @@ def test_a_journal_that_drops_lines_over_a_rate_proves_nothing_until_it_takes_th
     assert "unseen" in ret.comment
     journald()
     assert modules.qmail_doublebounce.probe({}, 60, ADDRESS, second.path)["end"] == "swallowed"
-    wait_until(lambda: counted(modules, second) == before + kept + 1)
+    wait_until(lambda: second.counted(modules) == before + kept + 1)

@@ -3,6 +3,7 @@ rsyslog as qmail-send's log, with the real one and Debian's logrotate: splogger'
 that it writes.
 """
 
+import functools
 import gzip
 import pathlib
 import time
@@ -10,7 +11,7 @@ import time
 import pytest
 
 from tests.support.rsyslog import FORMS, MAIL, PLACE, ROTATE, WRITTEN, running
-from tests.support.servers import ADDRESS, Server
+from tests.support.servers import ADDRESS, Reader, Server
 from tests.support.supervisors import wait_until
 
 pytestmark = pytest.mark.under_systemd
@@ -52,25 +53,9 @@ def logs(rsyslog, server, *numbers, to=MAIL):
     rsyslog.has(DOUBLE.format(numbers[-1]), name=to)
 
 
-def counted(modules, server, **more):
-    return modules.qmail_log.count(**server.ask(**more))["double_bounces"]
-
-
 @pytest.fixture
 def reader(modules):
-    """Whoever follows the log of a server: a call returns the messages that the new lines are about."""
-
-    class Reader:
-        def __init__(self, server, **more):
-            self.where = modules.qmail_log.position(**server.ask(**more))
-            self.lost = None
-
-        def __call__(self, **more):
-            told = modules.qmail_log.lines_since(self.where, **more)
-            self.where, self.lost = told["position"], told["lost"]
-            return [event["msg"] for event in told["events"] if event and event["event"] == "info"]
-
-    return Reader
+    return functools.partial(Reader, modules)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -116,8 +101,8 @@ def test_beside_a_journal_that_keeps_the_same_lines_one_of_them_is_read(modules,
     rsyslog.start(keeps=True)
     logs(rsyslog, first, 1, 2, 3)
     rsyslog.has(DOUBLE.format(3), name=WRITTEN[1])
-    assert counted(modules, first) == 3
-    assert counted(modules, first, path="journald") == 3
+    assert first.counted(modules) == 3
+    assert first.counted(modules, path="journald") == 3
     for log in ("auto", "journald"):
         assert modules.qmail_doublebounce.probe({}, 60, ADDRESS, first.path, log=log)["end"] == "swallowed"
 
@@ -132,8 +117,8 @@ def test_two_sploggers_in_one_file_are_not_mixed(modules, rsyslog, first, second
         logs(rsyslog, second, 21)
         rsyslog.has(DOUBLE.format(21), name=WRITTEN[1])
         assert [reader() for reader in readers] == [[11, 12], [21]]
-        assert [counted(modules, server) for server in (first, second)] == [3, 3]
-        assert [counted(modules, server, path=str(MAIL)) for server in (first, second)] == [3, 3]
+        assert [server.counted(modules) for server in (first, second)] == [3, 3]
+        assert [server.counted(modules, path=str(MAIL)) for server in (first, second)] == [3, 3]
 
 
 def test_another_splogger_of_the_same_name_proves_nothing(modules, rsyslog, first, tmp_path):
@@ -174,7 +159,7 @@ def test_a_flood_over_the_rate_proves_nothing_until_lines_are_taken_again(module
     proof = {"address": ADDRESS, "home": first.path, "log": str(MAIL), "timeout": 1, "always": True}
     ret = states.qmail_doublebounce.verified("double bounces are swallowed", **proof)
     assert (ret.result, ret.changes) == (False, {})
-    assert counted(modules, first, path=str(MAIL)) == 20
+    assert first.counted(modules, path=str(MAIL)) == 20
     rsyslog.start()
     logs(rsyslog, first, 1)
     assert modules.qmail_doublebounce.probe({}, 60, ADDRESS, first.path)["end"] == "swallowed"
@@ -199,7 +184,7 @@ def test_all_files_that_debian_s_logrotate_made_are_counted(modules, rsyslog, fi
     with gzip.open(f"{MAIL}.4.gz") as oldest:
         assert oldest.read().count(b"<#@[]>") == 1
     for path in (None, str(MAIL)):
-        assert counted(modules, first, path=path) == 1 + 2 + 3 + 4 + 4
+        assert first.counted(modules, path=path) == 1 + 2 + 3 + 4 + 4
     summary = modules.qmail_log.summary(**first.ask(since="1h"))
     assert (summary["double_bounces"], len(summary["files"])) == (14, 5)
 
@@ -234,7 +219,7 @@ def test_until_the_signal_comes_the_renamed_file_is_the_log(modules, rsyslog, fi
     found = modules.qmail_log.about(**first.ask())
     assert found["log"] in map(str, WRITTEN)
     assert found["newest"] is not None
-    assert counted(modules, first) == 2
+    assert first.counted(modules) == 2
     during = reader(first), reader(first, path=str(MAIL))
     assert modules.qmail_doublebounce.probe({}, 60, ADDRESS, first.path)["end"] == "swallowed"
     rsyslog.signal()
@@ -243,7 +228,7 @@ def test_until_the_signal_comes_the_renamed_file_is_the_log(modules, rsyslog, fi
     assert (before()[-1], before.lost) == (3, False)
     for follow in during:
         assert (follow()[-1], follow.lost) == (3, False)
-    assert counted(modules, first) == 4
+    assert first.counted(modules) == 4
 
 
 @pytest.mark.parametrize("at", range(3))

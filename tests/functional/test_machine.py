@@ -20,7 +20,9 @@ WATCHED = ("/dev", "/etc", "/run", "/tmp", "/var", "/usr/lib/systemd")
 # What a systemd would clear up, or set, at the start of a machine that it takes for its own.
 PLANTED = ("/tmp/.X0-lock", "/tmp/old", "/var/tmp/old", "/run/nologin", "/var/log/wtmp", "/dev/shm/old", "/var/lib/old")
 BOOT = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell has started in the background ignores it
 from tests.support.systemd import Systemd
 systemd = Systemd()
 print(systemd.machine.pid, flush=True)

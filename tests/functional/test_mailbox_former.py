@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from salt.exceptions import CommandExecutionError
 
 ADDRESS = "dummy@example.com"
 OTHER = "other@example.com"
@@ -95,14 +96,54 @@ def test_a_former_sink_is_a_problem_as_long_as_it_holds_our_words(former, home):
     assert former.problems(ADDRESS, **given) == []
 
 
-def test_unknown_former_sinks_are_a_problem_too(former, home):
+def test_unknown_former_sinks_are_a_problem_too_and_hide_no_other(former, home):
     given = {"home": str(home.path)}
-    (home.mailbox("other") / ".qmail").unlink()
-    (home.mailbox("other") / ".qmail").mkdir()
-    (problem,) = former.problems(ADDRESS, **given)
-    assert problem.startswith("Cannot tell which mailboxes are still sinks: ")
+    (home.mailbox("dummy") / ".qmail").unlink()
+    (home.mailbox("dummy") / ".qmail").mkdir()
+    unknown, known = former.problems(None, **given)
+    assert unknown.startswith(f"Cannot tell whether {ADDRESS} is still a sink: ")
+    assert known.startswith(f"{OTHER} is still a sink")
     (problem,) = former.problems("a\0b", **given)
     assert problem.startswith("Cannot tell which mailboxes are still sinks: ")
+
+
+def closed_by_its_owner(home):
+    """The first of both mailboxes is now a link that its owner has put there."""
+    (home.mailbox("dummy")).rename(home.path / "aside")
+    (home.mailbox("dummy")).symlink_to(home.path / "aside")
+    (home.mailbox("dummy").parent).chmod(0o777)
+
+
+def test_one_that_cannot_be_put_back_holds_up_none_of_the_others(former, modules, home):
+    closed_by_its_owner(home)
+    dry = former.restore([path(home, name) for name in ("dummy", "other")], test=True)
+    done = former.restore([path(home, name) for name in ("dummy", "other")])
+    assert dry == done
+    assert "symbolic link dummy" in done[path(home, "dummy")]["failed"]
+    assert done[path(home, "other")] == {"instruction": {"old": ["|exit 0"], "new": ["./Maildir/"]}}
+    assert (home.mailbox("other") / ".qmail").read_text() == "./Maildir/\n"
+
+
+def test_what_was_put_back_is_named_where_others_could_not_be(former, modules, home):
+    closed_by_its_owner(home)
+    with pytest.raises(CommandExecutionError, match=f"symbolic link dummy.* Put back: {path(home, 'other')}\\.$"):
+        modules.qmail_mailbox.restore()
+    with pytest.raises(CommandExecutionError, match=r"Links are not followed there: .*path\.$"):
+        modules.qmail_mailbox.restore()
+
+
+@pytest.mark.parametrize("state", ["restored", "given_back"])
+def test_the_state_fails_and_shows_what_it_has_put_back(former, states, home, running, state):
+    closed_by_its_owner(home)
+    told = {"home": str(home.path)}
+    run = getattr(states.qmail_mailbox, state)
+    dry = run(name="sinks", **told, test=True)
+    result = run(name="sinks", **told)
+    assert dry.result is result.result is False
+    assert list(result.changes) == list(dry.changes) == [path(home, "other")]
+    assert "as it was before." in result.comment
+    assert "symbolic link dummy" in result.comment
+    assert (home.mailbox("other") / ".qmail").read_text() == "./Maildir/\n"
 
 
 NOT_READ = "qmail-send has not read the control files as they are now"

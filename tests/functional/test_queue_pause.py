@@ -1,7 +1,10 @@
 """While something works on the queue, what people ask of qmail-send is not lost: it is done afterwards."""
 
+import os
 import pathlib
+import signal
 import subprocess
+import threading
 
 from salt.exceptions import CommandExecutionError
 
@@ -44,6 +47,40 @@ def test_one_that_was_told_to_stay_down_meanwhile_stays_down(supervisor, modules
 
 
 @on(*TREES)
+def test_a_supervisor_that_records_the_end_late_is_not_taken_for_somebody_s_command(supervisor, modules, direct):
+    """As on a machine that is busy: what runs the service gets no time just when qmail-send has ended."""
+    old = supervisor.boot()
+    supervise = modules.qmail_base_process.above(old)[1]["pid"]
+    (supervisor.home.path / "hold").touch()
+    (supervisor.home.path / "deliver" / "slow").write_text("0")
+    wait_until(lambda: "begin slow" in (supervisor.home.path / "delivered").read_text())
+
+    def said():
+        return subprocess.run([*supervisor.ask, supervisor.name], capture_output=True, text=True, check=True).stdout
+
+    def stop_it_between():
+        # runsv says that much before it has sent the signal.
+        wait_until(lambda: ("got TERM" if supervisor.kind == "runit" else "want down") in said())
+        os.kill(supervise, signal.SIGSTOP)
+        (supervisor.home.path / "hold").unlink()
+
+    def work(lock):
+        taken(modules, lock)
+        os.kill(supervise, signal.SIGCONT)
+        wait_until(lambda: modules.qmail_service_directory.told(supervisor.kind, supervisor.name)["ended"])
+
+    meanwhile = threading.Thread(target=stop_it_between)
+    meanwhile.start()
+    try:
+        during(modules, direct, work)
+    finally:
+        meanwhile.join()
+        os.kill(supervise, signal.SIGCONT)
+    assert is_up(supervisor)
+    assert supervisor.holder() != old
+
+
+@on(*TREES)
 def test_one_that_was_told_to_run_meanwhile_runs(supervisor, modules, direct):
     supervisor.boot()
     supervisor.down_on_purpose()
@@ -72,6 +109,20 @@ def test_one_that_was_started_in_vain_meanwhile_is_started_again(supervisor, mod
 
     during(modules, direct, work)
     assert is_up(supervisor)
+
+
+@on("daemontools", "qmailctl")
+def test_one_that_is_down_stays_down_though_somebody_reads_its_lock(supervisor, modules, direct):
+    """As a backup does, while an administrator has taken qmail-send down."""
+    supervisor.boot()
+    modules.qmail_service.stop(**direct)
+
+    def work(lock):
+        taken(modules, lock)
+        (supervisor.home.path / "queue/lock/sendmutex").read_bytes()
+
+    during(modules, direct, work)
+    assert supervisor.holder() is None
 
 
 @on(*TREES, "systemd", "qmailctl")
@@ -105,6 +156,32 @@ def test_a_unit_that_systemd_starts_again_at_once_loses_and_doubles_nothing(supe
         modules.qmail_service.start(**direct)
     wait_until(lambda: not list((supervisor.home.path / "deliver").iterdir()))
     words = sorted(delivered.read_text().splitlines())
+    assert words == sorted(f"{word} mail{number}" for word in ("begin", "end") for number in range(MAIL))
+
+
+@on("systemd")
+def test_one_that_systemd_starts_before_it_is_told_to_stop_begins_no_delivery(
+    supervisor, modules, direct, monkeypatch, tmp_path
+):
+    """It has all the time that it needs: systemctl stop waits until it has begun a delivery, or has found the lock."""
+    place = supervisor.home.path
+    supervisor.write(RestartSec=0)
+    supervisor.boot()
+    for number in range(MAIL):
+        (place / "deliver" / f"mail{number}").write_text("1")
+    wait_until(lambda: "begin" in (place / "delivered").read_text())
+    looked = f"journalctl --quiet --output cat --unit {supervisor.unit} --since @{supervisor.since}"
+    begun = f"test $(wc -l <{place}/starts) -gt 1 && test $(grep -c begin {place}/delivered) -gt 10"
+    wait = f"until {{ {looked} | grep -q 'already running'; }} || {{ {begun}; }}; do sleep 0.1; done"
+    (tmp_path / "systemctl").write_text(
+        f'#!/bin/sh\nif test "$1" = stop; then {wait}; fi\nexec {supervisor.systemctl} "$@"\n'
+    )
+    (tmp_path / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    modules.qmail_service.stop(**direct)
+    modules.qmail_service.start(**direct)
+    wait_until(lambda: not list((place / "deliver").iterdir()))
+    words = sorted((place / "delivered").read_text().splitlines())
     assert words == sorted(f"{word} mail{number}" for word in ("begin", "end") for number in range(MAIL))
 
 

@@ -1,5 +1,6 @@
 """Removing deletes double bounces while qmail-send is stopped, and qmail-send comes back whatever happens."""
 
+import errno
 import fcntl
 import logging
 import os
@@ -675,6 +676,32 @@ def test_the_guardian_tries_on_whatever_is_wrong(server):
     assert server.holder()
 
 
+def test_the_guardian_brings_qmail_send_back_though_its_notes_cannot_be_written(server):
+    """A full disk, for instance; the first note was written before qmail-send was stopped."""
+    server.boot()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def work(lock):
+        killed(lock)
+
+    def run():
+        fork = os.fork
+
+        def forked():
+            pid = fork()
+            if not pid:
+                os.pwrite = os.ftruncate = full
+            return pid
+
+        os.fork = forked
+        server.modules["qmail_queue_pause.during"](work, home=str(server.home.path))
+
+    assert ended(run) == signal.SIGKILL
+    assert server.holder()
+
+
 def test_with_all_standard_descriptors_closed_it_works_as_well(server, tmp_path):
     server.boot()
 
@@ -686,6 +713,23 @@ def test_with_all_standard_descriptors_closed_it_works_as_well(server, tmp_path)
     assert ended(run) == 0
     assert (tmp_path / "done").read_text() == "10"
     assert server.holder()
+
+
+def test_what_is_opened_meanwhile_is_never_a_standard_descriptor(server, tmp_path):
+    """Otherwise the guardian would put others in the place of its note and of the pipe that it waits at."""
+    server.boot()
+
+    def run():
+        for number in (0, 1, 2):
+            os.close(number)
+        server.modules["qmail_queue_pause.during"](
+            lambda lock: (tmp_path / "found").write_text(" ".join(os.readlink(f"/proc/self/fd/{n}") for n in range(3))),
+            home=str(server.home.path),
+            service={"settle": 0.1},
+        )
+
+    assert ended(run) == 0
+    assert (tmp_path / "found").read_text() == "/dev/null /dev/null /dev/null"
 
 
 @pytest.mark.parametrize("at", range(13))

@@ -4,13 +4,19 @@ nothing to do with the way to the server is left to test_fleet.py.
 """
 
 import os
+import pathlib
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
+import salt.version
 
+from tests.support import minion
 from tests.support import sshd as loopback
 from tests.support.fleet import FORMULA, SECONDS, SINKS, Fleet, Server, all_are, each
+from tests.support.installed import Installed
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +93,38 @@ def test_salt_ssh_says_what_is_wrong_in_pillar_and_writes_nothing(fleet, servers
     assert "qmail_doublebounce:address: 'dummy' is not an address" in shown
     assert "Traceback" not in shown
     assert (servers["mail1"].snapshot(), servers["mail1"].pid()) == before
+
+
+@pytest.fixture(scope="module")
+def installed(place):
+    return Installed(place / "installed")
+
+
+@pytest.fixture
+def show(sshd, installed, place):
+    """Ask a server by a salt-ssh that sees what pip installed: with file_roots, and whatever comes back."""
+    own = place / "installed"
+    roster = loopback.roster(sshd, own / "roster", {"mail1": place / "thin-installed"}, {"mail1": {}})
+    program = pathlib.Path(sys.executable).with_name("salt-ssh")
+
+    def show(*file_roots):
+        options = {"root_dir": str(own), "known_hosts_file": str(sshd.known_hosts), **minion.roots(own)}
+        minion.write(own / "etc/master", {**options, "file_roots": {"base": [*map(str, file_roots)]}})
+        words = [f"--config-dir={own / 'etc'}", f"--roster-file={roster}", "--out=json", "mail1"]
+        command = [program, *words, "qmail_control.show", f"home={place / 'nothing'}"]
+        environment = {**os.environ, "PYTHONWARNINGS": "ignore", **installed.environment}
+        done = subprocess.run(
+            command, env=environment, cwd=own, capture_output=True, text=True, check=False, timeout=SECONDS
+        )
+        return done.stdout + done.stderr
+
+    return show
+
+
+def test_salt_ssh_takes_the_modules_from_where_pip_installed_them_if_that_is_served(show, installed):
+    assert '"doublebouncehost"' in show(installed.path)
+
+
+def test_salt_ssh_carries_what_pip_installed_since_3008(show):
+    carries = salt.version.__saltstack_version__.major >= 3008
+    assert ('"doublebouncehost"' in show()) is carries

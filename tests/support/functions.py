@@ -26,7 +26,7 @@ ROOMS = """\
 
 Internal: any of these may change or go in any version. What each is for is at the end of its documentation.
 """
-TITLES = {"state": "States", "module": "Functions", "runner": "Runners, on the master"}
+TITLES = {"state": "States", "beacon": "Beacons", "module": "Functions", "runner": "Runners, on the master"}
 
 
 def page():
@@ -47,7 +47,8 @@ def _table(module, level):
         if name != "mod_watch"  # Salt's own, for requisites
     ]
     table = "\n".join(["| function | |", "|---|---|", *rows])
-    return f"{level} {module.name}\n\n{_first(ast.get_docstring(module.tree))}\n\n{table}\n"
+    title = f"{module.name}, on the master" if module.kind == "runner" and module.is_room else module.name
+    return f"{level} {title}\n\n{_first(ast.get_docstring(module.tree))}\n\n{table}\n"
 
 
 def _arguments(node):

@@ -16,6 +16,7 @@ import graphlib
 
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
 KINDS = {"_modules": "module", "_states": "state", "_beacons": "beacon", "_runners": "runner"}
+ROOMED = ("module", "runner")  # what has rooms
 GROUND = "qmail_base"
 FORMULA = "qmail-doublebounce"
 # In an SLS: a state's function, or salt["module.function"] in Jinja.
@@ -47,8 +48,8 @@ class Module:
 
     @property
     def is_room(self):
-        """Return whether it is for its family alone. States, beacons and runners are not called by anybody."""
-        return self.kind == "module" and self.name != self.family
+        """Return whether it is for its family alone. States and beacons are not called by anybody."""
+        return self.kind in ROOMED and self.name != self.family
 
     @property
     def functions(self):
@@ -133,7 +134,7 @@ class House:
     def __init__(self, root=REPOSITORY):
         self.root = pathlib.Path(root)
         self.modules = [Module(path) for kind in KINDS for path in sorted((self.root / kind).glob("*.py"))]
-        self.called = {module.name: module for module in self.modules if module.kind == "module"}
+        self.called = {module.name: module for module in self.modules if module.kind == "module" or module.is_room}
 
     @property
     def faces(self):
@@ -201,15 +202,27 @@ class House:
         return [
             f"{module.path.name} belongs to nobody: there is no face {module.family}."
             for module in self.modules
-            if module.family not in families or (module.kind != "module" and module.name != module.family)
+            if module.family not in families or (module.kind not in ROOMED and module.name != module.family)
+        ] + [
+            f"{module.path.name} is there twice: as a {module.kind}, too."
+            for module in self.modules
+            if module.is_room and self.called[module.name] is not module
         ]
 
     def intruders(self):
-        """A room is called by its family alone, the ground floor by all; everybody else goes through the face."""
+        """
+        A room is called by its family alone, the ground floor by all; everybody else goes through the face. Those of
+        runners are on the master, where only runners are; and what runners call elsewhere, they have minions do.
+        """
         return [
             f"{_told(call)}, a room of {call.to.family}."
             for call in self.calls
             if call.to.is_room and call.to.family not in (GROUND, call.by.family)
+        ] + [
+            f"{_told(call)}, which is elsewhere."
+            for call in self.calls
+            if (call.to.kind == "runner" and call.by.kind != "runner")
+            or (call.by.kind == "runner" and call.to.kind == "module" and call.to.is_room)
         ]
 
     def missing(self):

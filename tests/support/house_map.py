@@ -38,7 +38,7 @@ def _all(house):
 def _box(house, family):
     """Write the face's name, whatever else has that name, and below these the rooms in a few lines."""
     members = house.families[family]
-    title = [f"and its {module.kind}s" for module in members if module.kind != "module"]
+    title = [f"and its {module.kind}s" for module in members if module.kind != "module" and not module.is_room]
     rooms = [module.name[len(family) + 1 :] for module in members if module.is_room]
     lines = [""]
     for room in rooms:
@@ -68,14 +68,15 @@ def _family(house, family, members):
 
 
 def _id(module):
-    return module.name if module.kind == "module" else f"{module.kind}_{module.name}"
+    return module.name if module.kind == "module" or module.is_room else f"{module.kind}_{module.name}"
 
 
 def _shape(module):
     """Write a box with the name of a face, or with what is in a room's name beside its family's."""
+    room = module.name[len(module.family) + 1 :]
     if module.kind != "module":
-        return f'[/"{module.kind}s"/]'
-    return f'["{module.name[len(module.family) + 1 :] or module.name}"]'
+        return f'[/"{room or f"{module.kind}s"}"/]'
+    return f'["{room or module.name}"]'
 
 
 def _drawing(lines):

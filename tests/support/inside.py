@@ -22,7 +22,7 @@ MARKER = "under_systemd"
 PLACE = pathlib.Path("/run/qmail-tests")
 HERE = "TESTS_UNDER_SYSTEMD"  # set in there
 UNIT = "salt-minion.service"
-HANDED_ON = ("CI", "LANG", "LC_ALL", "PATH", "QMAIL_TEST", "VIRTUAL_ENV")
+HANDED_ON = ("CI", "LANG", "LC_ALL", "PATH", "PYTHONPYCACHEPREFIX", "QMAIL_TEST", "VIRTUAL_ENV")
 # KillMode as Salt's own unit has it.
 SERVICE = """
 [Service]

@@ -5,8 +5,9 @@ import pathlib
 
 import salt.config
 
-SERVED = ("_modules", "_states", "_runners", "qmail-doublebounce")
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+# What Salt serves: _modules, _states and the like, whichever there are, and the SLS.
+SERVED = (*sorted(path.name for path in REPOSITORY.glob("_[!_]*")), "qmail-doublebounce")
 
 
 def configure(place, **more):

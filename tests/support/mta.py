@@ -95,9 +95,9 @@ class Mta:
             for name in [] if held else sorted(os.listdir(self.home.path / "queue/todo")):
                 self.preprocess(name)
             if signal.sigtimedwait({signal.SIGALRM}, 0.02):
+                stuck = (self.home.path / "stuck").exists()  # looked at before anybody knows that it has come
                 with (self.home.path / "alarms").open("a") as file:
                     file.write("ALRM\n")
-                stuck = (self.home.path / "stuck").exists()
                 for name in [] if stuck else sorted(os.listdir(self.home.path / "queue/info/0")):
                     self.attempt(name)
 

@@ -1,5 +1,6 @@
 """What a run of the runner says, and what is on the disks of the servers that it went over."""
 
+import json
 import os
 import signal
 
@@ -13,7 +14,8 @@ class Run:
 
     def __init__(self, done, kind="rollout"):
         self.done, self.status, self.shown = done, done.returncode, done.stderr.splitlines()
-        self.states = {state["__id__"]: state for state in done.data["data"][kind].values()}
+        returned = json.loads(done.stdout)  # all of it: nothing else is printed there
+        self.states = {state["__id__"]: state for state in returned["data"][kind].values()}
 
     @property
     def said(self):
@@ -22,9 +24,14 @@ class Run:
     @property
     def rows(self):
         """Return what is said of each minion in the end."""
+        return {name: row["result"] for name, row in self.minions.items()}
+
+    @property
+    def minions(self):
+        """Return the row of each minion in the last step that it was in."""
         found = {}
         for state in self.states.values():
-            found.update({name: row["result"] for name, row in state["minions"].items()})
+            found.update(state["minions"])
         return found
 
 
@@ -33,12 +40,15 @@ def has_sink(server):
 
 
 def agree(servers, done, before):
-    """Whoever is said to have changed has the sink, by the files on disk; all others are to the byte what they were."""
+    """
+    Whoever is said to have changed has the sink, by the files on disk; who failed has changed if changes are named; all
+    others are to the byte what they were.
+    """
     for name, server in servers.items():
-        if done.rows[name] == "changed":
+        row, changed = done.minions[name], server.snapshot() != before[name]
+        if row["result"] == "changed":
             assert has_sink(server), (name, server.where())
-        elif done.rows[name] != "failed":
-            assert server.snapshot() == before[name], (name, done.rows)
+        assert changed == (row["result"] in ("changed", "failed") and bool(row["changes"])), (name, row)
 
 
 def signal_all(daemon, number):

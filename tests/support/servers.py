@@ -64,9 +64,25 @@ class Server:
         """Return what a function needs to know of it."""
         return {"home": self.path, **more}
 
+    def counted(self, modules, **more):
+        return modules.qmail_log.count(**self.ask(**more))["double_bounces"]
+
     def close(self):
         self.unit.close()
         shutil.rmtree(self.top)
+
+
+class Reader:
+    """Whoever follows the log of a server: a call returns the messages that the new lines are about."""
+
+    def __init__(self, modules, server, **more):
+        self.modules, self.lost = modules, None
+        self.where = modules.qmail_log.position(**server.ask(**more))
+
+    def __call__(self, **more):
+        told = self.modules.qmail_log.lines_since(self.where, **more)
+        self.where, self.lost = told["position"], told["lost"]
+        return [event["msg"] for event in told["events"] if event and event["event"] == "info"]
 
 
 def journald(**settings):

@@ -8,6 +8,7 @@ import pytest
 import salt.utils.minions
 import yaml
 
+import qmail_doublebounce_formula
 from _modules.qmail_doublebounce_settings import DEFAULTS
 from tests.support.functions import page
 from tests.support.house import House
@@ -15,7 +16,9 @@ from tests.support.house import House
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
 CHANGELOG = REPOSITORY / "CHANGELOG.md"
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), REPOSITORY / "benchmarks/README.md"])
-SOURCES = sorted(path for kind in ("_modules", "_states", "_runners") for path in (REPOSITORY / kind).glob("*.py"))
+SOURCES = sorted(
+    path for kind in ("_beacons", "_modules", "_states", "_runners") for path in (REPOSITORY / kind).glob("*.py")
+)
 FUNCTION = re.compile(r"\b(qmail_[a-z_]+)\.(?!(?:py|sls)\b)([a-z_]+)\b")
 NOT_FUNCTIONS = {"qmail_file.kept_directory"}  # an option of the minion
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -37,7 +40,8 @@ def name_of(path):
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_every_link_leads_somewhere(path):
     for link in LINK.findall(prose(path)):
-        if link.startswith("https://"):
+        if link.startswith(("https://", "http://")):
+            assert re.fullmatch(r"https?://[\w-]+(\.[\w-]+)+(/[^\s<>\"]*)?", link), f"{link} is not whole"
             continue
         name, _, anchor = link.partition("#")
         target = path.parent / name if name else path
@@ -100,7 +104,7 @@ def test_the_page_of_functions_is_that_of_the_docstrings():
 
 def test_the_formula_file_has_the_version_of_the_package():
     formula = yaml.safe_load((REPOSITORY / "FORMULA").read_text())
-    assert f"version = {formula['version']}\n" in (REPOSITORY / "setup.cfg").read_text()
+    assert formula["version"] == qmail_doublebounce_formula.version()
     assert (REPOSITORY / formula["top_level_dir"] / "init.sls").exists()
 
 

@@ -13,6 +13,7 @@ from tests.support import house_map, rooms
 from tests.support.house import House, Unreadable
 
 HOUSE = House()
+CALLS = ["qmail_a_one.go", "qmail_a_two.go"]
 ROOMS = [
     pytest.param(module, name, id=f"{module.name}.{name}")
     for module in HOUSE.called.values()
@@ -85,6 +86,21 @@ def test_an_intruder_is_seen(built):
         }
     )
     assert found.intruders() == ["qmail_b calls qmail_a_one.go (in go), a room of qmail_a."]
+
+
+def test_a_room_of_the_other_side_is_seen(built):
+    """Of the master's from a minion, or of a minion's from the master."""
+    rooms = {"modules/qmail_a_one": [], "runners/qmail_a_two": []}
+    called = {"modules/qmail_a": ["qmail_a_one.go", "qmail_a_two.go"], "runners/qmail_a": ["qmail_a.go", *CALLS]}
+    assert built({**rooms, **called}).intruders() == [
+        "qmail_a calls qmail_a_two.go (in go), which is elsewhere.",
+        "the runner qmail_a calls qmail_a_one.go (in go), which is elsewhere.",
+    ]
+
+
+def test_two_rooms_of_one_name_are_seen(built):
+    found = built({"modules/qmail_a": [], "modules/qmail_a_one": [], "runners/qmail_a_one": []}).misnamed()
+    assert found == ["qmail_a_one.py is there twice: as a module, too."]
 
 
 def test_what_is_called_is_there():

@@ -7,8 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from salt.exceptions import CommandExecutionError
 
-from _modules import qmail_route_users
+from _modules import qmail_base_access, qmail_route_users
 from tests.support import cdb
+
+
+@pytest.fixture
+def configure_loader_modules():
+    return {qmail_route_users: {"__salt__": {"qmail_base_access.there": qmail_base_access.there}}}
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,13 @@ import pytest
 import yaml
 
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
-SOURCES = sorted(path for kind in ("_modules", "_states", "_runners") for path in (REPOSITORY / kind).glob("*.py"))
+SOURCES = sorted(
+    path for kind in ("_beacons", "_modules", "_states", "_runners") for path in (REPOSITORY / kind).glob("*.py")
+)
 STATES = [path for path in SOURCES if path.parent.name == "_states"]
-MODULES = [path for path in SOURCES if path.parent.name == "_modules"]
+LOADED = [path for path in SOURCES if path.parent.name in ("_modules", "_runners")]
 UNSHOWN = "For modules of your own: a command line cannot show it."
-FACES = [path for path in SOURCES if path not in STATES and path.stem.count("_") == 1]
+FACES = [path for path in SOURCES if path.parent.name in ("_modules", "_runners") and path.stem.count("_") == 1]
 
 
 def functions(path):
@@ -43,7 +45,7 @@ def test_it_needs_nothing_but_salt_and_the_standard_library(path):
     assert imported <= {*sys.stdlib_module_names, "salt"}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", LOADED, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_it_takes_the_options_of_salts_loader(path):
     """Otherwise Salt 3008 makes a copy of all options when it loads the module, and changes it at each call."""
     imported = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]

@@ -10,7 +10,7 @@ REPOSITORY = pathlib.Path(__file__).parent.parent.parent
 PATTERNS = ("*.md", "Makefile", "pillar.example", "docs/*.md", "qmail-doublebounce/*", "benchmarks/*", "demo/*.py")
 GAP = r"(?: |\n[ #]*)"  # a phrase may go on in the next line, after the mark of a comment
 EXEMPT = (pathlib.Path(__file__).name,)
-SOURCES = ("_modules/*.py", "_states/*.py", "_runners/*.py", "tests/**/*.py")
+SOURCES = ("_beacons/*.py", "_modules/*.py", "_states/*.py", "_runners/*.py", "tests/**/*.py")
 TEXTS = sorted({path for pattern in (*PATTERNS, *SOURCES) for path in REPOSITORY.glob(pattern) if path.is_file()})
 
 

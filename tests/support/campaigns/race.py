@@ -1,28 +1,17 @@
 """
-Apply and undo three files in several processes at the same time, many rounds of it, and look at what is left.
-
-A program of its own, because a process with threads, as pytest is here, cannot be forked safely.
-
-    python -m tests.support.campaign PLACE ROUNDS SEED
-
-It ends with a line of JSON: how many rounds there were, and what was wrong in which.
+Apply and undo three files in several processes at the same time, and look at what one last undoing leaves.
 """
 
 import faulthandler
-import json
+import itertools
 import os
-import pathlib
 import random
+import shutil
 import signal
 import stat
-import sys
 import time
 import traceback
 
-import salt._logging
-from saltfactories.utils.functional import Loaders
-
-from tests.support import minion
 from tests.support.home import Home
 
 ADDRESS = "dummy@example.com"
@@ -131,22 +120,19 @@ def _wait(pids):
     assert not pids, f"still at work after {SECONDS} s"
 
 
-def main(place, rounds, seed):
-    salt._logging.shutdown_temp_handler()
-    place = pathlib.Path(place)
-    server = Server(Home(place / "qmail"), Loaders(minion.options(place, test=False)).modules)
-    dice = random.Random(seed)
-    wrong = []
-    for number in range(rounds):
+def rounds(place, modules, dice):
+    """Yield what was wrong in each round."""
+    server = Server(Home(place / "qmail"), modules)
+    for number in itertools.count():
         server.begin(dice)
         before = server.found()
         told = place / str(number)
         told.mkdir()
         failed = at_once([_steps(server, dice.random()) for _ in range(dice.randint(2, 4))], told)
         server.undo()
-        if failed or server.found() != before or server.left_over():
-            wrong.append({"round": number, "failed": failed, "before": str(before), "after": str(server.found())})
-    print(json.dumps({"rounds": rounds, "wrong": wrong}))
+        after, left = server.found(), server.left_over()
+        shutil.rmtree(told)
+        yield failed + ([f"{before} has become {after}"] if after != before else []) + left
 
 
 def _steps(server, seed):
@@ -156,7 +142,3 @@ def _steps(server, seed):
             dice.choice((server.apply, server.undo, server.any_step))(dice)
 
     return steps
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,148 @@
+"""
+Kill a function at its system calls, or have them fail; look at what is left, and whether the next run puts it right.
+
+A program of its own, because a process with threads, as pytest is here, cannot be forked safely.
+
+    python -m tests.campaign.injected PLACE CASE HOW SECONDS SEED
+
+strace lists the system calls of an undisturbed run, from the first that writes to the last. Then it has a new run end,
+or fail, just before one of them, and another before the next, in an order that the seed shuffles, until all were had or
+the time is over: those that write come first. It ends with a line of JSON.
+"""
+
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+import traceback
+
+import salt._logging
+from saltfactories.utils.functional import Loaders
+
+from tests.campaign.cases import CASES, REPORTED
+from tests.support import minion
+
+CALL = re.compile(r"^(\w+)\(")
+CHANGES = {
+    *("rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir", "mkdir", "mkdirat", "link", "linkat"),
+    *("symlinkat", "ftruncate", "truncate", "fchmod", "fchmodat", "chmod", "fchown", "fchownat", "chown", "write"),
+    *("pwrite64", "fsync", "utimensat"),
+}
+OPENS = re.compile(r"O_CREAT|O_WRONLY|O_RDWR|O_TRUNC")
+FORKS = ("clone", "clone3", "fork", "vfork")
+# What a system call fails with: a full disk, a broken one, one that became read-only; no room for another process.
+ERRORS = ("ENOSPC", "EIO", "EROFS", "EDQUOT")
+NO_ROOM = "EAGAIN"
+PATIENCE = 120  # seconds for one run: no limit for a slow machine, but one for a hang
+TRACEBACK = 9  # how a child ends in which our code did not catch what went wrong
+OURS = re.compile(r"/_(modules|states)/qmail_")  # a call of Salt's own may fail as well, and how that ends is Salt's
+
+
+def traced(work, *options):
+    """Run something in a child under strace, and return how it ended, as os.waitpid tells it."""
+    child = os.fork()
+    if not child:
+        try:
+            os.kill(os.getpid(), signal.SIGSTOP)
+            work()
+        except REPORTED:
+            os._exit(1)
+        except BaseException:
+            told = traceback.format_exc()
+            print(told, file=sys.stderr, flush=True)
+            os._exit(TRACEBACK if OURS.search(told) else 1)
+        os._exit(0)
+    os.waitpid(child, os.WUNTRACED)
+    with subprocess.Popen(["strace", "-qq", "-p", str(child), *options], stdin=subprocess.DEVNULL) as tracer:
+        deadline = time.monotonic() + PATIENCE
+        while "\nTracerPid:\t0\n" in pathlib.Path(f"/proc/{child}/status").read_text():
+            assert tracer.poll() is None and time.monotonic() < deadline, "strace did not attach"
+            time.sleep(0.005)
+        os.kill(child, signal.SIGCONT)
+        while True:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return status
+            if time.monotonic() > deadline:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                raise AssertionError(f"still at work after {PATIENCE} s")
+            time.sleep(0.005)
+
+
+def points(case):
+    """
+    Return the system calls from the first that writes to the one after the last, each with its name, which one of that
+    name it is, and whether it writes.
+    """
+    case.lay()
+    told = case.place / "strace"
+    status = traced(case.work, "-y", "-o", str(told), "-e", "trace=all")
+    assert status == 0, status
+    found, names = [], {}
+    for line in told.read_text(errors="replace").splitlines():
+        match = CALL.match(line)
+        if match:
+            names[match[1]] = names.get(match[1], 0) + 1
+            is_ours = str(case.path) in line or str(case.kept) in line
+            changes = is_ours and (match[1] in CHANGES or (match[1].startswith("open") and OPENS.search(line)))
+            found.append((match[1], names[match[1]], bool(changes)))
+    at = [index for index, call in enumerate(found) if call[2]] or [0, len(found)]
+    return [call for call in found[at[0] : at[-1] + 2] if call[0] not in ("exit", "exit_group")]
+
+
+def tampering(how, call, number, dice):
+    """Return what strace does to a system call."""
+    if how == "kill":
+        return f"inject={call}:signal=SIGKILL:when={number}"
+    error = NO_ROOM if call in FORKS else dice.choice(ERRORS)
+    return f"inject={call}:error={error}:when={number}"
+
+
+def tried(case, option):
+    """Run a case with one call tampered with; return how it ended, and what is wrong then."""
+    case.lay()
+    status = traced(case.work, "-o", os.devnull, "-e", option)
+    try:
+        found = case.left() or case.after()
+    except BaseException:
+        found = [traceback.format_exc()]
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == TRACEBACK:
+        found.append("it ended in a traceback")
+    return status, found
+
+
+def main(place, name, how, seconds, seed):
+    salt._logging.shutdown_temp_handler()
+    dice = random.Random(seed)
+    case = CASES[name](place, Loaders(minion.options(place, test=False)).modules)
+    case.lay()
+    assert not case.after()  # from here on everything is loaded: each run makes the same calls
+    todo = points(case)
+    told = {"case": name, "how": how, "seed": seed, "calls": len(todo), "writes": sum(call[2] for call in todo)}
+    told.update({"killed": 0, "reported": 0, "none the less": 0, "wrong": []})
+    dice.shuffle(todo)
+    # Taken from the end: first those that write, for between two of them nothing changes on the disk.
+    todo.sort(key=lambda call: (call[2], call[0] in FORKS))
+    if how == "fail":
+        todo = [call for call in todo if call[2] or call[0] in FORKS]
+    deadline = time.monotonic() + seconds
+    while todo and time.monotonic() < deadline and len(told["wrong"]) < 5:
+        call, number, _ = todo.pop()
+        option = tampering(how, call, number, dice)
+        status, found = tried(case, option)
+        ended = "killed" if os.WIFSIGNALED(status) else "reported" if os.WEXITSTATUS(status) else "none the less"
+        told[ended] += 1
+        if found:
+            told["wrong"].append({"at": option, "found": found})
+    case.end()
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4], float(sys.argv[4]), int(sys.argv[5]))

@@ -1,0 +1,25 @@
+"""What of the functions that people call only looks, and what changes something: SECURITY.md says the same."""
+
+LOOK = {
+    "qmail_control": ("get", "value", "lines", "show", "discards", "path"),
+    "qmail_doublebounce": ("settings", "status", "holds", "report", "causes"),
+    "qmail_file": ("read", "kept", "version", "changed", "written", "is_ours"),
+    "qmail_log": ("about", "count", "counts", "summary", "causes", "position", "lines_since"),
+    "qmail_mailbox": (
+        *("check", "predict", "meaning", "history", "split", "contents", "former", "has_plesk", "is_without_qmail"),
+        *("ends", "places"),
+    ),
+    "qmail_queue": ("summary", "unprocessed", "double_bounces", "each_double_bounce"),
+    "qmail_route": ("resolve", "deliver", "recipients", "checks", "default_program", "catches_all"),
+    "qmail_service": (
+        *("status", "find", "left_down", "check", "missing", "idle", "unreadable", "last_words", "told"),
+    ),
+}
+CHANGE = {
+    "qmail_control": ("put", "restore"),
+    "qmail_doublebounce": ("probe",),
+    "qmail_file": ("replace", "restore", "store"),  # store: with make=True
+    "qmail_mailbox": ("make", "write", "restore", "purge", "take_out"),
+    "qmail_queue": ("expire", "remove", "give_up"),
+    "qmail_service": ("restart", "start", "stop", "directory"),  # directory: with make=True
+}

@@ -1,0 +1,56 @@
+"""The README's steps on one server, by salt-call, wherever the formula has come from."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+from tests.support import minion
+
+SALT_CALL = pathlib.Path(sys.executable).with_name("salt-call")
+
+
+class Steps:
+    """A masterless minion, on a qmail home, with the formula in a directory; ``environment`` is for salt-call."""
+
+    def __init__(self, place, home, formula, environment=None, **options):
+        roots = {"file_roots": {"base": [str(formula)]}}
+        self.configuration = minion.configure(place, **{**roots, "module_dirs": [], **options})
+        self.home, self.environment = home, {**os.environ, "PYTHONWARNINGS": "ignore", **(environment or {})}
+        pillar = {"address": home.ADDRESS, "qmail": {"home": str(home.path)}}
+        minion.write(place / "pillar/top.sls", {"base": {"*": ["qmail"]}})
+        minion.write(place / "pillar/qmail.sls", {"qmail_doublebounce": pillar})
+
+    def call(self, *words):
+        """Call a function, and return what it returns."""
+        command = [SALT_CALL, "--local", f"--config-dir={self.configuration.parent}", "--out=json", *words]
+        # Where nothing of this project is found: it is not a place from which Python takes modules.
+        place = self.configuration.parent
+        done = subprocess.run(
+            command, cwd=place, env=self.environment, capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+        return json.loads(done.stdout)["local"]
+
+    def apply(self, *words):
+        """Apply states, and return whether there were changes."""
+        results = self.call("state.apply", *words).values()
+        assert all(state["result"] is not False for state in results), results
+        return any(state["changes"] for state in results)
+
+    def take(self):
+        """Take all of them, with a qmail-send that runs, and undo them."""
+        subprocess.run([self.home.path / "bin/qmailctl", "start"], check=True, timeout=60)
+        assert self.home.wait_until_loaded("postmaster@mail.example.net")
+        before = self.home.snapshot()
+        assert self.apply("qmail-doublebounce", "test=True")
+        assert self.home.snapshot() == before
+        assert self.apply("qmail-doublebounce")
+        assert self.home.wait_until_loaded(self.home.ADDRESS)
+        assert not self.apply("qmail-doublebounce")
+        status = self.call("qmail_doublebounce.status")
+        assert status["verdict"] == f"Double bounces vanish at {self.home.ADDRESS}."
+        assert "of these modules runs" not in str(status["advice"])
+        assert self.apply("qmail-doublebounce.clean")
+        assert self.home.snapshot() == before
