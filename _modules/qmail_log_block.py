@@ -214,10 +214,11 @@ def _split(chosen):
     if sum(sizes) < HALVED:
         return None
     left = sum(sizes) // 2
-    for number, ((part, offset), size) in enumerate(zip(chosen, sizes)):
-        if left < size:
-            break
-        left -= size
+    number = 0
+    while left >= sizes[number]:
+        left -= sizes[number]
+        number += 1
+    part, offset = chosen[number]
     at = _between(part, offset + left)
     if at is None:
         return None

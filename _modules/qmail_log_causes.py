@@ -1,8 +1,8 @@
 """
 Who caused the double bounces in a log: an account by domain, kept while ``qmail_log_message`` follows the messages.
 
-A cause is the message at the beginning of a chain of bounces: it fails, its notice fails, and the double bounce is about
-that notice.
+A cause is the message at the beginning of a chain of bounces: it fails, its notice fails, and the double bounce is
+about that notice.
 """
 
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
@@ -45,8 +45,8 @@ class _Account:
 
     def failed(self, cause, origin, channel, recipient):
         """
-        A recipient of a message failed. Return the cause: a new one if there is none yet. Of one that ``is_open`` this is
-        one more recipient, counted if it is of the same domain.
+        A recipient of a message failed. Return the cause: a new one if there is none yet. Of one that ``is_open`` this
+        is one more recipient, counted if it is of the same domain.
 
         cause
             That of the message.

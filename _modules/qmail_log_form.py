@@ -49,7 +49,9 @@ SAID = (
     rb"(?:status: |new msg \d|info:? msg \d+: |end msg \d|bounce msg \d+ qp |starting delivery \d+"
     rb"|delivery \d+(?:\.\S+)?: |(?:double|triple) bounce: discarding )"
 )
-PREFIX = rb"(?P<prefix>(?!qmail-send: |starting )[\w.-]{1,32}:?[ \t]{1,2}(?=(?:qmail-send: )?" + SAID + rb"))"
+PREFIX = (
+    rb"(?P<prefix>(?!qmail-send: |starting )[\w.-]{1,32}:?[ \t]{1,2}(?=(?:qmail-send: (?:notice: )?)?" + SAID + rb"))"
+)
 HEAD = re.compile(
     PRIORITY + rb"(?:" + TIME + rb")?(?:(?P<name>" + NAME + rb")|" + PREFIX + rb")?"
     rb"(?P<said>(?:" + STAMP + rb")?" + EQMAIL + rb"?)"

@@ -22,8 +22,8 @@ WORDS = re.compile(
     rb"status: |new msg |info:? msg |end msg |bounce msg |starting delivery |delivery |(?:double|triple) bounce: "
     rb"|warning: |alert: |qmail-send: "
 )
-# A single byte is found ten times as fast as words are. This one is in the words that are counted most, and in few others,
-# unless syslog puts the number of a process into each line: after so many in vain, the words are looked for.
+# A single byte is found ten times as fast as words are. This one is in the words that are counted most, and in few
+# others, unless syslog puts the number of a process into each line: after so many in vain, the words are looked for.
 SIGN = b"["
 IN_VAIN = 2**6
 # What is in most of qmail-send's lines, and in few others: to search for it is faster than to examine every line.

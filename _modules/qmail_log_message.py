@@ -201,7 +201,7 @@ class _Tracker:
                     continue
                 message = delivery[3]
                 if line[blank + 1 : blank + 2] == b"f":
-                    if message not in doubles and (message not in causes or account and causes[message].is_open):
+                    if message not in doubles and (message not in causes or (account and causes[message].is_open)):
                         self._failed(message, delivery[5], delivery[6])
                 elif message in doubles:
                     self._fared(delivery[5], line[blank + 1 :])
@@ -455,7 +455,7 @@ def _joined(tracker, second, read):
     """Add what was found in the second half of a log, if it is what one would have found who knew the first."""
     if second is None:
         return False
-    state, told_of, (lines, asked), size = marshal.loads(second.encode("latin-1"))
+    state, told_of, (lines, asked), size = marshal.loads(second.encode("latin-1"))  # noqa: S302 - our own child made it
     if not asked.isdisjoint(tracker.notices):
         return False
     for number, (slot, words, now) in enumerate(lines):

@@ -1,9 +1,9 @@
 """
 The messages that the second half of a log is about, and that it does not introduce.
 
-Two processes read a log at the same time, a half each. In the second half there are deliveries and ends of messages whose
-``info msg`` is in the first, and notices about them. Such lines are put aside, with all that follows from them, and told
-to the one who knows the first half. So the result is that of reading the log from its beginning to its end.
+Two processes read a log at the same time, a half each. In the second half there are deliveries and ends of messages
+whose ``info msg`` is in the first, and notices about them. Such lines are put aside, with all that follows from them,
+and told to the one who knows the first half. So the result is that of reading the log from its beginning to its end.
 """
 
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
@@ -12,8 +12,8 @@ from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy fo
 MOST_LINES = 2**16
 MOST_KNOWN = 2**18
 MOST_ASKED = 2**17
-# So far into the half, a notice whose bounce was not seen is likely to be one from the first half. Later on it is one from
-# elsewhere, as long as the first half does not say otherwise.
+# So far into the half, a notice whose bounce was not seen is likely to be one from the first half. Later on it is one
+# from elsewhere, as long as the first half does not say otherwise.
 WARM = 2**20
 NULL, DOUBLE = b"<>", b"<#@[]>"
 
@@ -33,7 +33,7 @@ class _Strangers:
         self.notices = {}  # qp: whether the notice is about a stranger
         self.asked = set()  # qp of notices that are taken for those from elsewhere
         self.lines = []
-        self.slot, self.done, self.were_too_many = None, 0, False
+        self.slot, self.done, self.is_warm, self.were_too_many = None, 0, False, False
 
     def are_too_many(self, size):
         """Return whether it is not worth while any more; ``size`` bytes come next."""

@@ -1,10 +1,11 @@
 """
-Counting double bounces per hour in a big log of qmail-send, beside grep, and the whole summary.
+Counting double bounces per hour in a big log of qmail-send, and following every message, beside grep that only counts.
 
     python benchmarks/bench_log.py --size 500M --rounds 5
 
 The log is made of the recorded lines in tests/data, over and over, with their times moved on. grep only counts, and not
-by the hour; it runs first once, so that the log is in memory for both.
+by the hour; it runs first once, so that the log is in memory for both. causes is held against summary, in the same
+rounds.
 """
 
 import argparse
@@ -12,7 +13,6 @@ import os
 import pathlib
 import re
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,28 +23,14 @@ import salt.loader
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 GREP = ["grep", "-c", r"from <#@\[\]>"]
-AIM_RATIO, AIM_MEMORY = 3, 64
+# What each function is held against, and how many times as long it may take.
+AIMS = {"count": ("grep", 3), "summary": ("grep", 20), "causes": ("summary", 1.2)}
+AIM_MEMORY = 64
 HOURS = 72
 MODULES = [
     "qmail_log",
-    *(
-        f"qmail_log_{part}"
-        for part in (
-            "age",
-            "block",
-            "causes",
-            "file",
-            "form",
-            "harm",
-            "journal",
-            "line",
-            "message",
-            "part",
-            "time",
-            "words",
-        )
-    ),
-    *("qmail_log_trail", "qmail_base_process"),
+    *(path.stem for path in (REPOSITORY / "_modules").glob("qmail_log_*.py")),
+    *("qmail_base_bulk", "qmail_base_check", "qmail_base_process"),
 ]
 UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
 
@@ -85,45 +71,29 @@ def loaded():
 
 
 def call(function, path):
-    """Run one function, in a process of its own: the most memory it held, in MiB."""
+    """Run one function, in a process of its own: the most memory that it and its child held, in MiB."""
     told = subprocess.run(
         [sys.executable, __file__, "--call", function, path], check=True, capture_output=True, text=True
     )
-    return int(told.stdout) / 1024
+    return [int(kibibytes) / 1024 for kibibytes in told.stdout.split()]
 
 
 def called(function, path):
     loaded()[f"qmail_log.{function}"](path=path)
     print(re.search(r"VmHWM:\s+(\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+    print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
-def timed(work):
-    """Seconds that pass, and seconds that processors work: these tell on a busy machine as well."""
-    before, began = worked(), time.perf_counter()
-    work()
-    return time.perf_counter() - began, worked() - before
-
-
-def worked():
-    """Seconds that processors have worked for this process and its children."""
-    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
-def measure(path, rounds, functions):
-    """Medians of what grep and the functions took, taking turns."""
+def measure(path, rounds):
+    """What grep and the functions took in each round, by their names."""
     modules = loaded()
     env = {**os.environ, "LC_ALL": "C"}
     # Not to /dev/null: grep would stop at the first line it finds.
     works = {"grep": lambda: subprocess.run([*GREP, path], env=env, stdout=subprocess.PIPE, check=True)}
-    for function in functions:
+    for function in AIMS:
         works[function] = lambda function=function: modules[f"qmail_log.{function}"](path=path)
-    timed(works["grep"])
-    taken = {name: [] for name in works}
-    for _ in range(rounds):
-        for name, work in works.items():
-            taken[name].append(timed(work))
-    return {name: [statistics.median(times) for times in zip(*pairs)] for name, pairs in taken.items()}
+    beside.timed(works["grep"])
+    return dict(zip(works, beside.turns(rounds, [*works.values()], beside.timed)))
 
 
 def agree(path):
@@ -131,26 +101,21 @@ def agree(path):
     counted = modules["qmail_log.count"](path=path)["double_bounces"]
     grepped = int(subprocess.run([*GREP, path], capture_output=True, check=True).stdout)
     assert counted == grepped == modules["qmail_log.summary"](path=path)["double_bounces"], (counted, grepped)
+    assert counted == modules["qmail_log.causes"](path=path)["double_bounces"]
 
 
 def bench(form, size, rounds, directory):
-    path, small, empty = (os.path.join(directory, name) for name in ("log", "small", "empty"))
+    path, empty = (os.path.join(directory, name) for name in ("log", "empty"))
     make(form, size, path)
-    make(form, size // 10, small)
     open(empty, "wb").close()
-    agree(small)
-    times = measure(path, rounds, ("count", "summary"))
-    less = measure(small, rounds, ("count", "summary"))
-    idle = call("count", empty)
-    for function, aim in (("count", f" (aim {AIM_RATIO})"), ("summary", "")):
-        passed, busy = (mine / theirs for mine, theirs in zip(times[function], times["grep"]))
-        memory = call(function, path) - idle
-        print(
-            f"{form} {os.path.getsize(path) // 10**6} MB: {function} {times[function][0]:.2f} s,"
-            f" grep {times['grep'][0]:.2f} s, ratio {passed:.1f}{aim}, of processor time {busy:.1f};"
-            f" {memory:.0f} MiB above idle (aim {AIM_MEMORY});"
-            f" growth from a tenth of it {times[function][0] / less[function][0]:.1f}"
-        )
+    agree(path)
+    taken = measure(path, rounds)
+    idle = call("count", empty)[0]
+    for function, (other, aim) in AIMS.items():
+        memory = sum(max(0, most - idle) for most in call(function, path))
+        title = f"{form} {os.path.getsize(path) // 10**6} MB, {function} beside {other}"
+        more = f"; {memory:.0f} MiB above idle, aim {AIM_MEMORY}"
+        beside.row(title, taken[function], taken[other], aim, more)
 
 
 def main():

@@ -69,7 +69,7 @@ def measure(command, rounds):
 
     apply(command, "qmail-doublebounce")  # takes Salt to the server, and makes the sink
     ours()
-    mine, other = beside.medians(rounds, (ours, theirs), beside.timed)
+    mine, other = beside.turns(rounds, (ours, theirs), beside.timed)
     beside.row("a run over salt-ssh that changes nothing, beside file.managed and service.running", mine, other, 1.3)
 
 

@@ -2,13 +2,16 @@
 What the benchmarks share: this formula's execution modules, and two ways of one job side by side.
 
 Every round does the job once in each way, in turn, each time over data of its own made in the same manner, after a
-sync. A row is the two medians and their ratio; it is met when the ratio is at most the aim.
+sync. A row is the two medians, and the ratio within each round: its median, and in brackets the least and the most. It
+is given by the wall clock, and by the time that processors worked for both, their children included: that says more on
+a busy machine. Each is met when the median is at most the aim.
 """
 
 import argparse
 import atexit
 import os
 import pathlib
+import resource
 import shutil
 import statistics
 import subprocess
@@ -73,16 +76,33 @@ def shell(command, *words):
 
 
 def timed(work, words=()):
+    """Return the seconds that pass, and the seconds that processors work, for a job and its children."""
     os.sync()
-    began = time.perf_counter()
+    before, began = _worked(), time.perf_counter()
     work(*words)
-    return time.perf_counter() - began
+    return time.perf_counter() - began, _worked() - before
 
 
-def row(title, mine, other, aim):
-    """Print what the two ways took, in seconds, and their ratio."""
-    verdict = "met" if mine <= aim * other else "MISSED"
-    print(f"{title}: {mine:.3f} s beside {other:.3f} s, ratio {mine / other:.2f}, aim {aim} ({verdict})", flush=True)
+def _worked():
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def row(title, mine, other, aim, more=""):
+    """Print what the two ways took, in seconds, and their ratios; each is a list of what ``timed`` returns."""
+    passed = [statistics.median(spent[0] for spent in them) for them in (mine, other)]
+    ratios = [
+        _ratio(clock, [one[number] / max(two[number], 1e-9) for one, two in zip(mine, other, strict=True)], aim)
+        for number, clock in enumerate(("by the wall", "by processor time")[: len(mine[0])])
+    ]
+    print(
+        f"{title}: {passed[0]:.3f} s beside {passed[1]:.3f} s, aim {aim}, ratio {', '.join(ratios)}{more}", flush=True
+    )
+
+
+def _ratio(clock, each, aim):
+    median = statistics.median(each)
+    return f"{clock} {median:.2f} ({min(each):.2f}-{max(each):.2f}, {'met' if median <= aim else 'MISSED'})"
 
 
 def beside(title, rounds, ours, others, make):
@@ -92,24 +112,24 @@ def beside(title, rounds, ours, others, make):
     ``others`` is by name: the work, and the aim. ``make`` makes the data, and returns the words for all of them.
     """
     ways = [ours, *(work for work, _ in others.values())]
-    mine, *rest = medians(rounds, ways, lambda way: timed(way, make()))
+    mine, *rest = turns(rounds, ways, lambda way: timed(way, make()))
     for (name, (_, aim)), other in zip(others.items(), rest, strict=True):
         row(f"{title}, beside {name}", mine, other, aim)
 
 
-def medians(rounds, ways, spent):
-    """Do a job in each way, in turn, and return the medians of the seconds that ``spent`` does and tells."""
-    seconds = {way: [] for way in ways}
+def turns(rounds, ways, spent):
+    """Do a job in each way, in turn, and return for each way what ``spent`` returned in each round."""
+    taken = {way: [] for way in ways}
     for number in range(rounds):
         for way in ways if number % 2 else reversed(ways):
-            seconds[way].append(spent(way))
-    return [statistics.median(seconds[way]) for way in ways]
+            taken[way].append(spent(way))
+    return [taken[way] for way in ways]
 
 
 def growth(title, rounds, ours, make, sizes=SIZES):
     """Print how long a job takes by size, and how long for each message."""
     for messages in sizes:
-        median = statistics.median(timed(ours, make(messages)) for _ in range(rounds))
+        median = statistics.median(timed(ours, make(messages))[0] for _ in range(rounds))
         print(f"{title}, {messages} messages: {median:.3f} s, {median / messages * 1e6:.1f} us each", flush=True)
 
 

@@ -173,7 +173,7 @@ def test_messages_on_their_way_when_the_window_begins_count_right(log, tmp_path,
     assert count["double_bounces"] == books.totals()["double_bounces"]
 
 
-@given(seed=st.integers(0, 2**32), form=st.sampled_from(["multilog", "toaster", "syslog-pid"]))
+@given(seed=st.integers(0, 2**32), form=st.sampled_from(["multilog", "toaster", "syslog-pid", "svlogd-prefix"]))
 @MANY
 def test_eqmail_s_words_are_understood(log, tmp_path, seed, form):
     text, books, _ = modelled(seed, form, log_model.eqmail)

@@ -7,7 +7,7 @@ import pathlib
 MODULES = pathlib.Path(__file__).parents[2] / "_modules"
 LOG = [
     importlib.import_module(f"_modules.{path.stem}")
-    for pattern in ("qmail_log_*.py", "qmail_base_*.py")
+    for pattern in ("qmail_log*.py", "qmail_base_*.py")
     for path in sorted(MODULES.glob(pattern))
 ]
 
