@@ -235,7 +235,8 @@ def report(pillar=None, log=None, home=None, queue=None, control=None, table=Tru
     Show the double bounces of the last 24 hours and of the last 7 days, as a table with a bar for each; what became of
     them, and what they cost: before the sink came, and since then.
 
-    Returns a dict: ``table`` (text, for people), and the same as plain data:
+    Returns a dict: ``table``, text for people, and ``log``, ``files``, ``unread``, ``how`` and ``newest``: what was read,
+    as for ``qmail_log.about``. With ``table=False``, the same as plain data in the place of the text:
 
     - ``hours`` and ``days``: a row for each of the last 24 hours, by its beginning, such as
       ``2026-11-24T02:00+00:00``, and for each of the last 7 days, such as ``2026-11-24``; those with any mail;
@@ -245,8 +246,7 @@ def report(pillar=None, log=None, home=None, queue=None, control=None, table=Tru
       sink's dot-qmail file if those already were as they are), ``hour`` and ``day`` (the keys of the rows in which that
       is, if they are there), and two more rows: ``before``, for what was logged in the 7 days until then, and
       ``after``, for what was logged from then on, to the second;
-    - ``since`` and ``until``: the beginning and the end of the 7 days, in seconds since the epoch;
-    - ``log``, ``files``, ``unread``, ``how`` and ``newest``: what was read, as for ``qmail_log.about``.
+    - ``since`` and ``until``: the beginning and the end of the 7 days, in seconds since the epoch.
 
     A row is a flat dict, with the same keys each time. Numbers of double bounces:
 
@@ -281,7 +281,7 @@ def report(pillar=None, log=None, home=None, queue=None, control=None, table=Tru
         files.
 
     table
-        ``False``: only the data, for programs.
+        ``False``: data for programs, and no text.
 
     html
         Write it as a page to this path instead: an absolute one that ends in ``.html``. It needs nothing else, and

@@ -36,7 +36,7 @@ def make(log=None, now=None, home="/var/qmail", queue=None, control=None, table=
         Seconds since the epoch at which the table ends; ``None`` for now.
 
     table
-        ``False``: only the data.
+        As for that one.
 
     For ``qmail_doublebounce``.
     """
@@ -46,6 +46,7 @@ def make(log=None, now=None, home="/var/qmail", queue=None, control=None, table=
     since = int(datetime(days[0].year, days[0].month, days[0].day).astimezone().timestamp())
     until, since_when = int(end.timestamp()) + 1, came(home, control)
     found = __salt__["qmail_log.harm"](log, since, until, since_when, home, queue)
+    source = {name: found[name] for name in SOURCE}
     data = {
         "hours": {name: _row(row) for name, row in found["hours"].items() if name in hours},
         "days": {name: _row(row) for name, row in found["days"].items()},
@@ -53,9 +54,10 @@ def make(log=None, now=None, home="/var/qmail", queue=None, control=None, table=
         "sink": _sink(since_when, found),
         "since": since,
         "until": until,
-        **{name: found[name] for name in SOURCE},
+        **source,
     }
-    return {**data, "table": "\n".join(_table(data, hours, days))} if table else data
+    # A person would have to look for the table behind hundreds of lines of data.
+    return {"table": "\n".join(_table(data, hours, days)), **source} if table else data
 
 
 def came(home, control):

@@ -36,9 +36,15 @@ def report(modules, tmp_path, clock):
         stamped = ((end - back, words) for back, words in lines)
         text = "".join(f"@{(1 << 62) + 10 + when:016x}00000000 {words}\n" for when, words in sorted(stamped))
         (log / "current").write_text(text)
-        return modules.qmail_doublebounce_report.make(str(log), end + 60)
+        return both(modules, str(log), end + 60)
 
     return report
+
+
+def both(modules, *arguments, **named):
+    """What a person gets, and what a program gets."""
+    make = modules.qmail_doublebounce_report.make
+    return {**make(*arguments, **named, table=False), **make(*arguments, **named)}
 
 
 def told(row):
@@ -158,7 +164,7 @@ def sunk(modules, home, tmp_path, clock):
         log.mkdir()
         stamped = (f"@{(1 << 62) + 10 + NOON + when:016x}00000000 {words}\n" for when, words in lines)
         (log / "current").write_text("".join(stamped))
-        return modules.qmail_doublebounce_report.make(str(log), NOON + 3600, home=str(home.path), **arguments)
+        return both(modules, str(log), NOON + 3600, home=str(home.path), **arguments)
 
     return sunk
 
@@ -224,7 +230,7 @@ def test_an_hour_and_a_day_in_which_it_came_are_rows_as_all_others(sunk):
 def test_a_sink_that_was_put_back_is_no_mark(sunk, modules, home):
     log = sunk(life(1, 0, 0, "#@[]", "success: did_0+0+1/"))["log"]
     modules.qmail_control.restore("doublebounceto", home=str(home.path))
-    found = modules.qmail_doublebounce_report.make(log, NOON + 60, home=str(home.path))
+    found = both(modules, log, NOON + 60, home=str(home.path))
     assert found["sink"] is None
     assert found["total"]["swallowed"] == 1
     assert "What became of them, in the 7 days" in found["table"]
@@ -236,7 +242,7 @@ def test_where_the_control_files_already_were_right_the_dot_qmail_file_is_the_ma
     (home.path / "alias").chmod(0o755)
     modules.qmail_mailbox.write("dummy@example.com", home=str(home.path))
     log = report([(0, queued(1))])["log"]
-    sink = modules.qmail_doublebounce_report.make(log, home=str(home.path))["sink"]
+    sink = both(modules, log, home=str(home.path))["sink"]
     assert before <= sink["since"] <= time.time()
     assert [one["address"] for one in modules.qmail_mailbox.sinks(str(home.path))] == ["dummy@example.com"]
 
@@ -260,15 +266,14 @@ def keys(value):
             yield from keys(inner)
 
 
-def test_a_program_gets_the_same_data_without_the_text(sunk, modules, home):
-    with_text = sunk(life(1, 0, 0, "#@[]", "success: did_0+0+1/"))
-    told = {"log": with_text["log"], "now": NOON + 3600, "home": str(home.path)}
-    data = modules.qmail_doublebounce_report.make(**told, table=False)
-    assert "table" not in data
-    assert {**data, "table": with_text["table"]} == with_text
-    assert "table" not in modules.qmail_doublebounce.report({}, log=with_text["log"], table=False)
+def test_a_person_gets_the_text_and_a_program_the_data(sunk, modules):
+    log = sunk(life(1, 0, 0, "#@[]", "success: did_0+0+1/"))["log"]
+    source = {"log", "files", "unread", "how", "newest"}
+    assert set(modules.qmail_doublebounce.report({}, log=log)) == {"table", *source}
+    data = {"hours", "days", "total", "sink", "since", "until"}
+    assert set(modules.qmail_doublebounce.report({}, log=log, table=False)) == {*data, *source}
     with pytest.raises(SaltInvocationError, match="table is True or False"):
-        modules.qmail_doublebounce.report({}, log=with_text["log"], table="never")
+        modules.qmail_doublebounce.report({}, log=log, table="never")
 
 
 def test_a_week_of_a_busy_server_is_compact(sunk):
@@ -276,6 +281,7 @@ def test_a_week_of_a_busy_server_is_compact(sunk):
         life(number, -back, -back + 40, "#@[]", "success: did_0+0+1/")
         for number, back in enumerate(range(-3600, 6 * 86400, 1800))
     )
-    data = sunk(in_order(*lives), table=False)
+    data = sunk(in_order(*lives))
+    del data["table"]
     assert (len(data["hours"]), len(data["days"])) == (24, 7)
     assert len(json.dumps(data)) < 20000
