@@ -19,6 +19,7 @@ from tests.support.home import Home
 REPOSITORY = pathlib.Path(__file__).parent.parent
 PLACE = REPOSITORY / ".demo"
 MINION = PLACE / "salt"
+REPORT = PLACE / "report.html"
 FLOOD = 7  # double bounces
 SALT_CALL = pathlib.Path(sys.executable).with_name("salt-call")
 
@@ -100,6 +101,11 @@ def show(home):
         (worst["domain"], worst["double_bounces"], worst["nobody"]) == (Home.DOMAIN, FLOOD, "bounces"),
         f"all {FLOOD} double bounces came from {Home.DOMAIN}, which accepts mail for nobody and bounces it",
     )
+
+    title("All of this on one page, for a browser")
+    salt_call("qmail_doublebounce.report", f"html={REPORT}", f"log={log}", f"home={home.path}")
+    shown = f"<b>{FLOOD}</b>double bounces in the last 24 hours"
+    check(shown in REPORT.read_text(), f"the page has the {FLOOD} double bounces: open {short(REPORT)}")
     return 0
 
 
