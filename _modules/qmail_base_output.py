@@ -8,7 +8,7 @@ import tempfile
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 ROOM = 4096  # bytes that are certain to fit; programs that fail say why in fewer
-SHARED_MEMORY = "/dev/shm"  # noqa: S108 - nothing has a name there
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - nothing has a name there  # nosec B108
 
 
 def file():

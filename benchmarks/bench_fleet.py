@@ -26,6 +26,7 @@ import beside  # makes the next ones importable, too
 import salt.client
 import salt.config
 import salt.loader
+from salt.exceptions import SaltClientError
 
 from tests.support import minion
 from tests.support.fleet import Server
@@ -65,7 +66,7 @@ class Fleet:
         self.opts = salt.config.client_config(str(self.config))
         self.runners = salt.loader.runner(self.opts)
         wait_until(lambda: pathlib.Path(self.opts["sock_dir"], "publish_pull.ipc").exists())
-        wait_until(lambda: len(self.ask("test.ping", timeout=5)) == len(self.names))
+        wait_until(self.are_there)
         return self
 
     def __exit__(self, *_):
@@ -78,6 +79,11 @@ class Fleet:
 
     def start(self, program, config):
         self.processes.append(subprocess.Popen([BIN / program, "-c", config], stdin=-3))
+
+    def are_there(self):
+        with contextlib.suppress(SaltClientError):  # the master itself does not answer yet
+            return len(self.ask("test.ping", timeout=5)) == len(self.names)
+        return False
 
     def ask(self, function, *arg, timeout=SECONDS, **kwarg):
         """Have all minions run a function at once, and return what each returned."""

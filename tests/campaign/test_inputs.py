@@ -18,7 +18,7 @@ from tests.support.queue_on_disk import Queue
 pytestmark = pytest.mark.soak
 
 REPORTED = (CommandExecutionError, SaltInvocationError)
-EXAMPLES = 200  # at least: as many as the time allows
+EXAMPLES = 10  # at a time, and again until the time is over
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_any_queue_is_counted_or_an_error_and_only_double_bounces_go(campaign, m
         assert set(after) <= set(before)
         assert outside.read_bytes() == b"F#@[]\0"
 
-    campaign(holds, split=st.sampled_from([1, 23]), entries=entries)
+    campaign(holds, split=st.sampled_from([1, 3]), entries=entries)
 
 
 FIRST = b"Return-Path: <#@[]>"

@@ -54,7 +54,7 @@ def test_a_new_file_has_the_contents_and_the_mode_whatever_the_umask(file, path)
 def test_a_second_replace_writes_nothing_at_all(file, path, tmp_path):
     file.replace(str(path), "dummy\n")
     before = path.stat(), tmp_path.stat()
-    assert file.replace(str(path), "dummy\n") == {}
+    assert file.replace(str(path), "dummy\n", test=True) == file.replace(str(path), "dummy\n") == {}
     after = path.stat(), tmp_path.stat()
     assert [found.st_ctime_ns for found in before] == [found.st_ctime_ns for found in after]
     assert before[0].st_ino == after[0].st_ino
@@ -154,6 +154,15 @@ def test_a_file_that_may_not_stay_is_exactly_as_it_was_and_still_ours(file, path
     assert path.read_text() == "postmaster\n"
 
 
+def test_what_is_there_already_and_may_not_stay_is_reported_and_in_test_mode_nothing_is_made(file, path, minion_opts):
+    path.write_text("dummy\n")
+    for test in (True, False):
+        with pytest.raises(CommandExecutionError, match=r"^It defers\.$"):
+            file.replace(str(path), "dummy\n", refused=lambda: "It defers.", test=test)
+        assert os.path.exists(minion_opts["qmail_file.kept_directory"]) is not test
+    assert path.read_text() == "dummy\n"
+
+
 def test_a_new_file_that_may_not_stay_is_gone_again_and_nothing_is_to_undo(file, path, tmp_path):
     with pytest.raises(CommandExecutionError, match="is as it was"):
         file.replace(str(path), "one\n", refused=lambda: "It defers.")
@@ -211,6 +220,9 @@ def test_a_file_that_never_holds_still_is_given_up(file, path, monkeypatch):
     monkeypatch.setattr(os, "fchmod", meanwhile)
     with pytest.raises(CommandExecutionError, match="Somebody else is changing"):
         file.replace(str(path), "dummy\n")
+    assert set(path.read_text()) == {"0"}
+    with pytest.raises(CommandExecutionError, match="Somebody else is changing"):
+        file.restore(str(path), version=file.kept(str(path))[-1]["version"])
     assert set(path.read_text()) == {"0"}
 
 

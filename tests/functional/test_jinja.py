@@ -37,6 +37,7 @@ def rendered(loaded_with, home):
         ("qmail-doublebounce", {"address": "dummy@example.com", "verify": True}, 9),
         ("qmail-doublebounce", {"mode": "discard", "verify": True}, 8),
         ("qmail-doublebounce.clean", {}, 5),
+        ("qmail-doublebounce.orchestrate.rollout", {"rollout": {"target": "mx*", "size": 2}}, 1),
     ],
 )
 def test_every_way_to_render_says_the_same(rendered, sls, settings, states):

@@ -9,6 +9,7 @@ import re
 import select
 import shutil
 import signal
+import syslog
 import time
 import types
 
@@ -658,22 +659,148 @@ def test_a_wrong_argument_is_reported_before_qmail_send_is_stopped(server, wrong
     assert (server.holder(), server.queue.files()) == (old, before)
 
 
-def test_the_guardian_tries_on_whatever_is_wrong(server):
+def test_the_guardian_tries_on_whatever_is_wrong_reports_it_once_and_rests_between(server, tmp_path):
     server.boot()
     pause = server.modules["qmail_queue_pause.during"].func.__globals__
-    start, failures = pause["_start"], [TypeError("wrong"), KeyError("missing"), OSError("full")]
+    start, failures = pause["_start"], [TypeError("wrong"), KeyError("missing"), OSError("full"), OSError("full")]
+    told = tmp_path / "told"
 
     def failing(*arguments):
         if failures:
             raise failures.pop()
         start(*arguments)
 
+    def note(*words):
+        with told.open("a") as file:
+            print(*words, file=file)
+
+    def sleep(seconds):
+        note(seconds)
+        time.sleep(0.01)
+
     def run():
         pause["_start"] = failing
+        pause["time"] = types.SimpleNamespace(monotonic=time.monotonic, sleep=sleep)
+        log = {name: getattr(syslog, name) for name in ("LOG_MAIL", "LOG_ERR")}
+        pause["syslog"] = types.SimpleNamespace(**log, syslog=note)
         server.modules["qmail_queue_pause.during"](killed, home=str(server.home.path))
 
     assert ended(run) == signal.SIGKILL
     assert server.holder()
+    lines = told.read_text().splitlines()
+    about = f"{syslog.LOG_MAIL | syslog.LOG_ERR} qmail-send does not start again yet:"
+    said = [line for line in lines if "qmail-send" in line]
+    assert said == [f"{about} full", f"{about} 'missing'", f"{about} wrong"]
+    assert lines.count("2") == 4 + 1  # behind each failure, and behind the start
+
+
+def children():
+    return pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+
+
+def test_nothing_is_left_of_the_guardian_when_all_is_done(server):
+    server.boot()
+    during = server.modules["qmail_queue_pause.during"]
+    before = len(os.listdir("/proc/self/fd")), children()
+    assert during(lambda lock: "done", home=str(server.home.path), service={"settle": 0.1}) == "done"
+    assert (len(os.listdir("/proc/self/fd")), children()) == before
+
+
+def test_the_guardian_says_nothing_to_whoever_has_started_it(server):
+    server.boot()
+    before = children()
+
+    def work(lock):
+        (guardian,) = set(children()) - set(before)
+        until(lambda: {os.readlink(f"/proc/{guardian}/fd/{number}") for number in (0, 1, 2)} == {"/dev/null"})
+
+    server.modules["qmail_queue_pause.during"](work, home=str(server.home.path), service={"settle": 0.1})
+
+
+def test_the_guardian_leaves_a_run_alone_however_long_it_takes(server, tmp_path, monkeypatch):
+    """It looks every second whether the run has ended; here a thousand times as often."""
+    server.boot()
+    pause = server.modules["qmail_queue_pause.during"].func.__globals__
+    looks = tmp_path / "looks"
+    looks.touch()
+
+    def look(*words):
+        with looks.open("a") as file:
+            file.write(".")
+        return select.select(*words[:3], 0.001)
+
+    monkeypatch.setitem(pause, "select", types.SimpleNamespace(select=look))
+    before = children()
+
+    def work(lock):
+        guardian = set(children()) - set(before)
+        until(lambda: looks.stat().st_size > 20)
+        assert server.holder() is None
+        return len(guardian) == 1 and set(children()) - set(before) == guardian
+
+    assert server.modules["qmail_queue_pause.during"](work, home=str(server.home.path), service={"settle": 0.1})
+    assert server.starts() == 2
+
+
+def test_the_guardian_goes_on_when_the_killed_process_is_gone_and_not_before(server, tmp_path, monkeypatch):
+    inside = server.modules["qmail_queue_pause.during"].func.__globals__
+    ask, answer = os.pipe()
+
+    def sleep(seconds):
+        os.write(answer, b".")  # now it may end
+        time.sleep(0.01)
+
+    parent = os.fork()
+    if not parent:
+        if os.fork():
+            os.read(ask, 1)
+            os._exit(0)
+        try:
+            # A clock that stands still: it must not be the time that ends this.
+            inside["time"] = types.SimpleNamespace(monotonic=lambda: 1.0, sleep=sleep)
+            inside["_wait_for_the_end_of"](os.getppid())
+            (tmp_path / "new").write_text(str(os.getppid()))
+            (tmp_path / "new").rename(tmp_path / "above")
+        finally:
+            os._exit(0)
+    os.waitpid(parent, 0)
+    until((tmp_path / "above").exists)
+    assert int((tmp_path / "above").read_text()) != parent
+    os.close(ask)
+    os.close(answer)
+
+
+@pytest.mark.parametrize("wrong", [{"settle": "2s"}, {"timeout": None}, {"provider": "supervisord"}], ids=str)
+def test_a_wrong_argument_leaves_no_guardian_that_tries_on(server, wrong):
+    old, before = server.boot(), children()
+    with pytest.raises(SaltInvocationError, match=next(iter(wrong))):
+        server.modules["qmail_queue_pause.during"](lambda lock: None, home=str(server.home.path), service=wrong)
+    assert (server.holder(), children()) == (old, before)
+
+
+def test_where_no_guardian_can_be_started_qmail_send_is_left_running(server, monkeypatch):
+    old, before = server.boot(), len(os.listdir("/proc/self/fd"))
+    home = str(server.home.path)
+
+    def fork():
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    server.modules["qmail_queue_pause.check"](home)
+    monkeypatch.setattr(os, "fork", fork)
+    with pytest.raises(
+        CommandExecutionError, match=r"left running: no process can be started .* \(Resource temporarily"
+    ):
+        server.modules["qmail_queue_pause.during"](lambda lock: None, home=home)
+    monkeypatch.undo()
+    assert (server.holder(), len(os.listdir("/proc/self/fd"))) == (old, before)
+    note = pathlib.Path(server.modules["qmail_service_loaded.directory"](home), "paused")
+    assert note.read_bytes() == b""
+
+
+def test_where_none_runs_and_nothing_would_start_one_it_deletes_all_the_same(server):
+    server.path.rename(server.path.with_name("hidden"))
+    assert server.remove()["deleted"] == 10
+    assert server.holder() is None
 
 
 def test_the_guardian_brings_qmail_send_back_though_its_notes_cannot_be_written(server):

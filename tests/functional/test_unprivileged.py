@@ -67,6 +67,7 @@ def server(home, modules):
         "name": "doublebounceto",
         "pillar": {"address": home.ADDRESS, "qmail": qmail},
         "instruction": "|exit 0",
+        "account": None,
         "route": modules.qmail_route.resolve(home.ADDRESS, place),
         "where": modules.qmail_log.position(str(log)),
     }
@@ -111,8 +112,8 @@ def outcomes(modules, server):
     """Call everything that looks, and return what came of it: ``{"qmail_log.about": ["returned", …], …}``."""
     functions = {(module, name): modules[f"{module}.{name}"] for module, name in NAMES}
     given = {key: arguments(function, server, key[0]) for key, function in functions.items()}
-    for module in House().called.values():  # the loader reads them as root: here, their files may be closed to nobody
-        for name in module.functions:
+    for module in House().modules:  # the loader reads them as root: their files may be closed to nobody
+        for name in module.functions if module.kind == "module" else ():
             modules[f"{module.name}.{name}"]
 
     def work():

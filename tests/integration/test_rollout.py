@@ -17,7 +17,7 @@ from tests.support.rollout import NAMES, Asleep, Run, agree, has_sink
 
 pytestmark = pytest.mark.soak
 SECONDS = 1200  # for one command: no limit for a slow machine, but one for a hang
-OF_MASTER = "rollout-master_master"  # the id for which a master has a pillar of its own
+OF_MASTER = "rollout-master"  # the master's id, for which it has a pillar of its own
 
 
 @pytest.fixture(scope="module")

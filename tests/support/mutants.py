@@ -11,11 +11,16 @@ with more than the sample, a seeded choice is tried that touches as many places 
 
 import argparse
 import ast
+import compileall
 import configparser
 import contextlib
+import importlib.util
+import json
 import pathlib
+import py_compile
 import queue
 import random
+import select
 import shlex
 import shutil
 import signal
@@ -131,27 +136,34 @@ class Bench:
         self.place = place
         self.copy = place / "copy"
         shutil.copytree(REPOSITORY, self.copy, ignore=LEFT_OUT)
+        # Once for all runs. By their hash: a mutant may be as long, and as old, as what it replaces.
+        self.compiled = pathlib.Path(importlib.util.cache_from_source(self.copy / "any.py")).parent
+        by_hash = py_compile.PycInvalidationMode.CHECKED_HASH
+        compileall.compile_dir(self.copy, quiet=1, invalidation_mode=by_hash)
         (place / "machine").mkdir()
-        self.running = None
+        self.runner = None
         self.machine = Machine(place / "machine", self.copy)
         self.machine.lay_out()
 
     def passes(self, tests, seconds):
         """Run tests, and return whether they pass in time. They see no process but their own, and none is left."""
-        command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-B", "-m", "pytest"]
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.running = self.machine.start([*command, "-x", "-q", "-p", "no:cacheprovider", *tests], **quiet)
-        try:
-            return self.running.wait(seconds) == 0
-        except subprocess.TimeoutExpired:
-            return False
-        finally:
+        if self.runner is None:
+            command = [sys.executable, "-B", "-m", "tests.support.runner"]
+            self.runner = self.machine.start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.runner.stdin.write(json.dumps(tests).encode() + b"\n")
+        self.runner.stdin.flush()
+        told = select.select([self.runner.stdout], [], [], seconds)[0] and self.runner.stdout.readline()
+        if not told:
             self.end()
+        return told == b"passed\n"
 
     def end(self):
-        if self.running:
-            self.running.kill()
-            self.running.wait()
+        runner, self.runner = self.runner, None
+        if runner:
+            runner.kill()
+            runner.wait()
+            runner.stdin.close()
+            runner.stdout.close()
 
     def survives(self, module, broken, tests, seconds):
         path = self.copy / module
@@ -165,6 +177,7 @@ class Bench:
     def close(self):
         self.end()
         self.machine.close()
+        shutil.rmtree(self.compiled, ignore_errors=True)  # it may be in .venv
 
 
 def work(bench, todo, noticed):
@@ -240,8 +253,8 @@ def main():
     with contextlib.ExitStack() as stack:
         benches = []
         for _ in range(given.jobs):
-            place = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mutants-")))
-            benches.append(Bench(place))
+            place = tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True)
+            benches.append(Bench(pathlib.Path(stack.enter_context(place))))
             stack.callback(benches[-1].close)
         threads = [threading.Thread(target=work, args=(bench, todo, noticed), daemon=True) for bench in benches]
         for thread in threads:

@@ -1,0 +1,66 @@
+"""
+Run tests again and again, each time in a process of its own, which has what all of them import from the beginning:
+otherwise most of the time of a short run goes into that.
+
+    python3 -m tests.support.runner
+
+As root. Each line of the standard input is a list of arguments for pytest, as JSON; a line is written for each,
+``passed`` or ``failed``. The tests see no process but their own, and whatever they have started ends with them.
+"""
+
+import json
+import os
+import signal
+import sys
+
+import hypothesis  # noqa: F401
+import pytest
+import salt.loader
+import salt.state  # noqa: F401
+import saltfactories.utils.functional  # noqa: F401
+
+from tests.support import mounts
+from tests.support.machine import END_WITH_PARENT, PROCESSES
+
+QUIETLY = ["-x", "-q", "-n0", "-p", "no:cacheprovider"]
+
+
+def main():
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            _end_with(_apart, json.loads(line))
+        print("failed" if os.waitpid(child, 0)[1] else "passed", flush=True)
+
+
+def _apart(tests):
+    """Have the tests run as the first process of those that they see."""
+    mounts.call(mounts.LIBC.prctl, END_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+    mounts.call(mounts.LIBC.unshare, PROCESSES)
+    mounts.part()
+    first = os.fork()
+    if not first:
+        _end_with(_run, tests)
+    return os.waitpid(first, 0)[1]
+
+
+def _run(tests):
+    mounts.call(mounts.LIBC.prctl, END_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+    mounts.mount("proc", "/proc", "proc")
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    return pytest.main([*QUIETLY, *tests])
+
+
+def _end_with(work, tests):
+    """Do some work in a child, and end it with what that returns: it never comes back into the code of its parent."""
+    status = 1
+    try:
+        status = int(work(tests) != 0)
+    finally:
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    main()
