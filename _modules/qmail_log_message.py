@@ -397,8 +397,8 @@ def follow(halves, account=None):
         many bytes that was.
 
     account
-        What ``qmail_log_causes.account`` returned: it is told of each failure and each bounce, and the ``domains`` stay
-        empty.
+        What ``qmail_log_causes.account`` returned: each failure and each bounce is entered there, and the
+        ``domains`` stay empty.
 
     For ``qmail_log`` and ``qmail_log_tally``.
     """
