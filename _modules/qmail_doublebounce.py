@@ -235,8 +235,8 @@ def report(pillar=None, log=None, home=None, queue=None, control=None, table=Tru
     Show the double bounces of the last 24 hours and of the last 7 days, as a table with a bar for each; what became of
     them, and what they cost: before the sink came, and since then.
 
-    Returns a dict: ``table``, text for people, and ``log``, ``files``, ``unread``, ``how`` and ``newest``: what was read,
-    as for ``qmail_log.about``. With ``table=False``, the same as plain data in the place of the text:
+    Returns a dict: ``table``, text for people, and ``log``, ``files``, ``unread``, ``how`` and ``newest``: what was
+    read, as for ``qmail_log.about``. With ``table=False``, the same as plain data in the place of the text:
 
     - ``hours`` and ``days``: a row for each of the last 24 hours, by its beginning, such as
       ``2026-11-24T02:00+00:00``, and for each of the last 7 days, such as ``2026-11-24``; those with any mail;

@@ -455,7 +455,8 @@ def _joined(tracker, second, read):
     """Add what was found in the second half of a log, if it is what one would have found who knew the first."""
     if second is None:
         return False
-    state, told_of, (lines, asked), size = marshal.loads(second.encode("latin-1"))  # noqa: S302 - our own child made it
+    found = marshal.loads(second.encode("latin-1"))  # noqa: S302 - our own child made it  # nosec B302
+    state, told_of, (lines, asked), size = found
     if not asked.isdisjoint(tracker.notices):
         return False
     for number, (slot, words, now) in enumerate(lines):
