@@ -11,13 +11,14 @@ from sphinx import addnodes
 REPOSITORY = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from tests.support import site  # noqa: E402 - found by the line above
+from qmail_doublebounce_formula import version as current  # noqa: E402 - found by the line above
+from tests.support import site  # noqa: E402
 
 metadata = configparser.ConfigParser(interpolation=None)
 metadata.read(REPOSITORY / "setup.cfg")
 
 project = metadata["metadata"]["name"]
-release = version = metadata["metadata"]["version"]
+release = version = current()
 author = project
 root_doc = "index"
 extensions = ["myst_parser", "sphinx_copybutton", "sphinxcontrib.mermaid"]

@@ -23,7 +23,10 @@ import urllib.parse
 from tests.support.house import REPOSITORY, House
 
 # The pages in the order in which they are read. Others come after them.
-GUIDE = ("double-bounces", "operate", "watch", "cause", "restart", "fleet", "how-it-works", "compatibility", "compared")
+GUIDE = (
+    *("double-bounces", "install", "operate", "report", "watch", "cause", "restart", "fleet", "how-it-works"),
+    *("compatibility", "compared"),
+)
 PROJECT = ("SECURITY", "CONTRIBUTING", "docs/checks", "benchmarks/README", "CHANGELOG")
 # By the kinds of house.py: the directory, the title, and what is called how.
 KINDS = {
@@ -63,6 +66,12 @@ def pages():
     return sorted(path.relative_to(REPOSITORY) for path in found)
 
 
+def linked():
+    """Return what else the pages show and link: pictures, and files to be taken over."""
+    found = [path.relative_to(REPOSITORY) for path in REPOSITORY.glob("docs/**/*") if path.is_file()]
+    return sorted(path for path in found if path.suffix in (".json", ".png", ".yml"))
+
+
 def page(text):
     """Return a page as Sphinx needs it: with anchors of its own kind, and with the front page under its name there."""
     return FRONT.sub(r"](\1index.md", ANCHOR.sub(r"(\1)=", text))
@@ -78,6 +87,10 @@ def lay(to):
         place.parent.mkdir(parents=True, exist_ok=True)
         text = page((REPOSITORY / path).read_text())
         place.write_text(text + contents() if front else text)
+    for path in linked():
+        place = to / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(REPOSITORY / path, place)
     for module in faces():
         place = to / where(module)
         place.parent.mkdir(parents=True, exist_ok=True)
