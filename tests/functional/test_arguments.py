@@ -29,7 +29,7 @@ ODD = (
 # What people call. Those that act on a queue or a process find none here, or only look.
 FACES = {
     "qmail_control": ("get", "value", "lines", "show", "put", "restore", "discards", "path"),
-    "qmail_doublebounce": ("settings", "status", "holds", "probe", "report", "causes", "metrics"),
+    "qmail_doublebounce": ("settings", "status", "holds", "probe", "report", "causes", "metrics", "overview"),
     "qmail_file": ("read", "replace", "restore", "kept", "version", "changed", "written", "is_ours", "store"),
     "qmail_log": ("about", "count", "counts", "summary", "harm", "tally", "causes", "position"),
     "qmail_mailbox": (

@@ -4,7 +4,6 @@ import os
 import pathlib
 import signal
 import subprocess
-import threading
 
 from salt.exceptions import CommandExecutionError
 
@@ -12,6 +11,14 @@ from tests.support.queue_on_disk import until
 from tests.support.supervisors import TREES, lives, on, wait_until
 
 MAIL = 45
+# Stop a supervisor as soon as it says these words, and let the delivery end that is held up.
+STOP_IT_BETWEEN = """
+words=$1 pid=$2 hold=$3
+shift 3
+until "$@" | grep -q "$words"; do sleep 0.01; done
+kill -STOP "$pid"
+rm "$hold"
+"""
 
 
 def during(modules, direct, work):
@@ -55,27 +62,23 @@ def test_a_supervisor_that_records_the_end_late_is_not_taken_for_somebody_s_comm
     (supervisor.home.path / "deliver" / "slow").write_text("0")
     wait_until(lambda: "begin slow" in (supervisor.home.path / "delivered").read_text())
 
-    def said():
-        return subprocess.run([*supervisor.ask, supervisor.name], capture_output=True, text=True, check=True).stdout
-
-    def stop_it_between():
-        # runsv says that much before it has sent the signal.
-        wait_until(lambda: ("got TERM" if supervisor.kind == "runit" else "want down") in said())
-        os.kill(supervise, signal.SIGSTOP)
-        (supervisor.home.path / "hold").unlink()
+    # runsv says that much before it has sent the signal.
+    words = "got TERM" if supervisor.kind == "runit" else "want down"
+    asked = [words, str(supervise), str(supervisor.home.path / "hold"), *supervisor.ask, supervisor.name]
 
     def work(lock):
         taken(modules, lock)
         os.kill(supervise, signal.SIGCONT)
         wait_until(lambda: modules.qmail_service_directory.told(supervisor.kind, supervisor.name)["ended"])
 
-    meanwhile = threading.Thread(target=stop_it_between)
-    meanwhile.start()
+    # A process of its own: the guardian is forked from this one, and would hold a thread's pipes open.
+    meanwhile = subprocess.Popen(["sh", "-c", STOP_IT_BETWEEN, "sh", *asked])
     try:
         during(modules, direct, work)
     finally:
-        meanwhile.join()
         os.kill(supervise, signal.SIGCONT)
+        meanwhile.kill()
+        assert meanwhile.wait(60) == 0
     assert is_up(supervisor)
     assert supervisor.holder() != old
 

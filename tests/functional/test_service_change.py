@@ -157,6 +157,7 @@ class World:
             "qmail_service_supervisor.find": self.find,
             "qmail_service_supervisor.start": self.start,
             "qmail_service_supervisor.stop": self.stop,
+            "qmail_service_supervisor.told": lambda *_: None,
             "qmail_service_unit.remember": lambda unit, **_: self.units.append(unit),
         }
 

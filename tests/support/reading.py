@@ -2,7 +2,14 @@
 
 LOOK = {
     "qmail_control": ("get", "value", "lines", "show", "discards", "path"),
-    "qmail_doublebounce": ("settings", "status", "holds", "report", "causes"),
+    "qmail_doublebounce": (
+        "settings",
+        "status",
+        "holds",
+        "report",
+        "causes",
+        "overview",
+    ),  # report: with html=, writes a page
     "qmail_file": ("read", "kept", "version", "changed", "written", "is_ours"),
     "qmail_log": ("about", "count", "counts", "summary", "causes", "harm", "position", "tally", "lines_since"),
     "qmail_mailbox": (
