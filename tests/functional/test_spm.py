@@ -42,7 +42,8 @@ class Spm:
         self.formulas, self.pillar, self.built = (place / name for name in ("formulas", "pillar", "built"))
         # root_dir alone moves what is not named; what is named stays where it says.
         options = {name: str(place / path) for name, path in PLACES.items()}
-        minion.write(place / "etc/spm", {"root_dir": str(place), "file_roots": {"base": []}, **options})
+        roots = {**minion.roots(place), "file_roots": {"base": []}}
+        minion.write(place / "etc/spm", {"root_dir": str(place), **roots, **options})
         opts = salt.config.spm_config(str(place / "etc/spm"))
         named = {name: opts[name] for name in (*PLACES, *OF_SALT)}
         assert {name: path for name, path in named.items() if not path.startswith(str(place))} == {}
