@@ -46,7 +46,7 @@ def roots(place):
 def example(name):
     """Return a file that docs/watch.md shows."""
     page = (REPOSITORY / "docs/watch.md").read_text()
-    (found,) = re.findall(rf"```yaml\n# /srv/reactor/{re.escape(name)}\n(.*?)```", page, re.DOTALL)
+    (found,) = re.findall(rf"```(?:yaml|jinja)\n# /srv/reactor/{re.escape(name)}\n(.*?)```", page, re.DOTALL)
     return found
 
 
