@@ -27,6 +27,8 @@ BLOCK = 2**16
 # What is the same of an entry in whichever file it lies: its boot, its times, and a hash of its fields. Its number is
 # another one after it was moved from /run to /var.
 OF_THE_ENTRY = ("b", "m", "t", "x")
+# How often journalctl is run where it fails: journald empties files before it deletes them, under whoever reads them.
+TRIES = 5
 
 
 def printed(path, options, output, read):
@@ -92,9 +94,19 @@ def entries(path, options, limit, seconds=None):
 
     For ``qmail_log_follow``.
     """
+    read = _lines if seconds is None else _until(seconds)
+    for _ in range(TRIES - 1):
+        try:
+            return _entries(path, options, limit, read, seconds)
+        except CommandExecutionError:
+            pass
+    return _entries(path, options, limit, read, seconds)
+
+
+def _entries(path, options, limit, read, seconds):
     found = []
-    with contextlib.closing(printed(path, options, "json", _lines if seconds is None else _until(seconds))) as read:
-        for data in read:
+    with contextlib.closing(printed(path, options, "json", read)) as lines:
+        for data in lines:
             if data is None and found:
                 break
             if data is None:

@@ -318,6 +318,23 @@ def test_the_journal_is_followed_by_its_cursor(follow, journal, tmp_path):
         reader()
 
 
+def test_a_journal_whose_files_are_deleted_while_they_are_read_is_read_again(follow, journal, tmp_path):
+    """journald empties them first: journalctl ends with ``Bad message``, wherever it is."""
+    journal(entry(75))
+    reader = Reader(follow, "journald")
+    journal(entry(75), entry(76), entry(77))
+    whole = (tmp_path / "journalctl").read_text()
+    (tmp_path / "fails").write_text("12")
+    (tmp_path / "journalctl").write_text(
+        f'#!/bin/sh\nread -r n <{tmp_path}/fails\n[ -n "$n" ] || exec {tmp_path}/whole\n'
+        f"echo ${{n#?}} >{tmp_path}/fails\nhead -n ${{#n}} {tmp_path}/journal\necho Bad message >&2; exit 1\n"
+    )
+    (tmp_path / "whole").write_text(whole)
+    (tmp_path / "whole").chmod(0o755)
+    assert reader() == [line(76), line(77)]
+    assert not reader.lost
+
+
 def test_where_a_vacuum_took_the_entry_what_comes_next_is_read_and_lost_is_said(follow, journal):
     journal(entry(75))
     reader = Reader(follow, "journald")

@@ -114,17 +114,17 @@ def test_much_of_it_is_followed_in_parts(first, reader):
 
 
 def test_a_probe_is_followed_through_rotations(modules, first):
-    first.before_each_line("journalctl --sync && journalctl --rotate")
-    probe = modules.qmail_doublebounce.probe({}, 60, ADDRESS, first.path)
-    assert first.and_no_more().startswith("0 ")
+    with first.before_each_line("journalctl --sync && journalctl --rotate") as rotated:
+        probe = modules.qmail_doublebounce.probe({}, 60, ADDRESS, first.path)
+    assert rotated.read_text().startswith("0 ")
     assert (probe["end"], len(probe["hops"])) == ("swallowed", 2), probe
 
 
 def test_a_probe_is_followed_while_what_it_has_read_is_deleted(modules, first):
     """What is deleted unread is not made up for: such a probe ends as unseen, and never as something that it is not."""
-    first.before_each_line("journalctl --sync && journalctl --rotate && journalctl --vacuum-time=1us")
-    probe = modules.qmail_doublebounce.probe({}, 3, ADDRESS, first.path)
-    assert first.and_no_more().startswith("0 ")
+    with first.before_each_line("journalctl --sync && journalctl --rotate && journalctl --vacuum-time=1us") as rotated:
+        probe = modules.qmail_doublebounce.probe({}, 3, ADDRESS, first.path)
+    assert rotated.read_text().startswith("0 ")
     assert probe["end"] in ("swallowed", "unseen"), probe
     assert modules.qmail_doublebounce.probe({}, 60, ADDRESS, first.path)["end"] == "swallowed"
 

@@ -132,17 +132,17 @@ def test_another_splogger_of_the_same_name_proves_nothing(modules, rsyslog, firs
         assert probe["end"] == "swallowed", probe
         (PLACE / "lie").write_text("".join(f"delivery {n}: success: did_0+0+1/\n" for n in range(200)))
         said = "delivery 199: success"
-        first.before_each_line(
+        (first.home.mailbox() / ".qmail").write_text("./Maildir/\n")
+        lies = (
             f"had=$(grep -c '{said}' {MAIL}); cp {PLACE}/lie {other.path}/.say; mv {other.path}/.say {other.path}/say; "
             f"until [ $(grep -c '{said}' {MAIL}) -gt $had ]; do sleep 0.01; done"
         )
-        (first.home.mailbox() / ".qmail").write_text("./Maildir/\n")
-        probe = modules.qmail_doublebounce.probe({}, 60, ADDRESS, first.path)
+        with first.before_each_line(lies):
+            probe = modules.qmail_doublebounce.probe({}, 60, ADDRESS, first.path)
         assert probe["end"] in ("stored", "unseen"), probe
         assert "Give each splogger a name of its own" in probe["reason"]
         assert probe["end"] == "stored" or not list((first.home.mailbox() / "Maildir/new").iterdir())
     finally:
-        (first.home.path / "rotate").unlink(missing_ok=True)
         (first.home.mailbox() / ".qmail").write_text("|exit 0\n")
         other.close()
     assert modules.qmail_doublebounce.probe({}, 60, ADDRESS, first.path)["end"] == "swallowed"
@@ -237,9 +237,10 @@ def test_a_probe_is_followed_through_them(modules, rsyslog, first, at):
     rsyslog.start()
     logs(rsyslog, first, 1)
     (PLACE / "lines").write_text("")
-    first.before_each_line(f"echo >>{PLACE}/lines; test $(($(wc -l <{PLACE}/lines) % 3)) != {at} || {ROTATE}")
-    probe = modules.qmail_doublebounce.probe({}, 60, ADDRESS, first.path)
-    assert first.and_no_more() == "0 "
+    command = f"echo >>{PLACE}/lines; test $(($(wc -l <{PLACE}/lines) % 3)) != {at} || {ROTATE}"
+    with first.before_each_line(command) as rotated:
+        probe = modules.qmail_doublebounce.probe({}, 60, ADDRESS, first.path)
+    assert rotated.read_text() == "0 "
     assert (probe["end"], len(probe["hops"])) == ("swallowed", 2), probe
     wait_until(lambda: len((PLACE / "lines").read_text()) == 11)
     assert len(list(MAIL.parent.glob("mail.log*"))) >= 4

@@ -227,7 +227,10 @@ class Printing(Mta):
         os.write(self.handle, f"{line}\n".encode())
 
     def rotate(self):
-        command = (self.home.path / "rotate").read_text()
+        try:
+            command = (self.home.path / "rotate").read_text()
+        except FileNotFoundError:  # since it was seen
+            return
         told = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
         (self.home.path / "rotated").write_text(f"{told.returncode} {told.stdout}{told.stderr}")
 

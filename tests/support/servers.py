@@ -1,5 +1,6 @@
 """Servers of the stand-in qmail, each with a unit of its own in the systemd in whose machine the test runs."""
 
+import contextlib
 import pathlib
 import shutil
 import subprocess
@@ -48,13 +49,14 @@ class Server:
         self.put("say", "".join(f"{line}\n" for line in lines))
         wait_until(lambda: not (self.home.path / "say").exists())
 
+    @contextlib.contextmanager
     def before_each_line(self, command):
+        """Have it run a command before each line that it logs. What came of that when it ran last is in ``rotated``."""
         self.put("rotate", command)
-
-    def and_no_more(self):
-        """Return what came of that command when it ran last."""
-        (self.home.path / "rotate").unlink()
-        return (self.home.path / "rotated").read_text()
+        try:
+            yield self.home.path / "rotated"
+        finally:
+            (self.home.path / "rotate").unlink()
 
     def put(self, name, text):
         (self.home.path / f".{name}").write_text(text)
