@@ -4,7 +4,7 @@ import os
 
 from xdist.scheduler import LoadScopeScheduling
 
-# Whole, each by one process: those with servers that take long to start, or with packages that take long to build, and
+# Whole, each by one process: those with servers or a browser that start slowly, or packages that take long to build, and
 # those that look at all processes of a machine, so that the stand-ins of one test are seen by the other.
 TOGETHER = (
     "tests/integration/test_fleet.py",
@@ -14,6 +14,7 @@ TOGETHER = (
     "tests/functional/test_log_journald.py",
     "tests/functional/test_log_rsyslog.py",
     "tests/functional/test_log_trail.py",
+    "tests/functional/test_page.py",
     "tests/functional/test_release.py",
 )
 PER_PROCESSOR = 3  # a test mostly waits: for a supervisor that takes its second, or for a server
