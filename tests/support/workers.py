@@ -4,8 +4,8 @@ import os
 
 from xdist.scheduler import LoadScopeScheduling
 
-# Whole, each by one process: those with servers or a browser that start slowly, or packages that take long to build, and
-# those that look at all processes of a machine, so that the stand-ins of one test are seen by the other.
+# Whole, each by one process: those with servers, browsers or packages that take long until they are there, and those
+# that look at all processes of a machine, so that the stand-ins of one test are seen by the other.
 TOGETHER = (
     "tests/integration/test_fleet.py",
     "tests/integration/test_rollout.py",
