@@ -405,6 +405,7 @@ def test_killed_while_it_deletes_qmail_send_comes_back(server, at):
     check_what_a_kill_has_left(server, before)
 
 
+@pytest.mark.soak
 @under("systemd")
 def test_killed_at_any_moment_qmail_send_comes_back(server):
     server.boot()

@@ -16,6 +16,8 @@ TOGETHER = (
     "tests/functional/test_log_trail.py",
     "tests/functional/test_page.py",
     "tests/functional/test_release.py",
+    "tests/functional/test_spm.py",
+    "tests/unit/test_site.py",
 )
 PER_PROCESSOR = 3  # a test mostly waits: for a supervisor that takes its second, or for a server
 
