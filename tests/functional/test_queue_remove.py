@@ -42,7 +42,9 @@ class Server:
 
     def said(self):
         log = self.home.path / "log"
-        return log.read_text() if log.exists() else self.journal()
+        if log.exists():
+            return log.read_text()
+        return self.journal() if isinstance(self, Systemd) else ""
 
     def starts(self):
         return len((self.home.path / "starts").read_text().split())
