@@ -89,6 +89,7 @@ def run(master):
     return run
 
 
+@pytest.mark.each_salt
 def test_a_bad_wave_ends_it_another_run_goes_on_and_all_of_it_is_rolled_back(servers, run):
     (servers["mx4"].path / "broken").touch()
     before = each(servers, Server.snapshot)
