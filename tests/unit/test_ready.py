@@ -29,7 +29,7 @@ def make(tmp_path):
         pytest.fail("these tests need make")
     place = tmp_path / "a place with blanks"
     (place / "tests/support").mkdir(parents=True)
-    for name in ("Makefile", "setup.cfg", "tests/support/ready.py", "tests/support/requirements.py"):
+    for name in ("Makefile", "setup.cfg", *(f"tests/support/{name}.py" for name in ("left_out", "ready", "requirements"))):
         shutil.copy(minion.REPOSITORY / name, place / name)
 
     def make(python, target="demo"):
@@ -53,7 +53,7 @@ def python(tmp_path, code):
 def test_an_old_python_is_named_with_its_version(make, tmp_path):
     status, (line,) = make(python(tmp_path, OLD))
     assert status
-    assert line == "Python 3.10 or newer is needed, and this one is 3.8.20. Name another: make PYTHON=python3.12 …"
+    assert line == "Python 3.10 or newer is needed, and this one is 3.8.20. Name another: make PYTHON=python3.12 ..."
 
 
 def test_a_python_without_venv_is_named_with_what_to_install(make, tmp_path):
