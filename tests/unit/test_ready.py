@@ -29,7 +29,11 @@ def make(tmp_path):
         pytest.fail("these tests need make")
     place = tmp_path / "a place with blanks"
     (place / "tests/support").mkdir(parents=True)
-    for name in ("Makefile", "setup.cfg", *(f"tests/support/{name}.py" for name in ("left_out", "ready", "requirements"))):
+    for name in (
+        "Makefile",
+        "setup.cfg",
+        *(f"tests/support/{name}.py" for name in ("left_out", "ready", "requirements")),
+    ):
         shutil.copy(minion.REPOSITORY / name, place / name)
 
     def make(python, target="demo"):
