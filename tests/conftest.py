@@ -67,10 +67,10 @@ def pytest_xdist_make_scheduler(config, log):
 @pytest.fixture(scope="session")
 def event_listener():
     """
-    What salt-factories hears its masters by, and starts for each process of the tests, in place of its own.
+    What salt-factories hears its masters by, in place of its own: each process of the tests has one.
 
-    That one listens for all machines, on a port that is free on 127.0.0.1: where a connection of this machine's has it on
-    another address, each test of the process would fail.
+    Its own listens on all addresses, at a port that is free on 127.0.0.1: if a connection of this machine holds that
+    port on another address, each test of the process fails.
     """
     listener = EventListener()
     listener.host, listener.port = "127.0.0.1", 0

@@ -1,11 +1,11 @@
 """
-Print the line that has pip and uv install an empty package for one that Salt can do without, and write it to a directory:
+Write an empty package for one that Salt can do without, and print the line that has pip and uv install it:
 
     python3 -m tests.support.left_out DIRECTORY
 
-Salt asks for timelib, of which PyPI has no wheel for Linux: to install it takes gcc and Python's headers. Salt itself does
-without where it is missing (``salt.utils.dateutils``), and so do the formula, the demo and the tests. An empty package stands
-for it, with a number that is newer than any.
+Salt asks for timelib, of which PyPI has no wheel for Linux: it takes gcc and Python's headers to install it. Salt
+imports it only if it is there (``salt.utils.dateutils``), and the formula, the demo and the tests do not use it. The
+version of the empty package is newer than any.
 """
 
 import pathlib
