@@ -98,9 +98,10 @@ clean:
 
 # The project itself is not installed: tests and demo take it from the tree.
 define install
-$(BIN)/python -m tests.support.requirements $(1) >$@.txt
-$(if $(1),,$(BIN)/python -m tests.support.left_out .venv >>$@.txt)
-$(INSTALL) -r $@.txt || \
+@echo "Installing into .venv, once: $(or $(1),salt)$(if $(UV),, (pip takes a few minutes))"
+@$(BIN)/python -m tests.support.requirements $(1) >$@.txt
+$(if $(1),,@$(BIN)/python -m tests.support.left_out .venv >>$@.txt)
+@$(INSTALL) -r $@.txt || \
 	{ echo "Cannot install what setup.cfg asks for. The first run needs PyPI, and where that has no wheel for this Python, gcc and its headers." >&2; exit 1; }
 endef
 
