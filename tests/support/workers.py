@@ -7,9 +7,10 @@ from xdist.scheduler import LoadScopeScheduling
 # Whole, each by one process: those with servers, browsers or packages that take long until they are there, and those
 # that look at all processes of a machine, so that the stand-ins of one test are seen by the other.
 TOGETHER = (
-    "tests/integration/test_fleet.py",
     "tests/integration/test_rollout.py",
+    "tests/integration/test_fleet.py",
     "tests/integration/test_ssh.py",
+    "tests/integration/test_watch.py",
     "tests/functional/test_extension.py",
     "tests/functional/test_log_journald.py",
     "tests/functional/test_log_rsyslog.py",
