@@ -61,7 +61,7 @@ lint: .venv/lint
 # Known problems of what is installed here, from a public database. It needs the network, and fails where that does not know
 # a package, as pip-audit itself would not: so this project, which it cannot know, is left out.
 audit: .venv/audit
-	$(BIN)/python -m pip --quiet freeze --exclude qmail-doublebounce >.venv/installed
+	$(BIN)/python -m pip --quiet freeze --exclude qmail-doublebounce --exclude timelib >.venv/installed
 	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement .venv/installed $(ARGS)
 
 # The pages and the docstrings as a site, in .docs/html.
@@ -98,14 +98,16 @@ clean:
 
 # The project itself is not installed: tests and demo take it from the tree.
 define install
-$(BIN)/python -m tests.support.requirements $(1) >$@.txt
-$(INSTALL) -r $@.txt || \
+@echo "Installing into .venv, once: $(or $(1),salt)$(if $(UV),, (pip takes a few minutes))"
+@$(BIN)/python -m tests.support.requirements $(1) >$@.txt
+$(if $(1),,@$(BIN)/python -m tests.support.left_out .venv >>$@.txt)
+@$(INSTALL) -r $@.txt || \
 	{ echo "Cannot install what setup.cfg asks for. The first run needs PyPI, and where that has no wheel for this Python, gcc and its headers." >&2; exit 1; }
 endef
 
 .venv/salt: setup.cfg
 	@command -v "$(PYTHON)" >/dev/null || \
-		{ echo "There is no $(PYTHON). Install Python 3.10 or newer, or name one: make PYTHON=/usr/local/bin/python3.12 …" >&2; exit 1; }
+		{ echo "There is no $(PYTHON). Install Python 3.10 or newer, or name one: make PYTHON=/usr/local/bin/python3.12 ..." >&2; exit 1; }
 	@"$(PYTHON)" tests/support/ready.py $(if $(UV),,venv)
 	$(VENV) .venv
 	$(call install)

@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 import salt._logging
 import salt.loader
+from saltfactories.plugins.event_listener import EventListener
 from saltfactories.utils.functional import Loaders
 
 from tests.support import inside, installed, minion, workers
@@ -61,6 +62,22 @@ def pytest_xdist_auto_num_workers():
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     return workers.Dealer(config, log)
+
+
+@pytest.fixture(scope="session")
+def event_listener():
+    """
+    What salt-factories hears its masters by, in place of its own: each process of the tests has one.
+
+    Its own listens on all addresses, at a port that is free on 127.0.0.1: if a connection of this machine holds that
+    port on another address, each test of the process fails.
+    """
+    listener = EventListener()
+    listener.host, listener.port = "127.0.0.1", 0
+    with listener:
+        listener.port = listener.server.sockets[0].getsockname()[1]
+        listener.address = f"tcp://{listener.host}:{listener.port}"
+        yield listener
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,10 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 DOUBLE = b"Return-Path: <#@[]>\nDelivered-To: sink@example.com\n\nHi. This is the qmail-send program.\n"
 MAIL = b"Return-Path: <you@example.com>\nDelivered-To: sink@example.com\n\nReturn-Path: <#@[]>\n"
 
+root_only = pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs a directory of another user, and only root can make one"
+)
+
 
 @pytest.fixture
 def maildir(tmp_path):
@@ -146,7 +150,7 @@ def test_a_link_in_place_of_a_directory_is_refused(modules, maildir, tmp_path, n
     assert (other / name / "1.1.host").exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs a directory of another user, and only root can make one")
+@root_only
 @pytest.mark.parametrize("target", ("../other", "{}/other"))
 def test_a_link_that_a_user_can_put_there_is_not_followed(modules, tmp_path, target):
     other = make(tmp_path / "other")
@@ -443,6 +447,7 @@ def test_what_came_in_the_place_of_a_message_that_was_looked_at_stays(modules, m
     assert [path.read_bytes() for path in maildir.rglob("*.host")] == ([] if other is None else [other])
 
 
+@root_only
 @pytest.mark.parametrize("name", ["Maildir", "new", "cur"])
 def test_both_ways_into_a_maildir_refuse_the_same_link(modules, tmp_path, name):
     other = make(tmp_path / "other")

@@ -28,7 +28,7 @@ def lacks(version=sys.version_info, needs_venv=True, place="."):
     """
     named = ".".join(str(number) for number in version[:3])
     if tuple(version[:2]) < OLDEST:
-        return "Python 3.10 or newer is needed, and this one is " + named + ". Name another: make PYTHON=python3.12 …"
+        return "Python 3.10 or newer is needed, and this one is " + named + ". Name another: make PYTHON=python3.12 ..."
     if not os.access(place, os.W_OK):
         return os.path.abspath(place) + " is not writable, and .venv is made there. Copy it to where you can write."
     if needs_venv and not _has_venv():

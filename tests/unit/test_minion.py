@@ -1,5 +1,7 @@
 """The minion of the tests, the demo and the benchmarks is its own: no option of it names a place of this machine."""
 
+import socket
+
 import pytest
 
 from tests.support import minion
@@ -23,3 +25,9 @@ def test_every_path_is_in_its_own_directory_or_in_the_repository(tmp_path, monke
     found = paths(minion.options(tmp_path))
     assert str(tmp_path / "etc/minion") in found
     assert [path for path in found if not path.startswith((str(tmp_path), str(minion.REPOSITORY)))] == []
+
+
+def test_masters_are_heard_on_this_machine_only(event_listener):
+    """And on a port that nobody else can have: see the fixture."""
+    with socket.create_connection(("127.0.0.1", event_listener.port), timeout=60) as connection:
+        assert connection.getpeername() == event_listener.server.sockets[0].getsockname()

@@ -1,5 +1,6 @@
 """What make lacks on a machine is said in one line, with the remedy, and what it installs is what setup.cfg says."""
 
+import importlib.metadata
 import pathlib
 import shutil
 import subprocess
@@ -7,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.support import minion, ready, requirements
+from tests.support import left_out, minion, ready, requirements
 
 PYTHON = f"#!/bin/sh\nexec {sys.executable} -S -c '{{}}' \"$@\"\n"
 RUN = '; import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name="__main__")'
@@ -29,7 +30,11 @@ def make(tmp_path):
         pytest.fail("these tests need make")
     place = tmp_path / "a place with blanks"
     (place / "tests/support").mkdir(parents=True)
-    for name in ("Makefile", "setup.cfg", "tests/support/ready.py", "tests/support/requirements.py"):
+    for name in (
+        "Makefile",
+        "setup.cfg",
+        *(f"tests/support/{name}.py" for name in ("left_out", "ready", "requirements")),
+    ):
         shutil.copy(minion.REPOSITORY / name, place / name)
 
     def make(python, target="demo"):
@@ -53,7 +58,7 @@ def python(tmp_path, code):
 def test_an_old_python_is_named_with_its_version(make, tmp_path):
     status, (line,) = make(python(tmp_path, OLD))
     assert status
-    assert line == "Python 3.10 or newer is needed, and this one is 3.8.20. Name another: make PYTHON=python3.12 …"
+    assert line == "Python 3.10 or newer is needed, and this one is 3.8.20. Name another: make PYTHON=python3.12 ..."
 
 
 def test_a_python_without_venv_is_named_with_what_to_install(make, tmp_path):
@@ -95,8 +100,9 @@ def test_three_ten_is_enough(version, is_enough, tmp_path):
 
 def test_the_message_about_an_old_python_can_be_read_by_an_old_python():
     """It must compile there; what came after Python 3.0 is left out."""
-    source = (minion.REPOSITORY / "tests/support/ready.py").read_text()
+    source = (minion.REPOSITORY / "tests/support/ready.py").read_text(encoding="utf-8")
     code = compile(source, "ready.py", "exec")
+    assert source.isascii()
     assert "f'" not in source
     assert 'f"' not in source
     assert code
@@ -111,3 +117,25 @@ def test_what_is_installed_is_what_setup_cfg_says_and_not_the_project():
     assert "$(INSTALL) -r" in makefile
     assert "$(INSTALL) ." not in makefile
     assert pathlib.Path(requirements.SETUP) == minion.REPOSITORY / "setup.cfg"
+
+
+def test_in_place_of_what_takes_a_compiler_an_empty_package_is_installed(tmp_path):
+    place, site = tmp_path / "someone's place with blanks", tmp_path / "site"
+    place.mkdir()
+    words = ["-qq", "--disable-pip-version-check", "--no-index", "--target", site]
+    subprocess.run([sys.executable, "-m", "pip", "install", *words, left_out.lay(place)], check=True, timeout=100)
+    (found,) = importlib.metadata.distributions(path=[str(site)])
+    assert (found.name, int(found.version)) == ("timelib", 9999)
+    assert [path.name for path in site.iterdir()] == ["timelib-9999.dist-info"]
+
+
+def test_what_is_installed_is_made_of_both(make, tmp_path):
+    """What setup.cfg says, and the empty package, which only the first target brings."""
+    (tmp_path / "python").write_text(NO_NETWORK)
+    (tmp_path / "python").chmod(0o755)
+    make(tmp_path / "python")
+    (asked,) = tmp_path.glob("*/.venv/salt.txt")
+    first, second = asked.read_text().splitlines()
+    assert first == "salt>=3006"
+    assert second.startswith("timelib @ file:///")
+    assert (asked.parent / "timelib-9999-py3-none-any.whl").exists()
