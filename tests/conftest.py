@@ -36,6 +36,7 @@ def pytest_configure(config):
             f" the modules of both. Remove it: {sys.executable} -m pip uninstall qmail-doublebounce"
         )
     config.pluginmanager.register(inside.plugin())
+    config.option.loadscopereorder = False  # the order is that of workers.place
     if config.option.basetemp is None:
         config.option.basetemp = tempfile.mkdtemp(prefix="qmail-tests-")
         config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
@@ -43,6 +44,10 @@ def pytest_configure(config):
         # What was compiled of the modules that minions of the tests have got.
         compiled = pathlib.Path(sys.pycache_prefix, tempfile.gettempdir().lstrip("/"))
         config.add_cleanup(lambda: shutil.rmtree(compiled, ignore_errors=True))
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=workers.place)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -3,10 +3,13 @@
 import json
 import os
 import signal
+import time
 
 import psutil
 
 NAMES = [f"mx{number}" for number in range(1, 7)]
+OF_MASTER = "rollout-master"  # the master's id, for which it has a pillar of its own
+SECONDS = 1200  # for one command: no limit for a slow machine, but one for a hang
 
 
 class Run:
@@ -69,3 +72,10 @@ class Asleep:
 
     def __exit__(self, *_):
         signal_all(self.daemon, signal.SIGCONT)
+
+
+def wait_until(true, seconds=600):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "It has not come about."
+        time.sleep(0.1)
