@@ -19,9 +19,9 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: .venv/salt
 	$(BIN)/python -m demo
 
-# By several processes; one test: make test ARGS="-n0 tests/unit/test_docs.py".
+# By several processes; one test: make test ARGS="-n0 tests/unit/test_docs.py". With the soak among them: SOAK=yes.
 test: .venv/tests
-	$(BIN)/python -m pytest -n auto -m "not soak" $(ARGS)
+	$(if $(SOAK),SECONDS_EACH=$(SECONDS)) $(BIN)/python -m pytest -n auto $(if $(SOAK),,-m "not soak") $(ARGS)
 
 # The same again and again, for minutes: restarts with mail in flight, a mailbox owner who swaps what is written to, kills.
 # Two hours for each campaign: make soak SECONDS=7200. The seed that a failure shows repeats it: make soak SEED=1234.
@@ -81,7 +81,7 @@ picture: .venv/tests
 	$(BIN)/python -m tests.support.picture
 
 matrix: .venv/matrix
-	$(BIN)/tox run $(ARGS)
+	$(BIN)/tox run-parallel --parallel 2 --parallel-no-spinner $(ARGS)
 
 # Break what writes, deletes, signals or locks, line by line, and report what no test notices; as root, beside this machine
 # rather than on it, in a copy. Takes hours. One module, and all of its mutants: ARGS="--sample 1000 qmail_base_lock".

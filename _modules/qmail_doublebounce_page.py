@@ -24,7 +24,7 @@ MARK = b"<!doctype html>\n<!-- qmail-doublebounce -->\n"  # a page begins so
 MODE = 0o640
 ENDS = ("swallowed", "discarded", "stored", "forwarded", "deferred", "triple_bounces")
 UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-BREAK, BROKEN = re.compile(r"([.@])(?=.)"), r"\1<wbr>"
+BREAK = re.compile(r"(?<=[.@])(?=.)")
 UNKNOWN = "\N{EN DASH}"
 HEIGHT = 20  # of a plot, in its own units
 
@@ -117,8 +117,8 @@ def _render(report):
     )
     environment.undefined = jinja2.StrictUndefined
     environment.filters.update(
-        age=age, ends=ends, iso=_iso, name=_name, number=_number, part=_part, plot=_plot, sha256=_hash, span=_span,
-        stamp=_stamp,
+        age=age, bar=_bar, ends=ends, iso=_iso, name=_name, number=_number, part=_part, plot=_plot, sha256=_hash,
+        span=_span, stamp=_stamp,
     )  # fmt: skip
     try:
         return environment.get_template(os.path.basename(TEMPLATE)).render(**report)
@@ -177,12 +177,17 @@ def _replace(path, contents):
 
 def _name(text):
     """Show a name or an address as text of its own direction, which may be broken after a dot or an @."""
-    escaped = str(markupsafe.escape(text))
-    return markupsafe.Markup(f"<bdi>{BREAK.sub(BROKEN, escaped)}</bdi>")  # noqa: S704 - it is escaped  # nosec B704
+    broken = BREAK.sub("<wbr>", str(markupsafe.escape(text)))
+    return markupsafe.Markup(f"<bdi>{broken}</bdi>")  # noqa: S704 - it is escaped  # nosec B704
 
 
 def _number(value):
     return UNKNOWN if value is None else f"{value:,}"
+
+
+def _bar(number, largest):
+    """Return a width of 1 to 100."""
+    return max(1, round(number * 100 / largest))
 
 
 def _stamp(moment, is_full=True):

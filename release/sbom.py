@@ -10,7 +10,6 @@ from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentScope, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 from packaging.requirements import Requirement
 
@@ -48,6 +47,8 @@ def text(version, packages, files, requirements, when):
     for one in needed:
         bom.components.add(one)
     bom.register_dependency(root, needed)
+    from cyclonedx.validation.json import JsonStrictValidator  # takes seconds
+
     said = JsonV1Dot6(bom).output_as_string(indent=2) + "\n"
     wrong = JsonStrictValidator(SchemaVersion.V1_6).validate_str(said)
     if wrong:

@@ -13,9 +13,9 @@ BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
 @pytest.mark.parametrize(
     ("name", "options", "rows"),
     (
-        ("bench_log", ["--size", "20M"], 6),
-        ("bench_maildir", ["--messages", "300"], 2),
-        ("bench_queue", ["--messages", "300"], 3),
+        ("bench_log", ["--size", "4M"], 6),
+        ("bench_maildir", ["--messages", "50"], 2),
+        ("bench_queue", ["--messages", "50"], 3),
     ),
 )
 def test_each_prints_a_ratio_for_each_row(name, options, rows):

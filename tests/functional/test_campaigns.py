@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.soak
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
-# Others: SEED=7 make test ARGS="tests/functional/test_campaigns.py"
+# Others: SEED=7 make soak ARGS="tests/functional/test_campaigns.py"
 SEED = int(os.environ.get("SEED", "1"))
 
 

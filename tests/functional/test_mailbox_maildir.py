@@ -266,6 +266,7 @@ def over(child):
     os.waitpid(child, 0)
 
 
+@pytest.mark.soak
 def test_messages_that_come_and_go_meanwhile_are_no_error(modules, maildir):
     def work(number):
         for place, text in itertools.product(("new", "cur"), (DOUBLE, MAIL)):
@@ -291,6 +292,7 @@ def swallow(work, number):
         work(number)
 
 
+@pytest.mark.soak
 def test_an_owner_who_swaps_names_for_links_reaches_nothing_outside(modules, maildir, tmp_path):
     outside = make(tmp_path / "outside")
     for number in range(20):

@@ -3,6 +3,7 @@ The page, in a headless Chromium: on a phone and on a wide screen, by day and by
 report, needs nothing, runs nothing but its own script, and everybody can read it.
 """
 
+import itertools
 import os
 import re
 
@@ -12,6 +13,11 @@ from tests.support import browser, overviews
 
 WIDTHS = (360, 768, 1440)
 SCHEMES = ("light", "dark")
+# Every width and every scheme once; the other pairs take longer than they are likely to show more.
+FIRST = ((360, "dark"), (768, "light"), (1440, "light"))
+WINDOWS = [
+    pytest.param(*pair, marks=() if pair in FIRST else pytest.mark.soak) for pair in itertools.product(WIDTHS, SCHEMES)
+]
 MANY = 10_000
 DETAILED = 200
 # What a spammer, the owner of a mailbox or a broken minion may have written.
@@ -147,8 +153,7 @@ def cells(page):
 
 
 @pytest.mark.parametrize("number", [1, 40])
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("width", "scheme"), WINDOWS)
 def test_everybody_can_read_it_and_nothing_overflows(chromium, fleet, number, width, scheme):
     path, _ = fleet(number)
     with browser.Page(chromium, path, width, scheme) as page:
@@ -157,7 +162,7 @@ def test_everybody_can_read_it_and_nothing_overflows(chromium, fleet, number, wi
         assert page.troubles() == []
 
 
-@pytest.mark.parametrize("number", [40, MANY])
+@pytest.mark.parametrize("number", [40, pytest.param(MANY, marks=pytest.mark.soak)])
 def test_the_table_has_the_figures_of_the_report(chromium, fleet, number):
     path, report = fleet(number)
     assert path.stat().st_size < 5_000_000
@@ -177,6 +182,7 @@ def test_the_table_has_the_figures_of_the_report(chromium, fleet, number):
     assert plots == sum(bool(row["counts"]) for row in report["servers"][:DETAILED])
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("width", WIDTHS[:2])
 def test_ten_thousand_servers_overflow_no_small_window(chromium, fleet, width):
     path, _ = fleet(MANY)
@@ -208,8 +214,7 @@ def test_the_top_has_the_totals_of_the_report(chromium, fleet):
     assert ["95 of 100 waited at most, where that was longest", "45 min", "4 s"] in sinks
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("width", "scheme"), WINDOWS)
 def test_hostile_texts_are_texts(chromium, hostile, width, scheme):
     path, report = hostile
     with browser.Page(chromium, path, width, scheme) as page:

@@ -289,6 +289,7 @@ def test_reading_leaves_no_trace(modules, tmp_path):
     assert before == [(path.stat().st_atime_ns, path.stat().st_mtime_ns) for path in files]
 
 
+@pytest.mark.soak
 def test_messages_that_come_and_go_meanwhile_are_no_error(modules, tmp_path):
     queue = Queue(tmp_path / "queue", split=1)
     queue.put(5_000_000)

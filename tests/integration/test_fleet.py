@@ -50,6 +50,8 @@ def without_modules(fleet, minions, seconds=30):
         fleet.run("saltutil.refresh_modules")
 
 
+@pytest.mark.soak
+@pytest.mark.each_salt
 def test_a_minion_without_the_modules_shows_the_remedy(unsynced, minions, servers):
     without_modules(unsynced, minions)
     before = each(servers, Server.snapshot)
@@ -134,6 +136,8 @@ def runner(master, fleet, servers):
     return cli
 
 
+@pytest.mark.soak
+@pytest.mark.each_salt
 def test_the_report_has_the_words_of_each_minion_as_data_and_on_a_page(runner, fleet, servers, place):
     servers["mail1"].choose("dummy")  # no @
     fleet.run("saltutil.refresh_pillar", "wait=True")
@@ -149,6 +153,8 @@ def test_the_report_has_the_words_of_each_minion_as_data_and_on_a_page(runner, f
     assert "Double bounces on 2 servers" in page.read_text()
 
 
+@pytest.mark.soak
+@pytest.mark.each_salt
 def test_whoever_types_it_sees_the_table_and_nothing_else(runner, fleet, servers):
     fleet.apply(FORMULA)
     words = [word for word in runner.cmdline("qmail_doublebounce.report", "mail*") if not word.startswith("--out")]

@@ -89,6 +89,7 @@ def run(master):
     return run
 
 
+@pytest.mark.each_salt
 def test_a_bad_wave_ends_it_another_run_goes_on_and_all_of_it_is_rolled_back(servers, run):
     (servers["mx4"].path / "broken").touch()
     before = each(servers, Server.snapshot)
@@ -177,20 +178,30 @@ def test_nothing_changes_where_the_dry_run_is_not_clean(servers, run, minions, r
     assert each(servers, Server.snapshot) == before
 
 
-def test_a_sink_that_does_not_hold_ends_it_with_the_canary(servers, run):
+def test_a_sink_that_does_not_hold_ends_it_with_the_canary_and_with_a_later_wave(servers, run):
     before = each(servers, Server.snapshot)
-    ctl = servers["mx1"].path / "bin/qmailctl"
-    # Somebody takes the mailbox's file away meanwhile.
-    ctl.write_text(ctl.read_text().replace("start() {", f'start() {{\n  rm -f "{servers["mx1"].mailbox()}/.qmail"'))
-    done = run()
+    for server in (servers["mx1"], servers["mx4"]):  # somebody takes the mailbox's file away at each start
+        ctl = server.path / "bin/qmailctl"
+        ctl.write_text(ctl.read_text().replace("start() {", f'start() {{\n  rm -f "{server.mailbox()}/.qmail"'))
+        before[server.path.name] = server.snapshot()
+    done = run(size=2)
     assert done.status == 1
     assert done.rows == {"mx1": "failed", **dict.fromkeys(NAMES[1:], "would change")}
     assert list(done.states) == ["a dry run is clean everywhere", "the canary is right"]
     assert f"Untouched: {', '.join(NAMES[1:])}." in done.said
     agree(servers, done, before)
 
-    again = run()
-    assert again.status == 0, again.done  # no restart is due, so nobody takes the file away this time
+    later = run(size=2)  # no restart is due on the canary, so nobody takes the file away there this time
+    assert later.status == 1
+    changed = dict.fromkeys(["mx1", "mx2", "mx3", "mx5"], "changed")
+    assert later.rows == {**changed, "mx4": "failed", "mx6": "would change"}
+    assert list(later.states)[-1] == "wave 2 of 3 is right"
+    assert later.said.endswith("\nUntouched: mx6.")
+    assert not has_sink(servers["mx4"])
+    assert servers["mx6"].snapshot() == before["mx6"]
+
+    again = run(size=2)
+    assert again.status == 0, again.done
     assert all(each(servers, has_sink).values())
 
 

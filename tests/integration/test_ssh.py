@@ -94,6 +94,8 @@ def test_salt_ssh_says_what_is_wrong_in_pillar_and_writes_nothing(fleet, servers
     assert (servers["mail1"].snapshot(), servers["mail1"].pid()) == before
 
 
+@pytest.mark.soak
+@pytest.mark.each_salt
 def test_salt_ssh_carries_what_pip_installed(sshd, place):
     """Without any file_roots: to the server goes what the salt-ssh here can load itself."""
     installed = Installed(place / "installed")

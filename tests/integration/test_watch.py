@@ -20,7 +20,7 @@ from tests.support.fleet import FORMULA, Server, quiet
 from tests.support.house import REPOSITORY
 from tests.support.watched import bounced
 
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.soak, pytest.mark.each_salt]
 
 NAME = "watched"
 SECONDS = 120

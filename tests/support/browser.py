@@ -20,12 +20,12 @@ WATCH = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", seen => window.violations.push(seen.violatedDirective));
 """
+# Rows that are out of sight are laid out, too, and have text: all at once, and not one by one as they are asked.
+LAID_OUT = 'document.querySelectorAll("tr").forEach(row => { row.style.contentVisibility = "visible"; })'
 # What is visible and reaches beyond the window, or beyond its own cell.
 OVERFLOWS = """
 () => {
   const wide = document.documentElement.clientWidth, found = [];
-  // Rows that are out of sight are laid out, too: all at once, and not one by one as they are asked.
-  for (const row of document.querySelectorAll("tr")) row.style.contentVisibility = "visible";
   for (const one of document.querySelectorAll("body *")) {
     const box = one.getBoundingClientRect();
     if (!box.width || !box.height) continue;
@@ -94,6 +94,7 @@ class Page:
         return [*self.said, *self.page.evaluate("window.violations"), *others]
 
     def overflows(self):
+        self.page.evaluate(LAID_OUT)
         return self.page.evaluate(OVERFLOWS)
 
     def texts(self, selector):
@@ -103,6 +104,7 @@ class Page:
 
     def rows(self, selector="#servers tbody tr"):
         """Return the texts of the cells of each row that is shown."""
+        self.page.evaluate(LAID_OUT)
         return self.page.eval_on_selector_all(
             selector,
             "rows => rows.filter(row => !row.hidden)"

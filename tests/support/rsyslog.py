@@ -99,8 +99,13 @@ class Rsyslog:
         systemctl("kill", "--signal=HUP", "rsyslog.service")
 
     def has(self, text, times=1, name=MAIL):
-        """Wait until a file has this text so often."""
-        wait_until(lambda: name.exists() and name.read_text().count(text) >= times, why=f"no {text} in {name}")
+        """Wait until a file has this text so often, with the one before: rsyslog learns late that it was renamed."""
+        files = name.with_name(f"{name.name}.1"), name
+
+        def there():
+            return sum(file.read_text().count(text) for file in files if file.exists()) >= times
+
+        wait_until(there, why=f"no {text} in {name}")
 
     def close(self):
         self.stop()

@@ -4,17 +4,21 @@ import os
 
 from xdist.scheduler import LoadScopeScheduling
 
-# Whole, each by one process: those with servers that take long to start, or with packages that take long to build, and
-# those that look at all processes of a machine, so that the stand-ins of one test are seen by the other.
+# Whole, each by one process: those with servers, browsers or packages that take long until they are there, and those
+# that look at all processes of a machine, so that the stand-ins of one test are seen by the other.
 TOGETHER = (
-    "tests/integration/test_fleet.py",
     "tests/integration/test_rollout.py",
+    "tests/integration/test_fleet.py",
     "tests/integration/test_ssh.py",
+    "tests/integration/test_watch.py",
     "tests/functional/test_extension.py",
     "tests/functional/test_log_journald.py",
     "tests/functional/test_log_rsyslog.py",
     "tests/functional/test_log_trail.py",
+    "tests/functional/test_page.py",
     "tests/functional/test_release.py",
+    "tests/functional/test_spm.py",
+    "tests/unit/test_site.py",
 )
 PER_PROCESSOR = 3  # a test mostly waits: for a supervisor that takes its second, or for a server
 

@@ -58,6 +58,19 @@ def test_reading_begins_a_little_before_the_window(tmp_path, monkeypatch, contex
         assert min(context, len(b"".join(lines[:since]))) <= late <= context + 1400
 
 
+def test_a_line_of_the_window_may_lie_a_megabyte_before_it(tmp_path):
+    """Several machines send to one syslog, and the clock of one is ahead."""
+    since = 1795486275
+    ahead = b"%d.5 mx qmail: new msg 7\n" % (since + 60)
+    before = [b"%d.5 vm qmail: new msg 8\n" % (since - 40000 + number) for number in range(40000)]
+    within = [b"%d.5 vm qmail: new msg 9\n" % (since + number) for number in range(10)]
+    text = b"".join((*before, *within))
+    for distance in (2**20 - 100, 2**19, 100):
+        at = text.rfind(b"\n", 0, len(b"".join(before)) - distance) + 1
+        (tmp_path / "log").write_bytes(text[:at] + ahead + text[at:])
+        assert ahead in read(tmp_path / "log", since)
+
+
 def test_old_files_are_read_for_context_only(tmp_path):
     for number, name in ((3, "log.3"), (2, "log.2"), (1, "log.1"), (0, "log")):
         (tmp_path / name).write_bytes(b"%d.5 vm qmail: new msg %d\n" % (1795486275 - 86400 * number, number) * 10)
