@@ -13,6 +13,7 @@ import re
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 # splogger writes 799 characters at a time; a longer line continues in another one with "+" after the same stamp.
+# eQmail's has no stamps: in 1.10 it continues with "+" alone, in 1.11, which begins with its name, without a mark.
 SPLOGGER = 799
 # No head is longer.
 HEAD_BYTES = 512
@@ -104,7 +105,7 @@ def _runs(lines, layout, newest):
     runs, run, clock, match = [], [], __salt__["qmail_log_form.clock"], _matching()
     start, end, name, body = _constant(layout)
     alike, prefix = (body, clock(layout, newest)), layout and layout["prefix"]
-    cut = False
+    cut, marked = False, not (layout and layout["eqmail"])
     for line in lines:
         if line[start:end] == name and line[body - 1 : body] == b" " and not cut:
             run.append(line)
@@ -112,8 +113,8 @@ def _runs(lines, layout, newest):
             continue
         head = match(line[:HEAD_BYTES])
         raw = head.end("join") if head["stamp"] else head.end("name")
-        # eQmail's splogger continues without a mark: only the length of the line before shows it.
         if cut and head["name"] and (head["join"] == b"+" or not head["stamp"]):
+            raw += marked and not head["stamp"] and line[raw : raw + 1] == b"+"
             (run or runs[-1][0])[-1] += line[raw:]
         elif head["prefix"] in (None, prefix) and _sends(head, line):
             begin, stop, times = clock(head, newest)
@@ -169,11 +170,12 @@ def whole(data):
         if end - start > SPLOGGER:
             line = data[start:end].rstrip(b"\n")
             head = _match(line)
-            cut = len(line) - (head.end("join") if head["stamp"] else head.end("name")) == SPLOGGER
-            if head["name"] and cut and head["join"] != b"+":
-                return start
-            if not (head["name"] and cut):
+            raw = head.end("join") if head["stamp"] else head.end("name")
+            raw += not head["stamp"] and line[raw : raw + 1] == b"+"
+            if not head["name"] or len(line) - raw != SPLOGGER:
                 break
+            if _sends(head, line):
+                return start
         elif _sends(_match(data[start:end]), data[start:end]):
             break
         end = start

@@ -386,14 +386,36 @@ def test_an_address_can_t_imitate_a_double_bounce(log, tmp_path):
         assert log["qmail_log.count"](path=str(tmp_path / "log"))["double_bounces"] == 0
 
 
-@pytest.mark.parametrize("mark", [b"1795486275.513354+", b""])
-def test_a_line_that_splogger_cut_is_put_together(log, tmp_path, mark):
-    head = b"Nov 24 02:11:15 vm qmail: " + mark.replace(b"+", b" ")
-    again = b"Nov 24 02:11:15 vm qmail: " + mark
-    prefix = b"" if mark else b"qmail-send: "
-    start = prefix + b"starting delivery 1: msg 5 to remote " + b"a" * 1700 + b"@long.example"
-    pieces = [start[at : at + 799] for at in range(0, len(start), 799)]
-    lines = [head + pieces[0], b"Nov 24 02:11:15 vm dovecot: hello", again + pieces[1], again + pieces[2]]
+STAMP = b"1795486275.513354"
+# What splogger puts before a line and before the rest of one that it cut, and what qmail-send puts before its words.
+CUTS = pytest.mark.parametrize(
+    ("stamp", "mark", "prefix"),
+    [
+        pytest.param(STAMP + b" ", STAMP + b"+", b"", id="stamps"),
+        pytest.param(b"", b"+", b"", id="eQmail 1.10"),
+        pytest.param(b"", b"", b"qmail-send: ", id="eQmail 1.11"),
+    ],
+)
+SYSLOG = b"Nov 24 02:11:15 vm qmail: "
+
+
+def cut(words, stamp, mark):
+    """The lines that splogger makes of one."""
+    first, *others = [words[at : at + 799] for at in range(0, len(words), 799)]
+    return [SYSLOG + stamp + first, *(SYSLOG + mark + other for other in others)]
+
+
+def long_delivery(prefix, lines, domain=b"long.example"):
+    """The start of a delivery that splogger cuts into so many lines, the last time in the middle of the domain."""
+    words = prefix + b"starting delivery 1: msg 5 to remote "
+    return words + b"a" * ((lines - 1) * 799 - len(words) - 6) + b"@" + domain
+
+
+@CUTS
+def test_a_line_that_splogger_cut_is_put_together(log, tmp_path, stamp, mark, prefix):
+    first, second, third = cut(long_delivery(prefix, 3), stamp, mark)
+    assert third.endswith(b"qmail: " + mark + b"example")
+    lines = [first, b"Nov 24 02:11:15 vm dovecot: hello", second, third]
     for words in (
         b"delivery 1: failure: no/",
         b"bounce msg 5 qp 6",
@@ -403,32 +425,43 @@ def test_a_line_that_splogger_cut_is_put_together(log, tmp_path, mark):
         b"bounce msg 7 qp 8",
         b"info msg 9: bytes 1 from <#@[]> qp 8 uid 1",
     ):
-        lines.append(head + prefix + words)
+        lines.append(SYSLOG + stamp + prefix + words)
     (tmp_path / "log").write_bytes(b"\n".join(lines) + b"\n")
     result = log["qmail_log.summary"](str(tmp_path / "log"))
     assert result["domains"] == {"long.example": 1}
     assert (result["single_bounces"], result["double_bounces"]) == (1, 1)
 
 
-@pytest.mark.parametrize("mark", [b"1795486275.513354+", b""])
+def test_what_eqmail_continues_without_a_mark_may_begin_with_a_plus(log, tmp_path):
+    first, second = cut(long_delivery(b"qmail-send: ", 2, b"long.+example"), b"", b"")
+    assert second.endswith(b"qmail: +example")
+    words = (b"delivery 1: failure: no/", b"bounce msg 5 qp 6", b"info msg 7: bytes 1 from <> qp 6 uid 1")
+    words += (b"starting delivery 2: msg 7 to remote a@b", b"delivery 2: failure: no/", b"bounce msg 7 qp 8")
+    words += (b"info msg 9: bytes 1 from <#@[]> qp 8 uid 1",)
+    lines = [first, second, *(SYSLOG + b"qmail-send: " + each for each in words)]
+    (tmp_path / "log").write_bytes(b"\n".join(lines) + b"\n")
+    assert log["qmail_log.summary"](str(tmp_path / "log"))["domains"] == {"long.+example": 1}
+
+
+@CUTS
+@pytest.mark.parametrize("lines", [2, 3])
 @pytest.mark.parametrize("between", [b"", b"Nov 24 02:11:15 vm dovecot: hello\n" * 3])
-def test_a_line_that_splogger_cut_at_the_end_of_a_block_is_put_together(log, tmp_path, mark, between):
-    """A block ends behind the part of it that is cut: the rest is in the next one."""
-    head = b"Nov 24 02:11:15 vm qmail: " + mark.replace(b"+", b" ")
-    prefix = b"" if mark else b"qmail-send: "
-    start = prefix + b"starting delivery 1: msg 5 to remote " + b"a" * 900 + b"@long.example"
-    cut = head + start[:799] + b"\n" + between
-    rest = b"Nov 24 02:11:15 vm qmail: " + mark + start[799:] + b"\n"
+def test_a_line_that_splogger_cut_at_the_end_of_a_block_is_put_together(
+    log, tmp_path, stamp, mark, prefix, between, lines
+):
+    """A block ends behind the parts of it that are cut: the rest is in the next one."""
+    head = SYSLOG + stamp
+    *parts, last = cut(long_delivery(prefix, lines), stamp, mark)
+    first = b"".join(part + b"\n" + between for part in parts)
     tail = [b"delivery 1: failure: no/", b"bounce msg 5 qp 6", b"info msg 7: bytes 1 from <> qp 6 uid 1"]
     tail += [b"starting delivery 2: msg 7 to remote a@b", b"delivery 2: failure: no/", b"bounce msg 7 qp 8"]
     tail += [b"info msg 9: bytes 1 from <#@[]> qp 8 uid 1"]
     filler = head + prefix + b"status: local 0/3 remote 0/20\n"
     # What is read at once ends with the last line that ends within a MiB.
-    room = 2**20 - len(cut) - 100
+    room = 2**20 - len(first) - 100
     before = room // len(filler) * filler
     before += filler[:-1] + b"." * (room - len(before)) + b"\n"
-    text = before + cut + rest + b"".join(head + prefix + words + b"\n" for words in tail)
-    assert len(before + cut) < 2**20 < len(before + cut + rest)
+    text = before + first + last + b"\n" + b"".join(head + prefix + words + b"\n" for words in tail)
     (tmp_path / "log").write_bytes(text)
     result = log["qmail_log.summary"](str(tmp_path / "log"))
     assert (result["domains"], result["deliveries"]) == ({"long.example": 1}, 2)

@@ -46,6 +46,13 @@ def ours(qmail, modules):
 
 
 @pytest.fixture
+def draining(qmail):
+    """That qmail, where its qmail-send waits for its deliveries in flight before it ends."""
+    if not which.waits(qmail):
+        pytest.skip("on TERM this qmail-send ends at once, and delivers again later what was in flight")
+
+
+@pytest.fixture
 def server(ours):
     """That qmail with a domain and mailboxes of the tests, its qmail-send not started yet."""
     with borrowed(ours) as server:

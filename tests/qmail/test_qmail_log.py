@@ -15,7 +15,7 @@ def test_the_program_that_qmail_start_gives_it_leads_to_its_log(modules, server)
     found = modules.qmail_log_file.find()
     assert (found["kind"], found["path"], found["how"]) == ("file", str(server.log), "followed")
     assert modules.qmail_doublebounce.status({})["log"]["log"] == str(server.log)
-    probe = modules.qmail_doublebounce.probe({}, timeout=15)
+    probe = modules.qmail_doublebounce.probe({}, timeout=60)
     assert probe["end"] == "stored"
     count = modules.qmail_log.count()
     assert (count["log"], count["double_bounces"]) == (str(server.log), 1)
@@ -44,7 +44,7 @@ def test_each_logger_leads_to_its_directory(modules, server, logger):
         supervisors.wait_until(lambda: (place / "current").exists() and b"status" in (place / "current").read_bytes())
         found = modules.qmail_log_file.find()
         assert (found["kind"], found["path"], found["how"]) == ("multilog", str(place), "followed")
-        assert modules.qmail_doublebounce.probe({}, timeout=15)["end"] == "stored"
+        assert modules.qmail_doublebounce.probe({}, timeout=60)["end"] == "stored"
         assert modules.qmail_log.count()["double_bounces"] == 1
     finally:
         pid = modules.qmail_base_process.find("/var/qmail")

@@ -76,9 +76,8 @@ def converge(loaders, real):
     return converge
 
 
+@pytest.mark.usefixtures("draining")
 def test_a_change_makes_one_restart_and_mail_in_flight_is_delivered_once(real, converge):
-    if not which.waits(real.home):
-        pytest.skip("on TERM this qmail-send ends at once, and delivers again later what was in flight")
     go = real.home / "alias" / f"{ALIAS}-go"
     real.alias("slow", f"|for n in $(seq 900); do test -e {go} && break; sleep 0.1; done; echo slept\n")
     old = real.supervisor.boot()
