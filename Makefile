@@ -81,7 +81,7 @@ picture: .venv/tests
 	$(BIN)/python -m tests.support.picture
 
 matrix: .venv/matrix
-	$(BIN)/tox run-parallel --parallel 2 --parallel-no-spinner $(ARGS)
+	$(BIN)/tox run $(ARGS)
 
 # Break what writes, deletes, signals or locks, line by line, and report what no test notices; as root, beside this machine
 # rather than on it, in a copy. Takes hours. One module, and all of its mutants: ARGS="--sample 1000 qmail_base_lock".

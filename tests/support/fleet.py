@@ -7,7 +7,7 @@ from tests.support.home import Home
 
 FORMULA = "qmail-doublebounce"
 SINKS = {"mail1": "dummy", "mail2": "sink"}  # each server, and the mailbox that its pillar makes the sink
-SECONDS = 180  # for one command: no limit for a slow machine, but one for a hang
+SECONDS = 600  # for one command: no limit for a slow machine, but one for a hang
 
 
 class Server(Home):
