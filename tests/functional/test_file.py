@@ -33,7 +33,7 @@ def about(path):
 
 
 def untouched(path):
-    """Return what changes whenever a file is written to or another one takes its place; reading changes nothing of it."""
+    """Return what changes if a file is written to, or another one takes its place; reading it changes none of that."""
     found = path.lstat()
     return about(path), found.st_ino, found.st_mtime_ns, found.st_ctime_ns
 
