@@ -21,13 +21,14 @@ demo: .venv/salt
 
 # By several processes; one test: make test ARGS="-n0 tests/unit/test_docs.py". With the soak among them: SOAK=yes.
 test: .venv/tests
-	$(if $(SOAK),SECONDS_EACH=$(SECONDS)) $(BIN)/python -m pytest -n auto $(if $(SOAK),,-m "not soak") $(ARGS)
+	$(if $(SOAK),$(CAMPAIGNS)) $(BIN)/python -m pytest -n auto $(if $(SOAK),,-m "not soak") $(ARGS)
 
 # The same again and again, for minutes: restarts with mail in flight, a mailbox owner who swaps what is written to, kills.
 # Two hours for each campaign: make soak SECONDS=7200. The seed that a failure shows repeats it: make soak SEED=1234.
 SECONDS ?= 20
+CAMPAIGNS = SECONDS_EACH=$(SECONDS) $(if $(SEED),SEED=$(SEED))
 soak: .venv/tests
-	SECONDS_EACH=$(SECONDS) $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest -n auto -m soak $(ARGS)
+	$(CAMPAIGNS) $(BIN)/python -m pytest -n auto -m soak $(ARGS)
 
 # As much of a campaign as is wanted, by chance from a seed: ARGS="kill 15m 7" is the campaign, its minutes, the seed.
 campaign: .venv/tests

@@ -10,7 +10,7 @@ import tempfile
 
 import pytest
 
-from tests.support.fleet import FORMULA, SINKS, Server, quiet
+from tests.support.fleet import FORMULA, SINKS, quiet, running
 from tests.support.minion import linked
 
 
@@ -60,14 +60,5 @@ def master_config(place):
 def servers(place, master_config):
     """The servers, as they were before this formula came, with qmail-send running."""
     pillar = pathlib.Path(master_config["pillar_roots"]["base"][0])
-    with tempfile.TemporaryDirectory(dir=place, prefix="servers-") as directory:
-        root = pathlib.Path(directory)
-        root.chmod(0o755)
-        servers = {name: Server(root / name, pillar / f"{name}.sls", mailbox) for name, mailbox in SINKS.items()}
-        try:
-            for server in servers.values():
-                server.start()
-            yield servers
-        finally:
-            for server in servers.values():
-                server.stop()
+    with running(place, pillar, SINKS) as servers:
+        yield servers

@@ -1,7 +1,10 @@
 """Mail servers that Salt reaches by a command line, each with a qmail and a pillar of its own."""
 
+import contextlib
 import json
+import pathlib
 import subprocess
+import tempfile
 
 from tests.support.home import Home
 
@@ -55,6 +58,25 @@ class Server(Home):
             "mailboxes": mailboxes,
             "loaded": self.sink,
         }
+
+
+@contextlib.contextmanager
+def running(place, pillar, sinks):
+    """
+    Servers with qmail-send running, as they were before this formula came: by name, each with a home of its own below a
+    directory, a file in that of the pillar, and the mailbox that this makes the sink.
+    """
+    with tempfile.TemporaryDirectory(dir=place, prefix="servers-") as directory:
+        root = pathlib.Path(directory)
+        root.chmod(0o755)
+        servers = {name: Server(root / name, pillar / f"{name}.sls", mailbox) for name, mailbox in sinks.items()}
+        try:
+            for server in servers.values():
+                server.start()
+            yield servers
+        finally:
+            for server in servers.values():
+                server.stop()
 
 
 class Fleet:

@@ -2,14 +2,8 @@
 
 LOOK = {
     "qmail_control": ("get", "value", "lines", "show", "discards", "path"),
-    "qmail_doublebounce": (
-        "settings",
-        "status",
-        "holds",
-        "report",
-        "causes",
-        "overview",
-    ),  # report: with html=, writes a page
+    # report writes a page where html= asks for one
+    "qmail_doublebounce": ("settings", "status", "holds", "report", "causes", "overview"),
     "qmail_file": ("read", "kept", "version", "changed", "written", "is_ours"),
     "qmail_log": ("about", "count", "counts", "summary", "causes", "harm", "position", "tally", "lines_since"),
     "qmail_mailbox": (

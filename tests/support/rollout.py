@@ -1,15 +1,18 @@
 """What a run of the runner says, and what is on the disks of the servers that it went over."""
 
+import functools
 import json
 import os
 import signal
-import time
 
 import psutil
+
+from tests.support import supervisors
 
 NAMES = [f"mx{number}" for number in range(1, 7)]
 OF_MASTER = "rollout-master"  # the master's id, for which it has a pillar of its own
 SECONDS = 1200  # for one command: no limit for a slow machine, but one for a hang
+wait_until = functools.partial(supervisors.wait_until, seconds=600)
 
 
 class Run:
@@ -72,10 +75,3 @@ class Asleep:
 
     def __exit__(self, *_):
         signal_all(self.daemon, signal.SIGCONT)
-
-
-def wait_until(true, seconds=600):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "It has not come about."
-        time.sleep(0.1)

@@ -1,13 +1,11 @@
 """A master and six minions, each with a qmail of its own, and the runner's command line."""
 
 import json
-import pathlib
-import tempfile
 
 import pytest
 
 from tests.support import minion, mounts
-from tests.support.fleet import Server, quiet
+from tests.support.fleet import quiet, running
 from tests.support.rollout import NAMES, OF_MASTER, SECONDS, Run
 
 
@@ -15,7 +13,7 @@ from tests.support.rollout import NAMES, OF_MASTER, SECONDS, Run
 def roots(place):
     """What the master serves: the formula, and a pillar file for each server."""
     states, pillar = minion.linked(place / "rollout-states"), place / "rollout-pillar"
-    pillar.mkdir()
+    pillar.mkdir(exist_ok=True)  # both files of tests may run in one process
     (pillar / "top.sls").write_text(json.dumps({"base": {name: [name] for name in (*NAMES, OF_MASTER)}}))
     for name in (*NAMES, OF_MASTER):
         (pillar / f"{name}.sls").write_text("{}")
@@ -26,9 +24,7 @@ def roots(place):
 def master(salt_factories, roots):
     states, pillar = roots
     served = {"file_roots": {"base": [str(states)]}, "pillar_roots": {"base": [str(pillar)]}}
-    master = salt_factories.salt_master_daemon(
-        "rollout-master", overrides={**served, **quiet("master"), "open_mode": True}
-    )
+    master = salt_factories.salt_master_daemon(OF_MASTER, overrides={**served, **quiet("master"), "open_mode": True})
     with master.started():
         master.salt_run_cli(timeout=60).run("saltutil.sync_runners")
         yield master
@@ -52,17 +48,8 @@ def minions(master, place):
 @pytest.fixture
 def servers(minions, roots, place):
     """The servers, as they were before this formula came, with qmail-send running."""
-    with tempfile.TemporaryDirectory(dir=place, prefix="rollout-servers-") as directory:
-        root = pathlib.Path(directory)
-        root.chmod(0o755)
-        servers = {name: Server(root / name, roots[1] / f"{name}.sls", "dummy") for name in NAMES}
-        try:
-            for server in servers.values():
-                server.start()
-            yield servers
-        finally:
-            for server in servers.values():
-                server.stop()
+    with running(place, roots[1], dict.fromkeys(NAMES, "dummy")) as servers:
+        yield servers
 
 
 @pytest.fixture
