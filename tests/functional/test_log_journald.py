@@ -14,9 +14,21 @@ FIRST, SECOND = "journald:qmail-send.service", "journald:qmail-two.service"
 DOUBLE = "info msg {0}: bytes 705 from <#@[]> qp {0} uid 1007"
 
 
+def vacuum():
+    """Have all that is in the journal deleted."""
+    journalctl("--sync")
+    journalctl("--rotate")
+    journalctl("--vacuum-time=1us")
+
+
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory):
-    """Two qmails, each with its own unit; the lines of the first are named as on a notqmail: by what systemd starts."""
+    """
+    Two qmails, each with its own unit; the lines of the first are named as on a notqmail: by what systemd starts.
+
+    The journal is the machine's: tests of other files that ran before in it had units of the same name.
+    """
+    vacuum()
     place = tmp_path_factory.mktemp("servers")
     started = []
     try:
@@ -48,13 +60,6 @@ def logs(server, *lines):
 @pytest.fixture
 def reader(modules):
     return functools.partial(Reader, modules)
-
-
-def vacuum():
-    """Have all that is in the journal deleted."""
-    journalctl("--sync")
-    journalctl("--rotate")
-    journalctl("--vacuum-time=1us")
 
 
 @pytest.mark.parametrize(("log", "how"), [("auto", "followed"), ("journald", "named")])
