@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 import salt._logging
 import salt.loader
+import salt.utils.entrypoints
 from saltfactories.plugins.event_listener import EventListener
 from saltfactories.utils.functional import Loaders
 
@@ -18,6 +19,9 @@ from tests.support.home import Home
 
 # Salt keeps its early log lines for a handler that nobody sets up here, and would write them to a closed stream.
 salt._logging.shutdown_temp_handler()
+
+# It looks every half second for what is installed. Nothing is while tests run, or it has a place of its own.
+salt.utils.entrypoints.iter_entry_points.__wrapped__.delta = 24 * 60 * 60
 
 # How fast the machine is, and how much else it has to do, is not a matter for a test.
 hypothesis.settings.register_profile(

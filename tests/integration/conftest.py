@@ -5,12 +5,13 @@ All of it lies in one temporary directory, speaks over 127.0.0.1, and is stopped
 """
 
 import json
+import os
 import pathlib
 import tempfile
 
 import pytest
 
-from tests.support.fleet import FORMULA, SINKS, quiet, running
+from tests.support.fleet import FORMULA, SINKS, quick, running
 from tests.support.minion import linked
 
 
@@ -35,6 +36,8 @@ def salt_factories_config(place):
         # The daemons see this project by way of the file server only, as on real machines: neither as a package, nor
         # by way of coverage, which they could not write down when they are killed.
         "code_dir": None,
+        # They keep what they compile, as on real machines: each job is a process that would compile all again.
+        "environ": {**os.environ, "PYTHONDONTWRITEBYTECODE": ""},
         "inject_sitecustomize": False,
         "coverage_rc_path": None,
         "coverage_db_path": None,
@@ -53,7 +56,7 @@ def master_config(place):
         (pillar / f"{name}.sls").write_text("{}")
     (pillar / "top.sls").write_text(json.dumps({"base": {name: [name] for name in SINKS}}))
     roots = {"file_roots": {"base": [str(states)]}, "pillar_roots": {"base": [str(pillar)]}}
-    return {**roots, **quiet("master"), "open_mode": True}  # no minion waits for its key to be accepted
+    return {**roots, **quick("master"), "open_mode": True}  # no minion waits for its key to be accepted
 
 
 @pytest.fixture

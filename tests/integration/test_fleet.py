@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.support import minion
-from tests.support.fleet import FORMULA, SECONDS, SINKS, Fleet, Server, all_are, each, quiet, told
+from tests.support.fleet import FORMULA, SECONDS, SINKS, Fleet, Server, all_are, each, quick, told
 from tests.support.rollout import Asleep
 
 
@@ -21,7 +21,7 @@ def master(salt_factories, master_config):
 
 @pytest.fixture(scope="module")
 def minions(master, place):
-    overrides = {name: {**quiet("minion"), **minion.roots(place / name)} for name in SINKS}
+    overrides = {name: {**quick("minion"), **minion.roots(place / name)} for name in SINKS}
     minions = [master.salt_minion_daemon(name, overrides=overrides[name]) for name in SINKS]
     with minions[0].started(), minions[1].started():
         yield minions

@@ -16,7 +16,7 @@ import salt.utils.event
 import yaml
 
 from tests.support import minion
-from tests.support.fleet import FORMULA, Server, quiet
+from tests.support.fleet import FORMULA, Server, quick
 from tests.support.house import REPOSITORY
 from tests.support.watched import bounced
 
@@ -57,7 +57,7 @@ def master(salt_factories, roots):
     served = {"file_roots": {"base": [str(states)]}, "pillar_roots": {"base": [str(pillar)]}}
     (found,) = re.findall(r"```yaml\n# /etc/salt/master.d/reactor.conf\n(.*?)```", page, re.DOTALL)
     reactor = yaml.safe_load(found.replace("/srv/reactor", str(states)))["reactor"]
-    overrides = {**served, **quiet("master"), "open_mode": True, "reactor": reactor}
+    overrides = {**served, **quick("master"), "open_mode": True, "reactor": reactor}
     master = salt_factories.salt_master_daemon("watch-master", overrides=overrides)
     with master.started():
         yield master
@@ -88,7 +88,7 @@ def server(place, roots):
 @pytest.fixture
 def watched(master, server, place):
     """The minion, which has nothing of this project yet."""
-    overrides = {**quiet("minion"), **minion.roots(place / NAME)}
+    overrides = {**quick("minion"), **minion.roots(place / NAME)}
     daemon = master.salt_minion_daemon(NAME, overrides=overrides)
     with daemon.started():
         yield daemon

@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import tempfile
 
+from tests.support import minion
 from tests.support.home import Home
 
 FORMULA = "qmail-doublebounce"
@@ -106,9 +107,9 @@ class Fleet:
         return done.returncode, done.stdout + done.stderr
 
 
-def quiet(role):
-    """Return the options for a daemon that logs no more than matters; to log all costs a fifth of the tests' time."""
-    return {"log_level_logfile": "warning", f"pytest-{role}": {"log": {"level": "warning"}}}
+def quick(role):
+    """Return the options for a daemon that logs and loads no more than matters: all takes a fifth of the time."""
+    return {"log_level_logfile": "warning", f"pytest-{role}": {"log": {"level": "warning"}}, **minion.WITHOUT}
 
 
 def each(servers, method):

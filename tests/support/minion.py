@@ -5,6 +5,8 @@ import pathlib
 
 import salt.config
 
+# Salt's module idem has all others loaded before it says that it is not there: seconds for each process.
+WITHOUT = {"disable_modules": ["idem"]}
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 # What Salt serves: _modules, _states and the like, whichever there are, and the SLS.
 SERVED = (*sorted(path.name for path in REPOSITORY.glob("_[!_]*")), "qmail-doublebounce")
@@ -24,6 +26,7 @@ def configure(place, **more):
         "file_client": "local",
         "module_dirs": [str(REPOSITORY)],
         "log_level": "error",
+        **WITHOUT,
         **roots(place),
         "file_roots": {"base": [str(linked(place / "states"))]},
         "extension_modules": str(place / "extmods"),
@@ -58,8 +61,16 @@ def roots(place):
 
 
 def options(place, **more):
-    """Return the options of such a minion, as Salt's loaders take them."""
-    return dict(salt.config.minion_config(str(configure(place, **more))))
+    """
+    Return the options of such a minion, as Salt's loaders take them.
+
+    As with salt-call, a state has the pillar that was read at the start, and does not read it again for twice its time.
+    But an empty one would be read each time, so there is something in it that nobody asks for.
+    """
+    place = pathlib.Path(place)
+    write(place / "pillar/top.sls", {"base": {"*": ["nothing"]}})
+    write(place / "pillar/nothing.sls", {"nothing": "of interest"})
+    return {**salt.config.minion_config(str(configure(place, **more))), "__cli": "salt-call"}
 
 
 def write(path, value):

@@ -11,7 +11,7 @@ import yaml
 import qmail_doublebounce_formula
 from _modules.qmail_doublebounce_settings import DEFAULTS
 from tests.support.functions import page
-from tests.support.house import House
+from tests.support.house import House, parsed
 
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
 CHANGELOG = REPOSITORY / "CHANGELOG.md"
@@ -170,7 +170,7 @@ def anchors(path):
 
 
 def functions(path):
-    nodes = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+    nodes = [node for node in parsed(path.read_text()).body if isinstance(node, ast.FunctionDef)]
     return [node.name for node in nodes if not node.name.startswith("_")]
 
 
@@ -195,7 +195,7 @@ def sentences(text):
 def texts_of(path):
     """Return the texts in a source, with an ellipsis for each value that is put into them."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path.read_text())):
         if isinstance(node, ast.JoinedStr):
             found.append("".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -7,6 +7,8 @@ import re
 import pytest
 import yaml
 
+from tests.support.house import parsed
+
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
 SOURCES = sorted(
     path for kind in ("_beacons", "_modules", "_states", "_runners") for path in (REPOSITORY / kind).glob("*.py")
@@ -18,7 +20,7 @@ FACES = [path for path in SOURCES if path.parent.name in ("_modules", "_runners"
 
 
 def functions(path):
-    tree = ast.parse(path.read_text())
+    tree = parsed(path.read_text())
     return [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
 
 
@@ -33,7 +35,7 @@ def test_it_needs_nothing_but_salt_and_the_standard_library(path):
 
     imported = {
         name.split(".")[0]
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path.read_text()))
         for name in (
             [alias.name for alias in node.names]
             if isinstance(node, ast.Import)
@@ -48,7 +50,7 @@ def test_it_needs_nothing_but_salt_and_the_standard_library(path):
 @pytest.mark.parametrize("path", LOADED, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_it_takes_the_options_of_salts_loader(path):
     """Otherwise Salt 3008 makes a copy of all options when it loads the module, and changes it at each call."""
-    imported = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
+    imported = [node for node in parsed(path.read_text()).body if isinstance(node, ast.ImportFrom)]
     assert "__opts__" in [name.name for node in imported if node.module == "salt.loader.dunder" for name in node.names]
 
 
@@ -74,7 +76,7 @@ def test_every_function_of_a_face_shows_how_it_is_called(path):
 
 @pytest.mark.parametrize("path", STATES, ids=lambda path: path.name)
 def test_every_file_of_states_shows_one_in_an_sls(path):
-    shown = re.search(r"\.\. code-block:: yaml\n\n((?:    .*\n?|\n)+)", ast.get_docstring(ast.parse(path.read_text())))
+    shown = re.search(r"\.\. code-block:: yaml\n\n((?:    .*\n?|\n)+)", ast.get_docstring(parsed(path.read_text())))
     (state,) = yaml.safe_load(shown[1]).values()
     (called,) = state
     assert called in [f"{path.stem}.{function.name}" for function in functions(path)]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.support import minion, mounts
-from tests.support.fleet import quiet, running
+from tests.support.fleet import quick, running
 from tests.support.rollout import NAMES, OF_MASTER, SECONDS, Run
 
 
@@ -24,7 +24,7 @@ def roots(place):
 def master(salt_factories, roots):
     states, pillar = roots
     served = {"file_roots": {"base": [str(states)]}, "pillar_roots": {"base": [str(pillar)]}}
-    master = salt_factories.salt_master_daemon(OF_MASTER, overrides={**served, **quiet("master"), "open_mode": True})
+    master = salt_factories.salt_master_daemon(OF_MASTER, overrides={**served, **quick("master"), "open_mode": True})
     with master.started():
         master.salt_run_cli(timeout=60).run("saltutil.sync_runners")
         yield master
@@ -36,7 +36,7 @@ def minions(master, place):
     started = {}
     try:
         for name in NAMES:
-            daemon = master.salt_minion_daemon(name, overrides={**quiet("minion"), **minion.roots(place / name)})
+            daemon = master.salt_minion_daemon(name, overrides={**quick("minion"), **minion.roots(place / name)})
             daemon.start()
             started[name] = daemon
         yield started
