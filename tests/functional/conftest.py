@@ -29,9 +29,7 @@ def supervisor(request, home, tmp_path, monkeypatch):
         pytest.fail(why)
     if why:
         pytest.skip(why)
-    for name in ("starts", "delivered"):
-        (home.path / name).touch()
-    (home.path / "deliver").mkdir()
+    home.account()
     made = ALL[request.param](home, tmp_path)
     if not inside.is_here():
         booted(monkeypatch, False)

@@ -59,7 +59,7 @@ def test_a_supervisor_that_records_the_end_late_is_not_taken_for_somebody_s_comm
     old = supervisor.boot()
     supervise = modules.qmail_base_process.above(old)[1]["pid"]
     (supervisor.home.path / "hold").touch()
-    (supervisor.home.path / "deliver" / "slow").write_text("0")
+    supervisor.home.feed("slow", 0)
     wait_until(lambda: "begin slow" in (supervisor.home.path / "delivered").read_text())
 
     # runsv says that much before it has sent the signal.
@@ -150,14 +150,14 @@ def test_a_unit_that_systemd_starts_again_at_once_loses_and_doubles_nothing(supe
     supervisor.write(RestartSec=0)
     supervisor.boot()
     for number in range(MAIL):  # more than one qmail-send has in flight
-        (supervisor.home.path / "deliver" / f"mail{number}").write_text("0.3")
+        supervisor.home.feed(f"mail{number}", 0.3)
     delivered = supervisor.home.path / "delivered"
     for _ in range(3):
         wait_until(lambda: "begin" in delivered.read_text())
         modules.qmail_service.stop(**direct)
         assert supervisor.holder() is None
         modules.qmail_service.start(**direct)
-    wait_until(lambda: not list((supervisor.home.path / "deliver").iterdir()))
+    wait_until(lambda: not supervisor.home.is_fed())
     words = sorted(delivered.read_text().splitlines())
     assert words == sorted(f"{word} mail{number}" for word in ("begin", "end") for number in range(MAIL))
 
@@ -171,7 +171,7 @@ def test_one_that_systemd_starts_before_it_is_told_to_stop_begins_no_delivery(
     supervisor.write(RestartSec=0)
     supervisor.boot()
     for number in range(MAIL):
-        (place / "deliver" / f"mail{number}").write_text("1")
+        supervisor.home.feed(f"mail{number}", 1)
     wait_until(lambda: "begin" in (place / "delivered").read_text())
     looked = f"journalctl --quiet --output cat --unit {supervisor.unit} --since @{supervisor.since}"
     begun = f"test $(wc -l <{place}/starts) -gt 1 && test $(grep -c begin {place}/delivered) -gt 10"
@@ -183,7 +183,7 @@ def test_one_that_systemd_starts_before_it_is_told_to_stop_begins_no_delivery(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     modules.qmail_service.stop(**direct)
     modules.qmail_service.start(**direct)
-    wait_until(lambda: not list((place / "deliver").iterdir()))
+    wait_until(lambda: not supervisor.home.is_fed())
     words = sorted((place / "delivered").read_text().splitlines())
     assert words == sorted(f"{word} mail{number}" for word in ("begin", "end") for number in range(MAIL))
 
@@ -192,7 +192,7 @@ def test_one_that_systemd_starts_before_it_is_told_to_stop_begins_no_delivery(
 def test_a_stop_that_cannot_have_the_lock_does_not_stop_the_unit(supervisor, modules, direct):
     old = supervisor.boot()
     (supervisor.home.path / "hold").touch()
-    (supervisor.home.path / "deliver" / "slow").write_text("0")
+    supervisor.home.feed("slow", 0)
     wait_until(lambda: "begin slow" in (supervisor.home.path / "delivered").read_text())
     try:
         modules.qmail_service.stop(**{**direct, "timeout": 0.3})

@@ -28,9 +28,7 @@ class Server:
     def __init__(self, home, modules):
         super().__init__(home, None)
         self.modules, self.queue = modules, Queue(home.path / "queue")
-        for name in ("starts", "delivered"):
-            (home.path / name).touch()
-        (home.path / "deliver").mkdir()
+        home.account()
 
     def remove(self, **options):
         # These starts take some hundredths of a second; the real ones are given their second.
@@ -241,8 +239,7 @@ def test_how_far_it_is_is_told(server, delete, monkeypatch, caplog):
 
 
 def deliver(server, name, seconds):
-    (server.home.path / "deliver" / f".{name}").write_text(str(seconds))
-    (server.home.path / "deliver" / f".{name}").rename(server.home.path / "deliver" / name)
+    server.home.feed(name, seconds)
     wait_until(lambda: f"begin {name}" in delivered(server))
 
 

@@ -37,8 +37,7 @@ def starts(home):
 
 def deliver(home, name, seconds):
     """Have qmail-send make a delivery, and wait until it is in flight."""
-    (home.path / "deliver" / f".{name}").write_text(str(seconds))
-    (home.path / "deliver" / f".{name}").rename(home.path / "deliver" / name)
+    home.feed(name, seconds)
     wait_until(lambda: f"begin {name}" in deliveries(home))
 
 

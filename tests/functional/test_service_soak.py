@@ -31,13 +31,9 @@ class Feeder(threading.Thread):
     def run(self):
         while not self.done.wait(0.05):
             if len(list((self.home.path / "deliver").glob("[!.]*"))) < 2:
-                self.feed(f"mail-{self.fed}")
+                self.home.feed(f"mail-{self.fed}", 0.3)
                 self.fed += 1
             self.most = max(self.most, len(self.running()))
-
-    def feed(self, name):
-        (self.home.path / "deliver" / f".{name}").write_text("0.3")
-        (self.home.path / "deliver" / f".{name}").rename(self.home.path / "deliver" / name)
 
     def running(self):
         """List the qmail-sends of this home; a child that has not yet got a name of its own is none."""
@@ -58,9 +54,7 @@ class Feeder(threading.Thread):
 
 def restart_again_and_again(kind, place, modules):
     home = Home(place / "qmail")
-    (home.path / "deliver").mkdir()
-    for name in ("starts", "delivered"):
-        (home.path / name).touch()
+    home.account()
     supervisor = ALL[kind](home, place)
     feeder = Feeder(home)
     pids, longest = [], 0
@@ -79,7 +73,7 @@ def restart_again_and_again(kind, place, modules):
             pids.append(done["new"])
         feeder.done.set()
         feeder.join()
-        wait_until(lambda: not list((home.path / "deliver").iterdir()))
+        wait_until(lambda: not home.is_fed())
         log = supervisor.log()
     finally:
         feeder.done.set()

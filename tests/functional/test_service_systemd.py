@@ -29,9 +29,7 @@ def unit(tmp_path):
         place = pathlib.Path(tempfile.mkdtemp(prefix="qmail-"))
         place.chmod(0o755)
         home = Home(place / "qmail")
-        (home.path / "deliver").mkdir()
-        for file in ("starts", "delivered"):
-            (home.path / file).touch()
+        home.account()
         made.append(Systemd(home, tmp_path, name))
         made[-1].write(**settings)
         return made[-1]
@@ -43,8 +41,7 @@ def unit(tmp_path):
 
 def deliver(unit, name="slow", seconds=SLOW):
     """Have qmail-send make a delivery, and wait until it is in flight."""
-    (unit.home.path / "deliver" / f".{name}").write_text(str(seconds))
-    (unit.home.path / "deliver" / f".{name}").rename(unit.home.path / "deliver" / name)
+    unit.home.feed(name, seconds)
     wait_until(lambda: f"begin {name}" in deliveries(unit))
 
 
@@ -338,7 +335,7 @@ def test_for_one_that_does_not_say_a_word_systemd_s_own_words_are_reported(modul
 def test_a_service_directory_below_a_unit_is_one(modules, tmp_path):
     """As daemontools and runit are started today: the unit holds all services, and none of the others is touched."""
     home = Home(tmp_path / "qmail")
-    (home.path / "deliver").mkdir()
+    home.account()
     tree = Daemontools(home, tmp_path)
     tree.lay_out()
     svscan = Systemd(home, tmp_path, "svscan")
@@ -365,9 +362,7 @@ def test_the_unit_of_whoever_started_it_by_hand_is_not_its_own(modules, running)
 
 def test_an_init_script_that_somebody_has_called_by_hand_is_what_runs_it(modules, home):
     """Then qmail-send belongs to whoever that was, and systemd knows nothing of it until the restart."""
-    for name in ("starts", "delivered"):
-        (home.path / name).touch()
-    (home.path / "deliver").mkdir()
+    home.account()
     (home.path / "bin/qmailctl").unlink()
     script = SystemdScript(home, None)
     try:
@@ -399,7 +394,7 @@ def change_and_restart(loaders, one, name, service):
     returned = loaders.modules.state.high(high)
     assert all(ret.result is True and ret.changes for ret in returned), returned.raw
     hold.unlink(missing_ok=True)
-    wait_until(lambda: not list((one.home.path / "deliver").iterdir()))
+    wait_until(lambda: not one.home.is_fed())
     assert one.home.wait_until_loaded(f"{name}@mail.example.net")
     return [sum(line.startswith(f"{word} {name}-") for line in deliveries(one)) for word in ("begin", "end")]
 

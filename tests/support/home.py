@@ -88,6 +88,22 @@ class Home:
             found[name] = (about.st_mode, about.st_uid, about.st_gid, contents)
         return found
 
+    def account(self):
+        """Have qmail-send write down its starts and its deliveries, and make those that it is fed with."""
+        (self.path / "deliver").mkdir()
+        for name in ("starts", "delivered"):
+            (self.path / name).touch()
+
+    def feed(self, name, seconds):
+        """Have qmail-send make a delivery that takes so long. It must not see the message before that is written."""
+        new = self.path / "deliver" / f".{name}"
+        new.write_text(str(seconds))
+        new.rename(self.path / "deliver" / name)
+
+    def is_fed(self):
+        """Return whether any of them is still to be made."""
+        return any((self.path / "deliver").iterdir())
+
     def pid(self):
         """Return the process id that qmailctl wrote down, if that process lives."""
         return _pid(self.path / "qmail-send.pid")

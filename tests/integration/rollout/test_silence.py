@@ -45,7 +45,7 @@ def test_a_server_that_hangs_in_its_wave_is_silent_and_a_second_run_is_refused_m
     server = servers["mx2"]
     (server.path / "deliver").mkdir(exist_ok=True)
     (server.path / "hold").touch()  # a delivery that does not end: qmail-send waits for it
-    (server.path / "deliver/one").write_text("0")
+    server.feed("one", 0)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         first = pool.submit(run, size=2, timeout=25)
         wait_until(lambda: has_sink(servers["mx1"]))

@@ -28,9 +28,7 @@ class Server(Qmailctl):
     def __init__(self, home, dice):
         super().__init__(home, None)
         self.queue = Queue(home.path / "queue")
-        for name in ("starts", "delivered"):
-            (home.path / name).touch()
-        (home.path / "deliver").mkdir()
+        home.account()
         if dice.random() < 0.3:
             (home.path / "lockf").touch()
         numbers = dice.sample(range(100, 1000), dice.randrange(8, 60))
@@ -80,7 +78,7 @@ def rounds(place, modules, dice):
 def _round(server, modules, dice):
     server.boot()
     if dice.random() < 0.5:
-        (server.home.path / "deliver/slow").write_text(str(round(dice.uniform(0.05, 0.5), 2)))
+        server.home.feed("slow", round(dice.uniform(0.05, 0.5), 2))
     _, before = server.split()
     # The process alone, or with it all that it has not set apart: then only the note on disk is left of it.
     is_group, how = dice.random() < 0.3, dice.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
@@ -161,7 +159,7 @@ def _afterwards(server, modules, before, came, ends, is_group):
     yield from (f"{path} is left after {again}" for path in left if not path.startswith("mess/"))
     yield from _look(server, before, came)
     with contextlib.suppress(AssertionError):
-        wait_until(lambda: not list((server.home.path / "deliver").iterdir()), SECONDS)
+        wait_until(lambda: not server.home.is_fed(), SECONDS)
     yield from (f"{word}: cut, or made twice" for word in server.cut())
 
 
