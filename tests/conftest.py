@@ -1,5 +1,6 @@
 """What the tests share: the repository's modules in Salt's own loader, and a small qmail home on disk."""
 
+import gc
 import pathlib
 import shutil
 import subprocess
@@ -10,18 +11,14 @@ import hypothesis
 import pytest
 import salt._logging
 import salt.loader
-import salt.utils.entrypoints
 from saltfactories.plugins.event_listener import EventListener
 from saltfactories.utils.functional import Loaders
 
-from tests.support import inside, installed, minion, workers
+from tests.support import inside, installed, minion, spared, workers
 from tests.support.home import Home
 
 # Salt keeps its early log lines for a handler that nobody sets up here, and would write them to a closed stream.
 salt._logging.shutdown_temp_handler()
-
-# It looks every half second for what is installed. Nothing is while tests run, or it has a place of its own.
-salt.utils.entrypoints.iter_entry_points.__wrapped__.delta = 24 * 60 * 60
 
 # How fast the machine is, and how much else it has to do, is not a matter for a test.
 hypothesis.settings.register_profile(
@@ -30,6 +27,7 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("tests")
+spared.spare()
 
 
 def pytest_configure(config):
@@ -52,6 +50,10 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     items.sort(key=workers.place)
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what is there by now stays until the end: nobody need look whether it can go
 
 
 def pytest_terminal_summary(terminalreporter):
