@@ -19,7 +19,7 @@ MOMENT = 5  # seconds
 root = pytest.mark.skipif(os.geteuid() != 0, reason="closes a mailbox to its user: needs root")
 
 
-@pytest.fixture(params=["multilog", "syslog"])
+@pytest.fixture(params=["multilog", pytest.param("syslog", marks=pytest.mark.newest_salt)])
 def log(request, tmp_path):
     place = tmp_path / "log"
     if request.param == "multilog":

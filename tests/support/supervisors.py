@@ -384,9 +384,16 @@ TREES = [kind for kind, made in ALL.items() if issubclass(made, Tree)]
 
 
 def params(kinds):
-    """Have what needs a systemd run where there is one."""
-    needs = {kind: [pytest.mark.under_systemd] if issubclass(ALL[kind], Systemd) else [] for kind in kinds}
-    return [pytest.param(kind, marks=marks) for kind, marks in needs.items()]
+    """Have what needs a systemd run where there is one, and under each Salt one that needs it and one that does not."""
+    each_salt = {"daemontools", "systemd"}.intersection(kinds) or kinds
+    return [pytest.param(kind, marks=list(_marks(kind, kind in each_salt))) for kind in kinds]
+
+
+def _marks(kind, each_salt):
+    if issubclass(ALL[kind], Systemd):
+        yield pytest.mark.under_systemd
+    if not each_salt:
+        yield pytest.mark.newest_salt
 
 
 def on(*kinds):
