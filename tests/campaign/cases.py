@@ -67,6 +67,8 @@ class Formula(Case):
 
     def work(self):
         failed = self.apply(self.sls)
+        if "MemoryError" in str(failed):
+            raise MemoryError(str(failed))  # Salt shows where, and nobody could say it better
         assert "Traceback" not in str(failed), failed
         if failed:
             raise CommandExecutionError(str(failed))

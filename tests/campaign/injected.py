@@ -24,7 +24,8 @@ import traceback
 import salt._logging
 from saltfactories.utils.functional import Loaders
 
-from tests.campaign.cases import CASES, REPORTED
+from tests.campaign.cases import CASES
+from tests.campaign.child import PATIENCE, start, wait, wrong
 from tests.support import minion
 
 CALL = re.compile(r"^(\w+)\(")
@@ -38,25 +39,16 @@ FORKS = ("clone", "clone3", "fork", "vfork")
 # What a system call fails with: a full disk, a broken one, one that became read-only; no room for another process.
 ERRORS = ("ENOSPC", "EIO", "EROFS", "EDQUOT")
 NO_ROOM = "EAGAIN"
-PATIENCE = 120  # seconds for one run: no limit for a slow machine, but one for a hang
-TRACEBACK = 9  # how a child ends in which our code did not catch what went wrong
-OURS = re.compile(r"/_(modules|states)/qmail_")  # a call of Salt's own may fail as well, and how that ends is Salt's
 
 
 def traced(work, *options):
     """Run something in a child under strace, and return how it ended, as os.waitpid tells it."""
-    child = os.fork()
-    if not child:
-        try:
-            os.kill(os.getpid(), signal.SIGSTOP)
-            work()
-        except REPORTED:
-            os._exit(1)
-        except BaseException:
-            told = traceback.format_exc()
-            print(told, file=sys.stderr, flush=True)
-            os._exit(TRACEBACK if OURS.search(told) else 1)
-        os._exit(0)
+
+    def stopped_first():
+        os.kill(os.getpid(), signal.SIGSTOP)
+        work()
+
+    child = start(stopped_first)
     os.waitpid(child, os.WUNTRACED)
     with subprocess.Popen(["strace", "-qq", "-p", str(child), *options], stdin=subprocess.DEVNULL) as tracer:
         deadline = time.monotonic() + PATIENCE
@@ -64,15 +56,7 @@ def traced(work, *options):
             assert tracer.poll() is None and time.monotonic() < deadline, "strace did not attach"
             time.sleep(0.005)
         os.kill(child, signal.SIGCONT)
-        while True:
-            done, status = os.waitpid(child, os.WNOHANG)
-            if done:
-                return status
-            if time.monotonic() > deadline:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                raise AssertionError(f"still at work after {PATIENCE} s")
-            time.sleep(0.005)
+        return wait(child)
 
 
 def points(case):
@@ -112,9 +96,7 @@ def tried(case, option):
         found = case.left() or case.after()
     except BaseException:
         found = [traceback.format_exc()]
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == TRACEBACK:
-        found.append("it ended in a traceback")
-    return status, found
+    return status, found + wrong(status)
 
 
 def main(place, name, how, seconds, seed):

@@ -1,0 +1,53 @@
+"""A case at work in a process of its own, which may be killed, or come to grief."""
+
+import os
+import re
+import signal
+import time
+import traceback
+
+from tests.campaign.cases import REPORTED
+
+PATIENCE = 120  # seconds for one run: no limit for a slow machine, but one for a hang
+TRACEBACK = 9  # how a child ends in which our code did not catch what went wrong
+OURS = re.compile(r"/_(modules|states)/qmail_")  # a call of Salt's own may fail as well, and how that ends is Salt's
+
+
+def start(work, excused=()):
+    """Have a child do something, and end by how that went: 0, 1 if it was reported, or ``TRACEBACK``. Return its id."""
+    child = os.fork()
+    if child:
+        return child
+    said, status = os.dup(2), TRACEBACK  # it may close its own
+    try:
+        work()
+        status = 0
+    except (*REPORTED, *excused):
+        status = 1
+    except BaseException:
+        told = traceback.format_exc()
+        os.write(said, told.encode())
+        status = TRACEBACK if OURS.search(told) else 1
+    finally:
+        os._exit(status)
+
+
+def wait(child):
+    """Return how it ended, as os.waitpid tells it."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return status
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise AssertionError(f"still at work after {PATIENCE} s")
+        time.sleep(0.005)
+
+
+def wrong(status):
+    """Return what is wrong with how it ended, as sentences."""
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == TRACEBACK:
+        return ["it ended in a traceback"]
+    return []

@@ -1,0 +1,22 @@
+"""Where something is missing or odd, what writes ends in words, and the next run puts right what it has left."""
+
+import pytest
+
+from tests.campaign.circumstances import CIRCUMSTANCES
+from tests.support import mounts
+
+pytestmark = pytest.mark.soak
+
+
+@pytest.fixture(autouse=True)
+def mounting():
+    why = mounts.denied()
+    if why:
+        pytest.skip(f"a full disk takes a mount: {why}")
+
+
+@pytest.mark.parametrize("how", CIRCUMSTANCES)
+@pytest.mark.parametrize("case", ["apply", "clean", "purge", "remove-23", "restart"])
+def test_the_next_run_puts_it_right(campaign, case, how):
+    told = campaign("circumstances", case, how)
+    assert told["rounds"] > 0
