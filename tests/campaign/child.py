@@ -46,8 +46,12 @@ def wait(child):
         time.sleep(0.005)
 
 
-def wrong(status):
-    """Return what is wrong with how it ended, as sentences."""
+def wrong(case, status):
+    """Return what is wrong with what it left, with the next run, and with how it ended, as sentences."""
+    try:
+        found = case.left() or case.after()
+    except Exception:
+        found = [traceback.format_exc()]
     if os.WIFEXITED(status) and os.WEXITSTATUS(status) == TRACEBACK:
-        return ["it ended in a traceback"]
-    return []
+        found.append("it ended in a traceback")
+    return found

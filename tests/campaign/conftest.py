@@ -27,13 +27,13 @@ def seed():
 
 
 @pytest.fixture
-def campaign(seconds, seed, record_property):
-    """Run a program for one case, and return its account, which has to have found nothing wrong."""
+def program(seconds, seed, record_property):
+    """Run one of the programs here for a case, and return its account, which has to have found nothing wrong."""
 
-    def campaign(program, case, how):
+    def program(name, case, how):
         with tempfile.TemporaryDirectory(prefix="qmail-") as place:
             os.chmod(place, 0o755)  # for the user to whom the mailbox belongs
-            command = [sys.executable, "-m", f"tests.campaign.{program}", place, case, how, str(seconds), str(seed)]
+            command = [sys.executable, "-m", f"tests.campaign.{name}", place, case, how, str(seconds), str(seed)]
             done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout.splitlines()[-1])
@@ -42,4 +42,4 @@ def campaign(seconds, seed, record_property):
         assert wrong == [], (told, done.stderr)
         return told
 
-    return campaign
+    return program

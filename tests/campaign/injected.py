@@ -19,7 +19,6 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 
 import salt._logging
 from saltfactories.utils.functional import Loaders
@@ -92,11 +91,7 @@ def tried(case, option):
     """Run a case with one call tampered with; return how it ended, and what is wrong then."""
     case.lay()
     status = traced(case.work, "-o", os.devnull, "-e", option)
-    try:
-        found = case.left() or case.after()
-    except BaseException:
-        found = [traceback.format_exc()]
-    return status, found + wrong(status)
+    return status, wrong(case, status)
 
 
 def main(place, name, how, seconds, seed):

@@ -12,8 +12,8 @@ pytestmark = pytest.mark.soak
 
 @pytest.mark.parametrize("how", ["kill", "fail"])
 @pytest.mark.parametrize("case", CASES)
-def test_the_next_run_puts_it_right(campaign, case, how):
+def test_the_next_run_puts_it_right(program, case, how):
     if not shutil.which("strace"):
         (pytest.fail if os.environ.get("CI") else pytest.skip)("strace is not installed")
-    told = campaign("injected", case, how)
+    told = program("injected", case, how)
     assert told["killed"] + told["reported"] + told["none the less"] > 0, told

@@ -10,14 +10,13 @@ import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.exceptions import SaltInvocationError
 
-from tests.campaign.cases import DOUBLE
+from tests.campaign.cases import DOUBLE, REPORTED
 from tests.support.queue_on_disk import Queue
 
 pytestmark = pytest.mark.soak
 
-REPORTED = (CommandExecutionError, SaltInvocationError)
 EXAMPLES = 10  # at a time, and again until the time is over
 
 
