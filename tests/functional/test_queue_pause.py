@@ -8,7 +8,7 @@ import subprocess
 from salt.exceptions import CommandExecutionError
 
 from tests.support.queue_on_disk import until
-from tests.support.supervisors import TREES, lives, on, wait_until
+from tests.support.supervisors import TREES, deliver, lives, on, wait_until
 
 MAIL = 45
 # Stop a supervisor as soon as it says these words, and let the delivery end that is held up.
@@ -59,8 +59,7 @@ def test_a_supervisor_that_records_the_end_late_is_not_taken_for_somebody_s_comm
     old = supervisor.boot()
     supervise = modules.qmail_base_process.above(old)[1]["pid"]
     (supervisor.home.path / "hold").touch()
-    supervisor.home.feed("slow", 0)
-    wait_until(lambda: "begin slow" in (supervisor.home.path / "delivered").read_text())
+    deliver(supervisor.home, "slow", 0)
 
     # runsv says that much before it has sent the signal.
     words = "got TERM" if supervisor.kind == "runit" else "want down"
@@ -151,14 +150,13 @@ def test_a_unit_that_systemd_starts_again_at_once_loses_and_doubles_nothing(supe
     supervisor.boot()
     for number in range(MAIL):  # more than one qmail-send has in flight
         supervisor.home.feed(f"mail{number}", 0.3)
-    delivered = supervisor.home.path / "delivered"
     for _ in range(3):
-        wait_until(lambda: "begin" in delivered.read_text())
+        wait_until(supervisor.home.delivered)
         modules.qmail_service.stop(**direct)
         assert supervisor.holder() is None
         modules.qmail_service.start(**direct)
     wait_until(lambda: not supervisor.home.is_fed())
-    words = sorted(delivered.read_text().splitlines())
+    words = sorted(supervisor.home.delivered())
     assert words == sorted(f"{word} mail{number}" for word in ("begin", "end") for number in range(MAIL))
 
 
@@ -172,7 +170,7 @@ def test_one_that_systemd_starts_before_it_is_told_to_stop_begins_no_delivery(
     supervisor.boot()
     for number in range(MAIL):
         supervisor.home.feed(f"mail{number}", 1)
-    wait_until(lambda: "begin" in (place / "delivered").read_text())
+    wait_until(supervisor.home.delivered)
     looked = f"journalctl --quiet --output cat --unit {supervisor.unit} --since @{supervisor.since}"
     begun = f"test $(wc -l <{place}/starts) -gt 1 && test $(grep -c begin {place}/delivered) -gt 10"
     wait = f"until {{ {looked} | grep -q 'already running'; }} || {{ {begun}; }}; do sleep 0.1; done"
@@ -184,7 +182,7 @@ def test_one_that_systemd_starts_before_it_is_told_to_stop_begins_no_delivery(
     modules.qmail_service.stop(**direct)
     modules.qmail_service.start(**direct)
     wait_until(lambda: not supervisor.home.is_fed())
-    words = sorted((place / "delivered").read_text().splitlines())
+    words = sorted(supervisor.home.delivered())
     assert words == sorted(f"{word} mail{number}" for word in ("begin", "end") for number in range(MAIL))
 
 
@@ -192,8 +190,7 @@ def test_one_that_systemd_starts_before_it_is_told_to_stop_begins_no_delivery(
 def test_a_stop_that_cannot_have_the_lock_does_not_stop_the_unit(supervisor, modules, direct):
     old = supervisor.boot()
     (supervisor.home.path / "hold").touch()
-    supervisor.home.feed("slow", 0)
-    wait_until(lambda: "begin slow" in (supervisor.home.path / "delivered").read_text())
+    deliver(supervisor.home, "slow", 0)
     try:
         modules.qmail_service.stop(**{**direct, "timeout": 0.3})
         raise AssertionError("it did not wait")

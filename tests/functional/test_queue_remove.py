@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 from tests.support.queue_on_disk import Queue, until
-from tests.support.supervisors import Qmailctl, Systemd, SystemdOnce, SystemdScript, wait_until
+from tests.support.supervisors import Qmailctl, Systemd, SystemdOnce, SystemdScript, deliver, wait_until
 
 
 class Server:
@@ -238,21 +238,12 @@ def test_how_far_it_is_is_told(server, delete, monkeypatch, caplog):
     assert told[0].startswith("qmail_queue.remove: 2 messages, 20 bytes after ")
 
 
-def deliver(server, name, seconds):
-    server.home.feed(name, seconds)
-    wait_until(lambda: f"begin {name}" in delivered(server))
-
-
-def delivered(server):
-    return (server.home.path / "delivered").read_text().splitlines()
-
-
 @under("systemd")
 def test_mail_in_flight_is_waited_for(server):
     server.boot()
-    deliver(server, "slow", 1)
+    deliver(server.home, "slow", 1)
     assert server.remove()["deleted"] == 10
-    assert delivered(server) == ["begin slow", "end slow"]
+    assert server.home.delivered() == ["begin slow", "end slow"]
 
 
 @under("systemd")
@@ -260,7 +251,7 @@ def test_a_drain_beyond_the_timeout_deletes_nothing_and_qmail_send_comes_back_by
     old = server.boot()
     before = server.queue.files()
     (server.home.path / "hold").touch()
-    deliver(server, "slow", 0)
+    deliver(server.home, "slow", 0)
     with pytest.raises(CommandExecutionError, match=f"qmail-send {old} still runs"):
         server.remove(timeout=0.2)
     with pytest.raises(CommandExecutionError, match="Another run is working on this queue, or is bringing"):
@@ -268,7 +259,7 @@ def test_a_drain_beyond_the_timeout_deletes_nothing_and_qmail_send_comes_back_by
     assert server.queue.files() == before
     (server.home.path / "hold").unlink()
     wait_until(lambda: server.holder() not in (None, old))
-    assert delivered(server) == ["begin slow", "end slow"]
+    assert server.home.delivered() == ["begin slow", "end slow"]
     wait_until(lambda: _is_free(server))
     assert server.remove()["deleted"] == 10
 

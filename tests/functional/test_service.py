@@ -11,7 +11,20 @@ import types
 import pytest
 from salt.exceptions import CommandExecutionError
 
-from tests.support.supervisors import ALL, TREES, Script, SystemdScript, Tree, below, booted, end, lives, on, wait_until
+from tests.support.supervisors import (
+    ALL,
+    TREES,
+    Script,
+    SystemdScript,
+    Tree,
+    below,
+    booted,
+    deliver,
+    end,
+    lives,
+    on,
+    wait_until,
+)
 
 SINK = "sink@mail.example.net"
 
@@ -33,16 +46,6 @@ def converge(loaders, settings):
 
 def starts(home):
     return (home.path / "starts").read_text().split()
-
-
-def deliver(home, name, seconds):
-    """Have qmail-send make a delivery, and wait until it is in flight."""
-    home.feed(name, seconds)
-    wait_until(lambda: f"begin {name}" in deliveries(home))
-
-
-def deliveries(home):
-    return (home.path / "delivered").read_text().splitlines()
 
 
 def test_a_change_makes_one_restart_and_the_next_run_none(supervisor, converge):
@@ -142,7 +145,7 @@ def test_a_drain_beyond_the_timeout_fails_and_the_next_run_puts_it_right(supervi
     assert ret.result is True, ret.comment
     assert supervisor.home.wait_until_loaded(SINK)
     assert len(starts(supervisor.home)) == 2
-    assert deliveries(supervisor.home) == ["begin slow", "end slow"]
+    assert supervisor.home.delivered() == ["begin slow", "end slow"]
 
 
 def test_one_that_cannot_start_fails_with_its_log_and_the_next_run_puts_it_right(supervisor, converge):
@@ -214,7 +217,7 @@ def test_a_stop_waits_for_mail_in_flight_and_lasts_until_a_start(supervisor, mod
     deliver(supervisor.home, "slow", 1)
     assert modules.qmail_service.stop(**direct) == {"old": old, "new": None}
     assert supervisor.holder() is None
-    assert deliveries(supervisor.home) == ["begin slow", "end slow"]
+    assert supervisor.home.delivered() == ["begin slow", "end slow"]
     assert modules.qmail_service.stop(**direct) == {}
     # No file down, no disabled unit: it should run.
     ret = converge()
@@ -252,7 +255,7 @@ def test_a_start_after_a_stop_that_gave_up_waits_for_the_drain(supervisor, modul
     new = modules.qmail_service.start(**direct).get("new")
     new = new or wait_until(lambda: supervisor.holder() not in (None, old) and supervisor.holder())
     assert new == supervisor.holder() != old
-    assert deliveries(supervisor.home) == ["begin slow", "end slow"]
+    assert supervisor.home.delivered() == ["begin slow", "end slow"]
 
 
 @on(*TREES, "systemd")
@@ -269,7 +272,7 @@ def test_a_start_that_cannot_wait_for_the_drain_leaves_the_rest_to_the_superviso
         modules.qmail_service.start(**{**direct, "timeout": 0.5})
     hold.unlink()
     wait_until(lambda: supervisor.holder() not in (None, old))
-    assert deliveries(supervisor.home) == ["begin slow", "end slow"]
+    assert supervisor.home.delivered() == ["begin slow", "end slow"]
 
 
 @on(*TREES, "systemd", "systemd-once")
@@ -303,7 +306,7 @@ def test_two_runs_at_once_make_one_restart(supervisor, modules, direct, monkeypa
     for run in runs:
         run.join(100)
     assert told == [{"old": old, "new": supervisor.holder()}] * 2
-    assert deliveries(supervisor.home) == ["begin slow", "end slow"]
+    assert supervisor.home.delivered() == ["begin slow", "end slow"]
     assert starts(supervisor.home) == [str(old), str(supervisor.holder())]
 
 
@@ -400,7 +403,7 @@ def test_a_unit_is_never_stopped_with_mail_in_flight(supervisor, converge):
     deliver(supervisor.home, "slow", 1.5)
     assert converge("sink").changes["pid"]["old"] == old
     assert "Stopping" not in supervisor.journal()
-    assert deliveries(supervisor.home) == ["begin slow", "end slow"]
+    assert supervisor.home.delivered() == ["begin slow", "end slow"]
 
 
 @on("systemd")

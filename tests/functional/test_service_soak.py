@@ -81,7 +81,7 @@ def restart_again_and_again(kind, place, modules):
     return {
         "pids": pids,
         "starts": list(map(int, (home.path / "starts").read_text().split())),
-        "delivered": (home.path / "delivered").read_text().split("\n")[:-1],
+        "delivered": home.delivered(),
         "fed": feeder.fed,
         "most": feeder.most,
         "alerts": [line for line in log.splitlines() if "alert" in line],

@@ -12,7 +12,7 @@ import pytest
 from salt.exceptions import CommandExecutionError
 
 from tests.support.home import Home
-from tests.support.supervisors import UNITS, Daemontools, Systemd, SystemdScript, lives, wait_until
+from tests.support.supervisors import UNITS, Daemontools, Systemd, SystemdScript, deliver, lives, wait_until
 
 pytestmark = pytest.mark.under_systemd
 
@@ -39,16 +39,6 @@ def unit(tmp_path):
         each.close()
 
 
-def deliver(unit, name="slow", seconds=SLOW):
-    """Have qmail-send make a delivery, and wait until it is in flight."""
-    unit.home.feed(name, seconds)
-    wait_until(lambda: f"begin {name}" in deliveries(unit))
-
-
-def deliveries(unit):
-    return (unit.home.path / "delivered").read_text().splitlines()
-
-
 def starts(unit):
     return len((unit.home.path / "starts").read_text().split())
 
@@ -59,14 +49,14 @@ def given(unit, **more):
 
 def check_a_restart(modules, unit, **more):
     """Change a control file, restart with mail in flight, and see that it was delivered once and all of it is right."""
-    old, before = unit.holder(), len(deliveries(unit))
+    old, before = unit.holder(), len(unit.home.delivered())
     value = f"sink-{before}"
-    deliver(unit, value)
+    deliver(unit.home, value, SLOW)
     unit.home.write_control("doublebounceto", f"{value}\n")
     assert modules.qmail_service.restart(**given(unit, **more)) == {"old": old, "new": unit.holder()}
     assert unit.holder() not in (None, old)
     assert unit.home.wait_until_loaded(f"{value}@mail.example.net")
-    assert deliveries(unit)[before:] == [f"begin {value}", f"end {value}"]
+    assert unit.home.delivered()[before:] == [f"begin {value}", f"end {value}"]
     assert modules.qmail_service.status(str(unit.home.path))["loaded"] is True
 
 
@@ -236,14 +226,14 @@ def test_a_unit_of_another_name_is_started_by_the_run_after_the_one_that_ended_i
     old = one.boot()
     one.home.write_control("doublebounceto", "sink\n")
     (one.home.path / "hold").touch()
-    deliver(one)
+    deliver(one.home, "slow", SLOW)
     with pytest.raises(CommandExecutionError, match=f"qmail-send {old} still runs"):
         modules.qmail_service.restart(**given(one, timeout=0.3))
     (one.home.path / "hold").unlink()
     wait_until(lambda: not lives(old))
     ret = states.qmail_service.running("qmail-send", **given(one))
     assert ret.changes == {"pid": {"old": None, "new": one.holder()}}
-    assert deliveries(one) == ["begin slow", "end slow"]
+    assert one.home.delivered() == ["begin slow", "end slow"]
 
 
 def test_two_instances_are_told_apart(modules, unit):
@@ -271,7 +261,7 @@ def test_a_unit_that_somebody_is_stopping_is_left_down_while_it_drains(modules, 
     one = unit(KillMode=kill)
     old = one.boot()
     (one.home.path / "hold").touch()
-    deliver(one)
+    deliver(one.home, "slow", SLOW)
     one.run("stop", "--no-block")
     wait_until(lambda: one.shown("ActiveState") == ["deactivating"])
     one.home.write_control("doublebounceto", "sink\n")
@@ -282,7 +272,7 @@ def test_a_unit_that_somebody_is_stopping_is_left_down_while_it_drains(modules, 
     started = modules.qmail_service.start(**given(one))
     # It may have ended before it is looked at.
     assert started in ({"old": old, "new": one.holder()}, {"old": None, "new": one.holder()})
-    assert deliveries(one) == ["begin slow", "end slow"]
+    assert one.home.delivered() == ["begin slow", "end slow"]
 
 
 WRAPPERS = {
@@ -382,7 +372,7 @@ def change_and_restart(loaders, one, name, service):
     hold = one.home.path / "hold"
     hold.touch()
     for number in range(5):
-        deliver(one, f"{name}-{number}", 0)
+        deliver(one.home, f"{name}-{number}", 0)
     path = f"{one.home.control}/doublebounceto"
     high = {
         path: {"file": ["managed", {"contents": name}]},
@@ -396,7 +386,7 @@ def change_and_restart(loaders, one, name, service):
     hold.unlink(missing_ok=True)
     wait_until(lambda: not one.home.is_fed())
     assert one.home.wait_until_loaded(f"{name}@mail.example.net")
-    return [sum(line.startswith(f"{word} {name}-") for line in deliveries(one)) for word in ("begin", "end")]
+    return [sum(line.startswith(f"{word} {name}-") for line in one.home.delivered()) for word in ("begin", "end")]
 
 
 def test_on_the_same_unit_the_restart_of_salt_itself_doubles_mail_and_ours_does_not(loaders, unit):

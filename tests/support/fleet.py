@@ -108,7 +108,7 @@ class Fleet:
 
 
 def quick(role):
-    """Return the options for a daemon that logs and loads no more than matters: all takes a fifth of the time."""
+    """Return the options for a daemon that logs and loads no more than matters: to do all costs a fifth of the time."""
     return {"log_level_logfile": "warning", f"pytest-{role}": {"log": {"level": "warning"}}, **minion.WITHOUT}
 
 

@@ -104,6 +104,10 @@ class Home:
         """Return whether any of them is still to be made."""
         return any((self.path / "deliver").iterdir())
 
+    def delivered(self):
+        """Return what it has written down of them: ``begin NAME`` and ``end NAME``."""
+        return (self.path / "delivered").read_text().splitlines()
+
     def pid(self):
         """Return the process id that qmailctl wrote down, if that process lives."""
         return _pid(self.path / "qmail-send.pid")

@@ -38,6 +38,12 @@ def wait_until(done, seconds=60, why=""):
         time.sleep(0.02)
 
 
+def deliver(home, name, seconds):
+    """Have qmail-send make a delivery, and wait until it is in flight."""
+    home.feed(name, seconds)
+    wait_until(lambda: f"begin {name}" in home.delivered())
+
+
 def lives(pid):
     """Return whether a process is there, and not only as a zombie that nobody has waited for."""
     try:
