@@ -56,7 +56,7 @@ def test_links_are_found():
 # The changelog also names what was there once.
 @pytest.mark.parametrize("path", [path for path in PAGES if path != CHANGELOG], ids=name_of)
 def test_every_function_that_is_named_exists(path):
-    known = {f"{source.stem}.{name}" for source in SOURCES for name in functions(source)}
+    known = {f"{module.name}.{name}" for module in HOUSE.modules for name in module.functions}
     named = {".".join(match) for match in FUNCTION.findall(path.read_text())} - NOT_FUNCTIONS
     assert named <= known, named - known
 
@@ -167,11 +167,6 @@ def anchors(path):
     headings = re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE)
     found = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
     return found | set(re.findall(r'<a name="([^"]+)"></a>', path.read_text()))
-
-
-def functions(path):
-    nodes = [node for node in parsed(path.read_text()).body if isinstance(node, ast.FunctionDef)]
-    return [node.name for node in nodes if not node.name.startswith("_")]
 
 
 def messages():

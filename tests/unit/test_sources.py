@@ -7,7 +7,7 @@ import re
 import pytest
 import yaml
 
-from tests.support.house import parsed
+from tests.support.house import Module, parsed
 
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
 SOURCES = sorted(
@@ -20,8 +20,7 @@ FACES = [path for path in SOURCES if path.parent.name in ("_modules", "_runners"
 
 
 def functions(path):
-    tree = parsed(path.read_text())
-    return [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    return Module(path).functions.values()
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
