@@ -13,8 +13,11 @@ TRACEBACK = 9  # how a child ends in which our code did not catch what went wron
 OURS = re.compile(r"/_(modules|states)/qmail_")  # a call of Salt's own may fail as well, and how that ends is Salt's
 
 
-def start(work, excused=()):
-    """Have a child do something, and end by how that went: 0, 1 if it was reported, or ``TRACEBACK``. Return its id."""
+def start(work, excuses=lambda error: False):
+    """
+    Have a child do something, and end by how that went: 0, 1 if it was reported or is excused, or ``TRACEBACK``. Return
+    its id.
+    """
     child = os.fork()
     if child:
         return child
@@ -22,9 +25,11 @@ def start(work, excused=()):
     try:
         work()
         status = 0
-    except (*REPORTED, *excused):
+    except REPORTED:
         status = 1
-    except BaseException:
+    except BaseException as error:
+        if excuses(error):
+            os._exit(1)
         told = traceback.format_exc()
         os.write(said, told.encode())
         status = TRACEBACK if OURS.search(told) else 1

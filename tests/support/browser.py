@@ -73,7 +73,7 @@ class Page:
         self.context = browser.new_context(
             viewport={"width": width, "height": height}, color_scheme=scheme, offline=True, java_script_enabled=script
         )
-        self.context.set_default_timeout(120_000)
+        self.context.set_default_timeout(600_000)  # ms: for what hangs, not for ten thousand rows
         self.page, self.said, self.asked = self.context.new_page(), [], []
         self.page.add_init_script(WATCH)
         self.page.on("console", lambda message: self.said.append(message.text))
