@@ -12,7 +12,6 @@ import pytest
 import salt._logging
 import salt.loader
 from saltfactories.plugins.event_listener import EventListener
-from saltfactories.utils.functional import Loaders
 
 from tests.support import inside, installed, minion, spared, workers
 from tests.support.home import Home
@@ -120,7 +119,7 @@ def no_plesk(monkeypatch):
 
 @pytest.fixture(scope="session")
 def loaders(minion_opts):
-    return Loaders(minion_opts)
+    return minion.loaders(minion_opts)
 
 
 @pytest.fixture

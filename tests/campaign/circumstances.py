@@ -19,7 +19,6 @@ import tempfile
 import time
 
 import salt._logging
-from saltfactories.utils.functional import Loaders
 
 from tests.campaign.cases import CASES
 from tests.campaign.child import start, wait, wrong
@@ -165,7 +164,7 @@ def main(place, name, how, seconds, seed):
     circumstance = CIRCUMSTANCES[how](place)
     kept = {"qmail_file.kept_directory": str(pathlib.Path(place) / "kept")}
     with tempfile.TemporaryDirectory(prefix="qmail-") as own:
-        case = CASES[name](place, Loaders(minion.options(own, test=False, **kept)).modules)
+        case = CASES[name](place, minion.loaders(minion.options(own, test=False, **kept)).modules)
         told = {"case": name, "how": how, "seed": seed, "rounds": 0, "reported": 0, "none the less": 0, "wrong": []}
         deadline = time.monotonic() + seconds
         while (not told["rounds"] or time.monotonic() < deadline) and len(told["wrong"]) < 5:

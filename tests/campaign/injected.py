@@ -21,7 +21,6 @@ import sys
 import time
 
 import salt._logging
-from saltfactories.utils.functional import Loaders
 
 from tests.campaign.cases import CASES
 from tests.campaign.child import PATIENCE, start, wait, wrong
@@ -97,7 +96,7 @@ def tried(case, option):
 def main(place, name, how, seconds, seed):
     salt._logging.shutdown_temp_handler()
     dice = random.Random(seed)
-    case = CASES[name](place, Loaders(minion.options(place, test=False)).modules)
+    case = CASES[name](place, minion.loaders(minion.options(place, test=False)).modules)
     case.lay()
     assert not case.after()  # from here on everything is loaded: each run makes the same calls
     todo = points(case)

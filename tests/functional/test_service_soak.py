@@ -38,13 +38,15 @@ class Feeder(threading.Thread):
     def running(self):
         """List the qmail-sends of this home; a child that has not yet got a name of its own is none."""
         parents = {}
-        for place in pathlib.Path("/proc").glob("[0-9]*"):
+        for pid in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
-                if (place / "comm").read_text() != "qmail-send\n":
-                    continue
+                with open(f"/proc/{pid}/comm", "rb") as file:  # pathlib takes thrice as long, of twenty times a second
+                    if file.read() != b"qmail-send\n":
+                        continue
+                place = pathlib.Path("/proc", pid)
                 if os.fsencode(self.home.path) in (place / "cmdline").read_bytes():
                     fields = (place / "stat").read_text().rpartition(")")[2].split()
-                    parents[int(place.name)] = int(fields[1])
+                    parents[int(pid)] = int(fields[1])
         return [pid for pid, parent in parents.items() if parent not in parents and lives(pid)]
 
     def in_flight(self):

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from unittest import mock
 
 import salt.config
 
@@ -72,6 +73,18 @@ def options(place, **more):
     write(place / "pillar/top.sls", {"base": {"*": ["nothing"]}})
     write(place / "pillar/nothing.sls", {"nothing": "of interest"})
     return {**salt.config.minion_config(str(configure(place, **more))), "__cli": "salt-call"}
+
+
+def loaders(opts):
+    """
+    Return pytest-salt-factories' loaders for such options.
+
+    They would first copy what the file server has, for some seconds: Salt finds the same in the repository itself.
+    """
+    from saltfactories.utils import functional  # the demo has a minion, too, and no pytest
+
+    with mock.patch.object(functional.Loaders, "modules"):
+        return functional.Loaders(opts)
 
 
 def write(path, value):

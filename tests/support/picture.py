@@ -5,8 +5,6 @@ import pathlib
 import tempfile
 import time
 
-from saltfactories.utils.functional import Loaders
-
 from tests.support import browser, minion, overviews
 
 PICTURE = minion.REPOSITORY / "docs/report.png"
@@ -19,7 +17,7 @@ def main():
     time.tzset()
     with tempfile.TemporaryDirectory() as place, browser.started() as chromium:
         path = pathlib.Path(place) / "report.html"
-        modules = Loaders(minion.options(pathlib.Path(place), test=False)).modules
+        modules = minion.loaders(minion.options(pathlib.Path(place), test=False)).modules
         report = overviews.report(modules, ((overviews.name_of(one), overviews.answer(one)) for one in SERVERS))
         modules["qmail_doublebounce_page.write"](str(path), report)
         with browser.Page(chromium, path, WIDTH, height=HEIGHT) as shown:

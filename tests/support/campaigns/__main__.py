@@ -19,7 +19,6 @@ import tempfile
 import time
 
 import salt._logging
-from saltfactories.utils.functional import Loaders
 
 from tests.support import minion
 
@@ -35,7 +34,7 @@ def main(name, many="10", seed="1"):
     with tempfile.TemporaryDirectory(prefix="qmail-", ignore_cleanup_errors=True) as directory:
         place = pathlib.Path(directory)
         place.chmod(0o755)  # the user can reach it to whom the mailbox belongs
-        modules = Loaders(minion.options(place / "minion", test=False)).modules
+        modules = minion.loaders(minion.options(place / "minion", test=False)).modules
         campaign = importlib.import_module(f"tests.support.campaigns.{name}")
         done, wrong = _run(campaign.rounds(place, modules, random.Random(int(seed))), most, seconds)
     print(json.dumps({"campaign": name, "seed": int(seed), "rounds": done, "wrong": wrong}))
