@@ -22,6 +22,7 @@ import saltfactories.utils.functional  # noqa: F401
 from tests.support import mounts
 from tests.support.machine import END_WITH_PARENT, PROCESSES
 
+PASSED = 77  # and not 0: broken code may end the process of the tests with that
 QUIETLY = ["-x", "-q", "-n0", "-p", "no:cacheprovider"]
 
 
@@ -30,7 +31,7 @@ def main():
         child = os.fork()
         if not child:
             _end_with(_apart, json.loads(line))
-        print("failed" if os.waitpid(child, 0)[1] else "passed", flush=True)
+        print("passed" if _status(child) == PASSED else "failed", flush=True)
 
 
 def _apart(tests):
@@ -41,7 +42,7 @@ def _apart(tests):
     first = os.fork()
     if not first:
         _end_with(_reap, tests)
-    return os.waitpid(first, 0)[1]
+    return _status(first)
 
 
 def _reap(tests):
@@ -54,23 +55,27 @@ def _reap(tests):
     while True:
         ended, status = os.wait()
         if ended == running:
-            return status
+            return os.waitstatus_to_exitcode(status)
 
 
 def _run(tests):
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
-    return pytest.main([*QUIETLY, *tests])
+    return pytest.main([*QUIETLY, *tests]) or PASSED
 
 
 def _end_with(work, tests):
     """Do some work in a child, and end it with what that returns: it never comes back into the code of its parent."""
     status = 1
     try:
-        status = int(work(tests) != 0)
+        status = work(tests)
     finally:
-        os._exit(status)
+        os._exit(status if status >= 0 else 1)
+
+
+def _status(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 if __name__ == "__main__":
