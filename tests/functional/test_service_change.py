@@ -25,7 +25,8 @@ class World:
         self.down = self.is_locked_out = False
         self.drain = self.linger = self.slow = self.lasts = 0  # seconds; lasts: 0 is forever
         self.gap = 1
-        self.told, self.recorded, self.units = [], {}, []
+        self.told, self.recorded, self.units, self.given, self.left = [], {}, [], {}, None
+        self.ended = None  # what its supervisor has recorded of the end of qmail-send, if it records that
         self.obstacles = ""
 
     # The clock
@@ -105,7 +106,7 @@ class World:
     def start(self, provider, name, left):
         assert (provider, name) == (self.provider, "the name") and left > 0
         self.note("start")
-        self.down = False
+        self.down, self.left = False, left
         self.later(self.slow, self.begin)
         return True
 
@@ -137,7 +138,7 @@ class World:
 
     def salt(self):
         return {
-            "qmail_base_check.arguments": lambda **_: {},
+            "qmail_base_check.arguments": self.given.update,
             "qmail_base_lock.close": self.let_go,
             "qmail_base_lock.opened": lambda **_: 7,
             "qmail_base_lock.take": self.take,
@@ -157,7 +158,7 @@ class World:
             "qmail_service_supervisor.find": self.find,
             "qmail_service_supervisor.start": self.start,
             "qmail_service_supervisor.stop": self.stop,
-            "qmail_service_supervisor.told": lambda *_: None,
+            "qmail_service_supervisor.told": lambda *_: None if self.ended is None else {"ended": self.ended},
             "qmail_service_unit.remember": lambda unit, **_: self.units.append(unit),
         }
 
@@ -213,6 +214,7 @@ def test_one_that_nothing_brings_back_is_started_when_its_process_is_gone(world,
     assert one.restarted() == {"old": OLD, "new": OLD + 1}
     assert one.words() == [f"TERM {OLD}", "start"]
     assert 2.5 <= one.when("start") < 2.7
+    assert one.left == pytest.approx(60 - one.when("start"), abs=0.1)
     assert one.units == ["the name" if provider == "systemd" else None]
 
 
@@ -364,6 +366,14 @@ def test_one_that_somebody_starts_again_is_reported_with_its_process(world):
     assert 5 <= one.since() < 5.2
 
 
+@pytest.mark.parametrize("ended", [2.5, 100])
+def test_a_stop_waits_until_the_supervisor_has_recorded_the_end_but_not_forever(world, ended):
+    one = world()
+    one.ended, one.due = False, [(1000 + ended, lambda: setattr(one, "ended", True))]
+    assert one.stopped(settle=1) == {"old": OLD, "new": None}
+    assert min(ended, 1 + 3) <= one.since() < min(ended, 1 + 3) + 0.2
+
+
 # To start
 
 
@@ -371,6 +381,29 @@ def test_one_that_runs_is_left_alone(world):
     one = world()
     assert one.started() == {}
     assert one.told == []
+
+
+def test_one_that_was_told_to_end_is_waited_for_and_another_started(world):
+    one = world(provider="systemd", returns=False)
+    one.recorded = {"process": f"process {OLD}", "values": None}
+    one.drain = 2
+    assert one.started() == {"old": OLD, "new": OLD + 1}
+    assert 2 <= one.when("start") < 2.2
+
+
+def test_what_another_process_was_told_before_is_no_matter(world):
+    one = world()
+    one.recorded = {"process": f"process {OLD - 1}", "values": None}
+    assert one.started() == {}
+    assert one.told == []
+
+
+@pytest.mark.parametrize("verb", ["restarted", "started", "stopped"])
+def test_all_arguments_are_checked(world, verb):
+    one = world()
+    getattr(one, verb)(timeout=5, settle=2)
+    places = {"home": "/home", "control": None, "queue": None}
+    assert one.given == {**places, "provider": "auto", "name": "auto", "timeout": 5, "settle": 2}
 
 
 @pytest.mark.parametrize("drain", [5, 100])
