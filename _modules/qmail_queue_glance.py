@@ -24,9 +24,11 @@ def look(known, queue, home, limit, seconds):
     for turn in range(len(parts)):
         if looked >= limit or time.monotonic() >= deadline:
             break
-        rows[at], files = _part(parts[at], limit - looked, deadline)
+        row, files = _part(parts[at], limit - looked, deadline)
         looked += files
-        if turn and not rows[at][2]:
+        if row[2] or not _is_whole(rows[at]):
+            rows[at] = row  # else an earlier look has seen more
+        if turn and not row[2]:
             break  # the next look begins with it, and has more time for it
         at = (at + 1) % len(parts)
     seen = [row for row in rows if row]
@@ -34,7 +36,7 @@ def look(known, queue, home, limit, seconds):
     return {
         "double_bounces": sum(row[0] for row in seen),
         "oldest": min(births, default=None),
-        "exact": len(seen) == len(rows) and all(row[2] for row in seen),
+        "exact": len(seen) == len(rows) and all(map(_is_whole, seen)),
         "files": looked,
         "known": {"next": at, "parts": rows},
     }
@@ -53,6 +55,10 @@ def _part(part, limit, deadline):
                 number += 1
                 oldest = int(came) if oldest is None else min(oldest, int(came))
     return [number, oldest, is_all], looked
+
+
+def _is_whole(row):
+    return row is not None and row[2]
 
 
 def _fits(known, number):
