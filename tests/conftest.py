@@ -13,7 +13,7 @@ import salt._logging
 import salt.loader
 from saltfactories.plugins.event_listener import EventListener
 
-from tests.support import inside, installed, minion, spared, workers
+from tests.support import inside, installed, matrix, minion, spared, workers
 from tests.support.home import Home
 
 # Salt keeps its early log lines for a handler that nobody sets up here, and would write them to a closed stream.
@@ -47,7 +47,10 @@ def pytest_configure(config):
         config.add_cleanup(lambda: shutil.rmtree(compiled, ignore_errors=True))
 
 
+@pytest.hookimpl(tryfirst=True)  # before markers are chosen from
 def pytest_collection_modifyitems(items):
+    for item in filter(matrix.depends_on_salt, items):
+        item.add_marker("each_salt")
     items.sort(key=workers.place)
 
 
