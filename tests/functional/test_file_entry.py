@@ -487,3 +487,35 @@ def test_a_writer_that_comes_back_finds_the_lock_free(modules, path):
     assert modules.qmail_file_kept.load(str(path), "note") == {}
     assert modules.qmail_file_kept.load(str(path), "none") is None
     assert opened() == before
+
+
+def test_of_one_that_is_far_too_large_no_more_is_read_than_shows_that(entry, at, path, monkeypatch):
+    pread, read = os.pread, []
+
+    def counted(handle, size, place):
+        piece = pread(handle, min(size, 99_999), place)
+        read.append(len(piece))
+        return piece
+
+    monkeypatch.setattr(os, "pread", counted)
+    path.write_bytes(b"x" * 3 * LARGEST)
+    with pytest.raises(CommandExecutionError, match=f"larger than {LARGEST} bytes"):
+        entry.read(at, path.name, str(path))
+    assert sum(read) == LARGEST + 1
+
+
+def test_a_file_that_has_the_name_of_ours_already_is_not_written_to(entry, at, path, monkeypatch):
+    opened, names = os.open, []
+
+    def taken(name, flags, *mode, **where):
+        if flags & os.O_CREAT:
+            names.append(path.with_name(name))
+            names[0].write_bytes(b"theirs\n")
+        return opened(name, flags, *mode, **where)
+
+    monkeypatch.setattr(os, "open", taken)
+    new = {"contents": b"new\n", "uid": os.geteuid(), "gid": os.getegid(), "mode": "0644"}
+    with pytest.raises(FileExistsError):
+        entry.put(at, path.name, new, None, str(path))
+    assert names[0].read_bytes() == b"theirs\n"
+    assert not path.exists()
