@@ -38,7 +38,7 @@ def is_up(supervisor):
 
 
 @on(*TREES)
-def test_one_that_was_told_to_stay_down_meanwhile_stays_down(supervisor, modules, direct):
+def test_one_that_was_told_to_stay_down_meanwhile_stays_down(supervisor, modules, direct, caplog):
     supervisor.boot()
 
     def work(lock):
@@ -49,6 +49,7 @@ def test_one_that_was_told_to_stay_down_meanwhile_stays_down(supervisor, modules
 
     during(modules, direct, work)
     assert supervisor.holder() is None
+    assert f"somebody took qmail-send of {direct['home']} down meanwhile: it stays down" in caplog.text
     assert modules.qmail_queue_pause.recover(direct["home"], service={"name": direct["name"]}) is False
     assert supervisor.holder() is None
 

@@ -701,6 +701,49 @@ def test_nothing_is_left_of_the_guardian_when_all_is_done(server):
     assert (len(os.listdir("/proc/self/fd")), children()) == before
 
 
+def test_the_guardian_takes_no_processor_time_while_it_waits(server):
+    server.boot()
+    before = children()
+
+    def work(lock):
+        (guardian,) = set(children()) - set(before)
+        time.sleep(2)
+        fields = pathlib.Path(f"/proc/{guardian}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    given = {"home": str(server.home.path), "service": {"settle": 0.1}}
+    assert server.modules["qmail_queue_pause.during"](work, **given) < 0.5
+
+
+def test_what_is_no_work_is_refused_before_qmail_send_is_stopped(server):
+    old = server.boot()
+    with pytest.raises(SaltInvocationError, match="work must be a function"):
+        server.modules["qmail_queue_pause.during"]("work", home=str(server.home.path))
+    assert server.holder() == old
+
+
+def test_where_a_boot_has_no_id_qmail_send_is_stopped_and_started_as_well(server, monkeypatch):
+    def refused(*_):
+        raise PermissionError("/proc/sys is not for everybody")
+
+    old = server.boot()
+    during = server.modules["qmail_queue_pause.during"]
+    monkeypatch.setitem(during.func.__globals__, "open", refused)
+    assert during(lambda lock: "done", home=str(server.home.path), service={"settle": 0.1}) == "done"
+    assert server.holder() not in (None, old)
+
+
+@pytest.mark.parametrize("boot", [b"b", b"b" * 64])
+def test_what_was_left_stopped_in_this_boot_is_started_whatever_the_boot_is_called(server, monkeypatch, boot):
+    server.boot()
+    pause = server.modules["qmail_queue_pause.during"].func.__globals__
+    monkeypatch.setitem(pause, "_boot", lambda: boot)
+    without_a_guardian(lambda: server.modules["qmail_queue_pause.during"](killed, home=str(server.home.path)))
+    assert server.holder() is None
+    assert server.modules["qmail_queue_pause.recover"](str(server.home.path)) is True
+    assert server.holder()
+
+
 def test_the_guardian_says_nothing_to_whoever_has_started_it(server):
     server.boot()
     before = children()
