@@ -12,7 +12,9 @@ import tempfile
 import pytest
 
 from tests.support.fleet import FORMULA, SINKS, quick, running
-from tests.support.minion import linked
+from tests.support.minion import REPOSITORY, linked
+
+DAEMONS = REPOSITORY / "tests/support/daemons"  # what they do without
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +39,7 @@ def salt_factories_config(place):
         # by way of coverage, which they could not write down when they are killed.
         "code_dir": None,
         # They keep what they compile, as on real machines: each job is a process that would compile all again.
-        "environ": {**os.environ, "PYTHONDONTWRITEBYTECODE": ""},
+        "environ": {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": str(DAEMONS)},
         "inject_sitecustomize": False,
         "coverage_rc_path": None,
         "coverage_db_path": None,
