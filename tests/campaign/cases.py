@@ -58,7 +58,7 @@ class Formula(Case):
         super().__init__(place, modules)
         self.lay()
         self.first = self.snapshot()
-        assert not self.apply(self.sls)
+        self.succeed(self.sls)
         self.last = self.snapshot()
 
     def lay(self):
@@ -80,6 +80,10 @@ class Formula(Case):
         if getattr(told, "errors", None):
             return [str(told.errors)]
         return [f"{one.name}: {one.comment}" for one in told if one.result is not True]
+
+    def succeed(self, sls):
+        failed = self.apply(sls)
+        assert not failed, (failed, (self.path / "log").read_text())
 
     def snapshot(self):
         return {name: about for name, about in self.home.snapshot().items() if not OWN.search(name)}
@@ -111,7 +115,7 @@ class Clean(Formula):
 
     def lay(self):
         super().lay()
-        assert not self.apply(Formula.sls)
+        self.succeed(Formula.sls)
         assert self.home.wait_until_loaded(ADDRESS)
 
 

@@ -112,7 +112,8 @@ class Memory(Scarce):
         del self.taken[-self.dice.randrange(1, 1000) :]
 
     def excuses(self, error):
-        return isinstance(error, MemoryError) or super().excuses(error)
+        """Python's own code does not always find the words: then it is a SystemError."""
+        return isinstance(error, (MemoryError, SystemError)) or super().excuses(error)
 
 
 class Disk(Circumstance):
