@@ -1,11 +1,9 @@
 """Where something is missing or odd, what writes ends in words, and the next run puts right what it has left."""
 
-import os
-
 import pytest
 
 from tests.campaign.circumstances import CIRCUMSTANCES
-from tests.support import mounts
+from tests.support import mounts, needs
 
 pytestmark = pytest.mark.soak
 
@@ -13,8 +11,7 @@ pytestmark = pytest.mark.soak
 @pytest.fixture(autouse=True)
 def mounting():
     why = mounts.denied()
-    if why:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"a full disk takes a mount: {why}")
+    needs.skip_for(why and f"a full disk takes a mount: {why}")
 
 
 @pytest.mark.parametrize("how", CIRCUMSTANCES)

@@ -1,11 +1,11 @@
 """Killed at any system call, or refused it, what writes leaves nothing that the next run would not put right."""
 
-import os
 import shutil
 
 import pytest
 
 from tests.campaign.cases import CASES
+from tests.support import needs
 
 pytestmark = pytest.mark.soak
 
@@ -13,7 +13,6 @@ pytestmark = pytest.mark.soak
 @pytest.mark.parametrize("how", ["kill", "fail"])
 @pytest.mark.parametrize("case", CASES)
 def test_the_next_run_puts_it_right(program, case, how):
-    if not shutil.which("strace"):
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("strace is not installed")
+    needs.skip_for(None if shutil.which("strace") else "strace is not installed")
     told = program("injected", case, how)
     assert told["killed"] + told["reported"] + told["none the less"] > 0, told

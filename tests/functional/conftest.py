@@ -1,14 +1,13 @@
 """What these tests share: no log of the machine's, and the stand-in qmail-send under each supervisor."""
 
 import json
-import os
 
 import pytest
 import salt.client
 import salt.loader
 import salt.utils.minions
 
-from tests.support import answers, inside, mounts
+from tests.support import answers, inside, mounts, needs
 from tests.support.supervisors import ALL, booted, missing, params
 
 
@@ -24,11 +23,7 @@ def no_log_of_the_machine():
 
 @pytest.fixture(params=params(ALL))
 def supervisor(request, home, tmp_path, monkeypatch):
-    why = missing(request.param)
-    if why and os.environ.get("CI"):
-        pytest.fail(why)
-    if why:
-        pytest.skip(why)
+    needs.skip_for(missing(request.param))
     home.account()
     made = ALL[request.param](home, tmp_path)
     if not inside.is_here():

@@ -16,6 +16,7 @@ import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 
+from tests.support import needs
 from tests.support.house import REPOSITORY
 from tests.support.watched import Watched
 
@@ -270,10 +271,7 @@ def test_what_is_missing_is_said(server, exported):
 @pytest.fixture
 def exporter(tmp_path):
     """A real node_exporter, on this machine's own address, that serves what is in a directory and nothing else."""
-    if not shutil.which(EXPORTER):
-        if os.environ.get("CI"):
-            pytest.fail(f"{EXPORTER} is not installed: in CI this test must run")
-        pytest.skip(f"{EXPORTER} is not installed")
+    needs.skip_for(None if shutil.which(EXPORTER) else f"{EXPORTER} is not installed")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]

@@ -4,12 +4,11 @@ report, needs nothing, runs nothing but its own script, and everybody can read i
 """
 
 import itertools
-import os
 import re
 
 import pytest
 
-from tests.support import browser, overviews
+from tests.support import browser, needs, overviews
 
 WIDTHS = (360, 768, 1440)
 SCHEMES = ("light", "dark")
@@ -43,11 +42,7 @@ WORDS = {
 
 @pytest.fixture(scope="session")
 def chromium():
-    why = browser.missing()
-    if why and os.environ.get("CI"):
-        pytest.fail(why)
-    if why:
-        pytest.skip(why)
+    needs.skip_for(browser.missing())
     with browser.started() as started:
         yield started
 

@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from tests.support import needs
 from tests.support.home import Home
 from tests.support.supervisors import ALL, lives, missing, wait_until
 
@@ -96,11 +97,7 @@ def restart_again_and_again(kind, place, modules):
     ["daemontools", *(pytest.param(kind, marks=pytest.mark.under_systemd) for kind in ("systemd", "systemd-once"))],
 )
 def test_no_delivery_is_cut_doubled_or_lost_by_two_hundred_restarts(modules, tmp_path, kind):
-    why = missing(kind)
-    if why and os.environ.get("CI"):
-        pytest.fail(why)
-    if why:
-        pytest.skip(why)
+    needs.skip_for(missing(kind))
     result = restart_again_and_again(kind, tmp_path, modules)
     assert len(set(result["pids"])) == RESTARTS + 1
     assert result["starts"] == result["pids"]
