@@ -36,7 +36,7 @@ def look(known, queue, home, limit, seconds):
     return {
         "double_bounces": sum(row[0] for row in seen),
         "oldest": min(births, default=None),
-        "exact": len(seen) == len(rows) and all(map(_is_whole, seen)),
+        "exact": all(map(_is_whole, rows)),
         "files": looked,
         "known": {"next": at, "parts": rows},
     }

@@ -28,13 +28,16 @@ def start(work, excuses=lambda error: False):
     except REPORTED:
         status = 1
     except BaseException as error:
-        if excuses(error):
-            os._exit(1)
-        told = traceback.format_exc()
-        os.write(said, told.encode())
-        status = TRACEBACK if OURS.search(told) else 1
+        status = 1 if excuses(error) else _shown(said)
     finally:
         os._exit(status)
+
+
+def _shown(said):
+    """Write the traceback, and return how to end for it."""
+    told = traceback.format_exc()
+    os.write(said, told.encode())
+    return TRACEBACK if OURS.search(told) else 1
 
 
 def wait(child):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import random
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import tempfile
 
 import pytest
 
-REPOSITORY = pathlib.Path(__file__).parents[2]
+from tests.support.minion import REPOSITORY
 
 
 @pytest.fixture(scope="session")

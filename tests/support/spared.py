@@ -60,7 +60,7 @@ def _as_before(refresh):
 
 def _seen(directory):
     """Return what distinguishes a directory: Salt's own stays as it is."""
-    if directory.startswith(salt.syspaths.INSTALL_DIR):
+    if directory.startswith(f"{salt.syspaths.INSTALL_DIR}{os.sep}"):
         return directory
     try:
         return directory, *os.listdir(directory)
