@@ -2,10 +2,10 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# uv, where it is installed, is done in a tenth of pip's time.
-UV := $(shell command -v uv 2>/dev/null)
-VENV := $(if $(UV),uv venv --quiet --allow-existing --python "$(PYTHON)","$(PYTHON)" -m venv)
-INSTALL := $(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile)
+# uv, where it is installed or came with tox, is done in a tenth of pip's time.
+UV := $(or $(shell command -v uv 2>/dev/null),$(wildcard $(BIN)/uv))
+VENV := $(if $(UV),$(UV) venv --quiet --allow-existing --python "$(PYTHON)","$(PYTHON)" -m venv)
+INSTALL := $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile)
 # Their own places are in the home directory.
 export PIP_CACHE_DIR := $(CURDIR)/.venv/cache
 export UV_CACHE_DIR := $(CURDIR)/.venv/uv
