@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# uv, where it is installed or came with tox, is done in a tenth of pip's time.
+# uv, where it is installed, also in .venv, is done in a tenth of pip's time.
 UV := $(or $(shell command -v uv 2>/dev/null),$(wildcard $(BIN)/uv))
 VENV := $(if $(UV),$(UV) venv --quiet --allow-existing --python "$(PYTHON)","$(PYTHON)" -m venv)
 INSTALL := $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile)
@@ -81,7 +81,9 @@ map:
 picture: .venv/tests
 	$(BIN)/python -m tests.support.picture
 
+# The environments are made at the same time, the tests run one after the other: they use all processors by themselves.
 matrix: .venv/matrix
+	$(BIN)/tox run-parallel --notest --parallel-no-spinner $(ARGS)
 	$(BIN)/tox run $(ARGS)
 
 # Break what writes, deletes, signals or locks, line by line, and report what no test notices; as root, beside this machine
