@@ -88,3 +88,9 @@ def test_no_limit_and_no_queue_are_errors(modules, queue, glance, tmp_path):
         glance(limit=None)
     with pytest.raises(CommandExecutionError):
         modules.qmail_queue.glance(queue=str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("named", [{"limit": "many"}, {"seconds": "many"}, {"home": ["/var/qmail"]}])
+def test_what_is_no_number_or_path_is_named(glance, named):
+    with pytest.raises(SaltInvocationError, match="|".join(named)):
+        glance(**named)
