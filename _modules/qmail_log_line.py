@@ -15,6 +15,7 @@ from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy fo
 # splogger writes 799 characters at a time; a longer line continues in another one with "+" after the same stamp.
 # eQmail's has no stamps: in 1.10 it continues with "+" alone, in 1.11, which begins with its name, without a mark.
 SPLOGGER = 799
+BLANK = ord(b" ")
 # No head is longer.
 HEAD_BYTES = 512
 # How many lines show what the lines of a block are like.
@@ -105,12 +106,15 @@ def _runs(lines, layout, newest):
     runs, run, clock, match = [], [], __salt__["qmail_log_form.clock"], _matching()
     start, end, name, body = _constant(layout)
     alike, prefix = (body, clock(layout, newest)), layout and layout["prefix"]
-    cut, marked = False, not (layout and layout["eqmail"])
+    cut, marked, before, full = False, not (layout and layout["eqmail"]), body - 1, body + SPLOGGER
     for line in lines:
-        if line[start:end] == name and line[body - 1 : body] == b" " and not cut:
-            run.append(line)
-            cut = len(line) - body == SPLOGGER
-            continue
+        try:
+            if line[before] == BLANK and line[start:end] == name and not cut:
+                run.append(line)
+                cut = len(line) == full
+                continue
+        except IndexError:
+            pass
         head = match(line[:HEAD_BYTES])
         raw = head.end("join") if head["stamp"] else head.end("name")
         if cut and head["name"] and (head["join"] == b"+" or not head["stamp"]):

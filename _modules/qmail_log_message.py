@@ -5,6 +5,7 @@ The words are those of ``qmail_log_words``; the common ones are repeated here, i
 """
 
 import marshal
+from collections import Counter
 from itertools import islice
 
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
@@ -45,7 +46,8 @@ LONGEST_SENDER = 64
 LONGEST_DOMAIN = 64
 LONGEST_RECIPIENT = 256
 
-QP = [b"qp"]
+NULLS = b"<>", b"<#@[]>"
+UNNOTICED = None, None, None
 # For lines whose time is not known: see ``qmail_log_form.clock``.
 SINGLE_ROW = "single_bounces"
 NO_TIME = 0, 0, {b"": None}
@@ -88,6 +90,11 @@ def _add(names, name, number=1):
             del names[key]
 
 
+def _add_all(names, found):
+    for name, number in Counter(found).items():
+        _add(names, name, number)
+
+
 class _Tracker:
     """
     Follows messages from ``info msg`` to ``end msg``, deliveries from their start to their report, and bounces by
@@ -103,7 +110,7 @@ class _Tracker:
         self.buckets, self.bucket = __salt__["qmail_log_harm.buckets"]()
         self.mails = {}  # messages with a sender: when they came into the queue, the sender, and the uid
         self.doubles = {}  # double bounces: whether the recipient was counted
-        self.nulls = {}  # the same of messages with an empty sender, and perhaps of some that ended
+        self.nulls = {}  # messages with an empty sender: the uid
         self.causes = {}  # messages: the domain that failed first, or what the account has for it
         self.deliveries = {}  # deliveries: the words of their start
         self.notices = {}  # qp: the cause, and the counts and the account's row in which it is a single bounce
@@ -152,9 +159,11 @@ class _Tracker:
         doubles, nulls, causes, deliveries = self.doubles, self.nulls, self.causes, self.deliveries
         letter, end_word, word, longest = skip + 3, skip + 8, skip + 9, skip + LONGEST_LINE
         mails, account, strangers, (start, stop, times) = self.mails, self.account, self.strangers, clock
+        counting, shared = self.counting, self.shared
         known = strangers and strangers.known
         take, notice_of = deliveries.pop, self.notices.pop
-        started = doubled = queued = 0
+        started = doubled = queued = bounced = bytes_bounced = 0
+        gone, caused = [], []
         for line in lines:
             try:
                 at = line[letter]
@@ -168,9 +177,11 @@ class _Tracker:
                     if strangers and message not in known and b" " not in message:
                         self._put_aside(line[skip:], times[line[start:stop]])
                         continue
-                    if message in mails:
+                    if message in nulls:
+                        del nulls[message]
+                    elif message in mails:
                         del mails[message]
-                    if message in doubles:
+                    elif message in doubles:
                         del doubles[message]
                     if message in causes:
                         del causes[message]
@@ -191,7 +202,9 @@ class _Tracker:
                 if message in doubles:
                     doubled += 1
                     if not doubles[message]:
-                        self._goes_to(message, fields[6])
+                        doubles[message] = True
+                        if counting:
+                            gone.append(fields[6])
             elif at == 105:  # del_i_very D: success|failure|deferral: REPORT
                 blank = line.find(b" ", word)
                 delivery = take(line[word:blank], None)
@@ -200,37 +213,67 @@ class _Tracker:
                         self._put_aside(line[skip:], times[line[start:stop]])
                     continue
                 message = delivery[3]
-                if line[blank + 1 : blank + 2] == b"f":
-                    if message not in doubles and (message not in causes or (account and causes[message].is_open)):
+                try:
+                    at = line[blank + 1]
+                except IndexError:
+                    at = 0
+                if at == 102:  # f_ailure
+                    if message in doubles:
+                        continue
+                    if account:
                         self._failed(message, delivery[5], delivery[6])
+                    elif message not in causes and len(message) <= LONGEST_NUMBER:
+                        # The domain of the first recipient that failed, unless a notice has a cause already.
+                        recipient = delivery[6]
+                        domain = recipient[recipient.rfind(b"@") + 1 :].lower()[-LONGEST_DOMAIN:]
+                        causes[message] = shared.setdefault(domain, domain)
                 elif message in doubles:
                     self._fared(delivery[5], line[blank + 1 :])
-                elif message in mails and delivery[5] == b"local" and line[blank + 1 : blank + 2] == b"s":
+                elif message in mails and delivery[5] == b"local" and at == 115:  # s_uccess
                     self._waited(mails[message][0], times[line[start:stop]])
             elif at == 111:  # inf_o_ msg N: bytes B from <SENDER> qp P uid U
-                fields = line.rsplit(b" ", 5)
-                if line[skip:word] != b"info msg " or fields[2:3] != QP:
-                    self._fork(line[skip:], times[line[start:stop]])
-                    continue
                 colon = line.find(b":", word)
-                message, sender, size = line[word:colon], fields[1], line[colon + 8 : len(fields[0]) - 5]
-                if not size.isdigit():
+                try:
+                    head, sender, is_qp, qp, _, uid = line.rsplit(b" ", 5)
+                    size = head[colon + 8 : -5]
+                except ValueError:
+                    is_qp = size = b""
+                if is_qp != b"qp" or line[skip:word] != b"info msg " or not size.isdigit():
                     self._fork(line[skip:], times[line[start:stop]])
                     continue
-                if strangers and strangers.sent(message, sender, fields[3]):
-                    self._reused(message)
-                    self._put_aside(line[skip:], times[line[start:stop]])
-                    continue
+                message = line[word:colon]
+                if strangers:
+                    if sender in NULLS and strangers.sent(message, qp):
+                        self._reused(message)
+                        self._put_aside(line[skip:], times[line[start:stop]])
+                        continue
+                    known.add(message)
                 size = int(size[:LONGEST_SIZE])
                 queued += size
                 if message in mails or message in doubles or message in nulls or message in causes:
                     self._reused(message)
                 if sender == b"<>":
-                    self._null(message, fields[5], notice_of(fields[3], None))
+                    notice = notice_of(qp, None)
+                    if colon - word <= LONGEST_NUMBER:
+                        nulls[message] = uid[:LONGEST_NUMBER]
+                        if notice and notice[0] is not None:
+                            causes[message] = notice[0]
                 elif sender == b"<#@[]>":
-                    self._double(message, notice_of(fields[3], None), size)
+                    bounced += 1
+                    bytes_bounced += size
+                    cause, single, row = notice_of(qp, UNNOTICED)
+                    if colon - word <= LONGEST_NUMBER:
+                        doubles[message] = False
+                    if single:
+                        single[SINGLES] -= 1
+                    if row:
+                        row[SINGLE_ROW] -= 1
+                    if account and counting:
+                        account.doubled(cause)
+                    elif cause is not None and counting:
+                        caused.append(cause)
                 elif colon - word <= LONGEST_NUMBER:
-                    mails[message] = times[line[start:stop]], sender[-LONGEST_SENDER:], fields[5][:LONGEST_NUMBER]
+                    mails[message] = times[line[start:stop]], sender[-LONGEST_SENDER:], uid[:LONGEST_NUMBER]
             elif at == 110:  # bou_n_ce msg N qp P
                 fields = line.rsplit(b" ", 3)
                 if fields[0][skip:] == b"bounce msg":
@@ -246,6 +289,10 @@ class _Tracker:
         self.counts[DELIVERIES] += started
         self.counts[DOUBLE_DELIVERIES] += doubled
         self.counts[BYTES] += queued
+        self.counts[DOUBLES] += bounced
+        self.counts[DOUBLE_BYTES] += bytes_bounced
+        _add_all(self.recipients, gone)
+        _add_all(self.domains, caused)
 
     def _fork(self, words, now):
         """Follow what a fork says; return whether it was one that did."""
@@ -266,11 +313,6 @@ class _Tracker:
         if since is not None and now is not None:
             self.counts[len(COUNTS) + self.bucket(now - since)] += 1
 
-    def _goes_to(self, message, recipient):
-        self.doubles[message] = True
-        if self.counting:
-            _add(self.recipients, recipient)
-
     def _fared(self, channel, report):
         """Count what happened to a double bounce; most reports are the same."""
         key = report[:1] + channel + report[-LONGEST_RECIPIENT:]
@@ -281,15 +323,14 @@ class _Tracker:
         self.counts[self.fates[key]] += 1
 
     def _failed(self, message, channel, recipient):
-        """Remember the domain of the first recipient that failed, unless a notice has a cause already."""
-        if self.account:
-            origin = self.mails.get(message) or self.nulls.get(message)
-            cause = self.account.failed(self.causes.get(message), origin, channel, recipient)
-        else:
-            domain = recipient.rpartition(b"@")[2].lower()[-LONGEST_DOMAIN:]
-            cause = self.shared.setdefault(domain, domain)
-        if len(message) <= LONGEST_NUMBER:
-            self.causes[message] = cause
+        """Have the account remember which recipients failed, unless a notice has a cause already."""
+        cause = self.causes.get(message)
+        if cause is None or cause.is_open:
+            null = self.nulls.get(message)
+            origin = self.mails.get(message) if null is None else (None, b"<>", null)
+            cause = self.account.failed(cause, origin, channel, recipient)
+            if len(message) <= LONGEST_NUMBER:
+                self.causes[message] = cause
 
     def _notice(self, message, qp):
         """
@@ -307,25 +348,6 @@ class _Tracker:
             row = self.account and self.counting and self.account.single(cause)
         if len(qp) <= LONGEST_NUMBER:
             self.notices[qp] = cause, single, row
-
-    def _null(self, message, uid, notice):
-        """A message with an empty sender: the notice that a message bounced, or one from elsewhere."""
-        if len(message) <= LONGEST_NUMBER:
-            self.nulls[message] = None, b"<>", uid[:LONGEST_NUMBER]
-            if notice and notice[0] is not None:
-                self.causes[message] = notice[0]
-
-    def _double(self, message, notice, size):
-        cause, single, row = notice or (None, None, None)
-        if len(message) <= LONGEST_NUMBER:
-            self.doubles[message] = False
-        self.counts[DOUBLES] += 1
-        self.counts[DOUBLE_BYTES] += size
-        self._caused(cause)
-        if single:
-            single[SINGLES] -= 1
-        if row:
-            row[SINGLE_ROW] -= 1
 
     def _discarded(self, words, now):
         which, _, message = words.partition(b" bounce: discarding bounce/")

@@ -15,7 +15,6 @@ MOST_ASKED = 2**17
 # So far into the half, a notice whose bounce was not seen is likely to be one from the first half. Later on it is one
 # from elsewhere, as long as the first half does not say otherwise.
 WARM = 2**20
-NULL, DOUBLE = b"<>", b"<#@[]>"
 
 
 def strangers():
@@ -46,18 +45,15 @@ class _Strangers:
         """Put a line aside."""
         self.lines.append((self.slot, words, now))
 
-    def sent(self, message, sender, qp):
-        """A message came. Return whether it is a notice about a stranger, and thus one itself."""
-        if sender in (NULL, DOUBLE):
-            about_stranger = self.notices.pop(qp, None)
-            if about_stranger is None and not self.is_warm:
-                about_stranger = True
-            if about_stranger:
-                self.known.discard(message)
-                return True
-            if about_stranger is None:
-                self.asked.add(qp)
-        self.known.add(message)
+    def sent(self, message, qp):
+        """A message without a sender came. Return whether it is a notice about a stranger, and thus one itself."""
+        about_stranger = self.notices.pop(qp, None)
+        if about_stranger is None and self.is_warm:
+            self.asked.add(qp)
+            return False
+        if about_stranger is not False:
+            self.known.discard(message)
+            return True
         return False
 
     def notified(self, message, qp):
