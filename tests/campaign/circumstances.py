@@ -24,6 +24,7 @@ from tests.campaign.cases import CASES
 from tests.campaign.child import start, wait, wrong
 from tests.support import minion, mounts
 
+NOBODY = 65534
 PAGE = resource.getpagesize()
 DAY = 24 * 60 * 60
 UNKNOWN = re.compile(r"'qmail_\w+\.\w+'$")  # a function of ours, as the loader calls it
@@ -99,6 +100,17 @@ class Files(Scarce):
         resource.setrlimit(resource.RLIMIT_NOFILE, (free[self.dice.randrange(16)],) * 2)
 
 
+class User(Scarce):
+    """As somebody who owns nothing here, and may have hardly any process more."""
+
+    def inside(self):
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        # root has as many as it wants: this only holds for others.
+        resource.setrlimit(resource.RLIMIT_NPROC, (self.dice.choice((0, 1, 2, 1000)),) * 2)
+
+
 class Memory(Scarce):
     """There is hardly any memory left."""
 
@@ -141,6 +153,7 @@ CIRCUMSTANCES = {
     "without-proc": WithoutProc,
     "clock": Clock,
     "files": Files,
+    "user": User,
     "memory": Memory,
     "disk": Disk,
 }
