@@ -3,13 +3,13 @@
 import os
 import re
 import subprocess
-import sys
 
 import pytest
 import salt.pillar
 import salt.utils.minions
 import yaml
 
+from tests.support import python
 from tests.support.house import House
 from tests.support.minion import REPOSITORY
 
@@ -73,7 +73,7 @@ def test_an_external_pillar_comes_over_the_files(pillar, tmp_path):
     (entry,) = yaml.safe_load(text)["ext_pillar"]
     (said,) = re.findall(r"^\$ \S+/sink-of mx2.example.com\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     program = tmp_path / "sink-of"
-    program.write_text(f"#!{sys.executable}\nimport sys\nif sys.argv[1] == 'mx2.example.com':\n    print({said!r})\n")
+    program.write_text(f"#!{python.PATH}\nimport sys\nif sys.argv[1] == 'mx2.example.com':\n    print({said!r})\n")
     program.chmod(0o755)
     entry = {"cmd_yaml": entry["cmd_yaml"].replace("/usr/local/bin/sink-of", str(program))}
     found = pillar("mx2.example.com", ext_pillar=[entry])["qmail_doublebounce"]

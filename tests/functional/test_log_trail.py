@@ -14,7 +14,7 @@ import sys
 import pytest
 
 from _modules import qmail_base_process, qmail_log_trail
-from tests.support import supervisors
+from tests.support import needs, supervisors
 from tests.support.home import Home
 
 # Takes the lock of a queue and holds it, as qmail-send does, with the name of one.
@@ -114,13 +114,20 @@ def test_under_a_supervisor_it_is_the_directory_of_its_logger(modules, home, tmp
         supervisor.close()
 
 
-def test_the_log_of_each_of_two_qmails_is_its_own(modules, home, send, processes, tmp_path):
+@pytest.fixture
+def multilog():
+    """Its name, where it is installed."""
+    needs.skip_for(None if shutil.which("multilog") else "multilog of daemontools is not installed")
+    return "multilog"
+
+
+def test_the_log_of_each_of_two_qmails_is_its_own(modules, home, send, processes, tmp_path, multilog):
     second = Home(tmp_path / "qmail2")
     logs = {}
     for one in (home, second):
         logs[one] = tmp_path / f"log-of-{one.path.name}"
         logs[one].mkdir()
-        logger = subprocess.Popen(["multilog", "t", logs[one]], stdin=subprocess.PIPE)
+        logger = subprocess.Popen([multilog, "t", logs[one]], stdin=subprocess.PIPE)
         processes.append(logger)
         send(one, logger.stdin)
         supervisors.wait_until((logs[one] / "current").exists)
@@ -131,9 +138,11 @@ def test_the_log_of_each_of_two_qmails_is_its_own(modules, home, send, processes
     assert queue["path"] == str(logs[second])
 
 
-def test_of_several_directories_of_one_multilog_it_is_the_one_with_its_lines(modules, home, send, processes, tmp_path):
+def test_of_several_directories_of_one_multilog_it_is_the_one_with_its_lines(
+    modules, home, send, processes, tmp_path, multilog
+):
     status, all_of_it = tmp_path / "status", tmp_path / "all"
-    command = ["multilog", "t", "-*", "+* alert: *", status, "+*", all_of_it]
+    command = [multilog, "t", "-*", "+* alert: *", status, "+*", all_of_it]
     logger = subprocess.Popen(command, stdin=subprocess.PIPE)
     processes.append(logger)
     logger.stdin.write(LINE.encode())
@@ -143,13 +152,15 @@ def test_of_several_directories_of_one_multilog_it_is_the_one_with_its_lines(mod
     assert modules.qmail_log_file.find(home=str(home.path))["path"] == str(all_of_it)
 
 
-def test_a_supervisor_that_has_the_pipe_too_does_not_lead_astray(modules, home, send, processes, tmp_path, pipe):
+def test_a_supervisor_that_has_the_pipe_too_does_not_lead_astray(
+    modules, home, send, processes, tmp_path, pipe, multilog
+):
     """supervise has its logger's pipe on descriptor 0 as the logger has, and its own output goes elsewhere."""
     with (tmp_path / "boot.log").open("w") as boot:
         other(processes, "supervise", stdin=pipe[0], stdout=boot)
     pid = send(home, pipe[1])
     assert modules.qmail_log_trail.follow(pid) is None
-    processes.append(subprocess.Popen(["multilog", "t", tmp_path / "main"], stdin=pipe[0]))
+    processes.append(subprocess.Popen([multilog, "t", tmp_path / "main"], stdin=pipe[0]))
     supervisors.wait_until((tmp_path / "main/current").exists)
     assert modules.qmail_log_file.find(home=str(home.path))["path"] == str(tmp_path / "main")
 

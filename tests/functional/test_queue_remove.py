@@ -720,7 +720,7 @@ def test_where_a_boot_has_no_id_qmail_send_is_stopped_and_started_as_well(server
 
 
 @pytest.mark.parametrize("boot", [b"b", b"b" * 64])
-def test_what_was_left_stopped_in_this_boot_is_started_whatever_the_boot_is_called(server, monkeypatch, boot):
+def test_what_was_left_stopped_in_this_boot_is_started_however_the_boot_is_called(server, monkeypatch, boot):
     server.boot()
     pause = server.modules["qmail_queue_pause.during"].func.__globals__
     monkeypatch.setitem(pause, "_boot", lambda: boot)

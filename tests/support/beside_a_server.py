@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 
-from tests.support import mounts
+from tests.support import mounts, python
 from tests.support.home import Home
 from tests.support.queue_on_disk import Queue
 
@@ -236,7 +236,7 @@ def plant():
     queue.put(7, sender=b"F#@[]\0")
     for name in PROGRAMS:
         _write(name, NOTE)
-    _write("/var/qmail/bin/qmail-send", QMAIL_SEND.replace("/usr/bin/python3", sys.executable, 1))
+    _write("/var/qmail/bin/qmail-send", QMAIL_SEND.replace("/usr/bin/python3", python.PATH, 1))
     _write("/service/qmail-send/run", "#!/bin/sh\nexec /var/qmail/bin/qmail-send\n")
     for name, value in SALT.items():
         _write(name, f"{json.dumps(value)}\n")

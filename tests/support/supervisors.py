@@ -6,12 +6,11 @@ import pathlib
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 
-from tests.support import mounts
+from tests.support import mounts, python
 from tests.support.home import BIN
 from tests.support.systemd import OWN
 
@@ -24,7 +23,7 @@ LSB = """### BEGIN INIT INFO
 # Default-Stop: 0 1 6
 ### END INIT INFO
 """
-PYTHON = f"{sys.executable} -IS"  # starts faster than env python3
+PYTHON = f"{python.PATH} -IS"  # starts faster than env python3
 
 
 def wait_until(done, seconds=60, why=""):

@@ -8,16 +8,16 @@ import sys
 
 import pytest
 
-from tests.support import left_out, minion, ready, requirements
+from tests.support import left_out, minion, python, ready, requirements
 
-PYTHON = f"#!/bin/sh\nexec {sys.executable} -S -c '{{}}' \"$@\"\n"
+PYTHON = f"#!/bin/sh\nexec {python.PATH} -S -c '{{}}' \"$@\"\n"
 RUN = '; import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name="__main__")'
 OLD = "import sys; sys.version_info = (3, 8, 20)" + RUN
 NO_NETWORK = f"""#!/bin/sh
 case "$*" in
 *"-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
 *"-m pip"*) echo "ERROR: No matching distribution found" >&2; exit 1 ;;
-*) exec {sys.executable} "$@" ;;
+*) exec {python.PATH} "$@" ;;
 esac
 """
 WITHOUT_VENV = 'import importlib.util, sys; importlib.util.find_spec = lambda name: name != "ensurepip"' + RUN
@@ -37,10 +37,10 @@ def make(tmp_path):
     ):
         shutil.copy(minion.REPOSITORY / name, place / name)
 
-    def make(python, target="demo"):
+    def make(program, target="demo"):
         # Without uv, which needs neither venv nor ensurepip.
         environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
-        command = ["make", "--no-print-directory", target, f"PYTHON={python}"]
+        command = ["make", "--no-print-directory", target, f"PYTHON={program}"]
         done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
         assert not (place / ".venv/salt").exists(), "It would not be tried again."
         return done.returncode, [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
@@ -48,7 +48,7 @@ def make(tmp_path):
     return make
 
 
-def python(tmp_path, code):
+def pretended(tmp_path, code):
     path = tmp_path / "python"
     path.write_text(PYTHON.format(code))
     path.chmod(0o755)
@@ -56,13 +56,13 @@ def python(tmp_path, code):
 
 
 def test_an_old_python_is_named_with_its_version(make, tmp_path):
-    status, (line,) = make(python(tmp_path, OLD))
+    status, (line,) = make(pretended(tmp_path, OLD))
     assert status
     assert line == "Python 3.10 or newer is needed, and this one is 3.8.20. Name another: make PYTHON=python3.12 ..."
 
 
 def test_a_python_without_venv_is_named_with_what_to_install(make, tmp_path):
-    status, (line,) = make(python(tmp_path, WITHOUT_VENV), "test")
+    status, (line,) = make(pretended(tmp_path, WITHOUT_VENV), "test")
     assert status
     assert "apt install python3-venv" in line
 
