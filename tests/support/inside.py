@@ -24,10 +24,10 @@ PLACE = pathlib.Path("/run/qmail-tests")
 HERE = "TESTS_UNDER_SYSTEMD"  # set in there
 UNIT = "salt-minion.service"
 HANDED_ON = ("CI", "LANG", "LC_ALL", "PATH", "PYTHONPYCACHEPREFIX", "QMAIL_TEST", "VIRTUAL_ENV")
-# KillMode as Salt's own unit has it.
+# KillMode as Salt's own unit has it. systemd itself starts no program whose path has a quote in it.
 SERVICE = """
 [Service]
-ExecStart={python} -m pytest -p no:cacheprovider --color=no {files}
+ExecStart=/usr/bin/env {python} -m pytest -p no:cacheprovider --color=no {files}
 WorkingDirectory={repository}
 KillMode=process
 StandardOutput=file:{said}
@@ -120,7 +120,7 @@ class Without:
         environment = [f"{name}={json.dumps(os.environ[name])}\n" for name in HANDED_ON if name in os.environ]
         (place / "environment").write_text("".join(environment))
         files = " ".join(dict.fromkeys(nodeid.partition("::")[0] for nodeid in self.items))
-        known = {"python": sys.executable, "files": files, "repository": REPOSITORY, "here": HERE}
+        known = {"python": json.dumps(sys.executable), "files": files, "repository": REPOSITORY, "here": HERE}
         paths = {"said": PLACE / "said", "environment": PLACE / "environment"}
         self.systemd.write({UNIT: SERVICE.format(**known, **paths)})
         self.systemd.systemctl("start", UNIT)
