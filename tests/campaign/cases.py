@@ -243,6 +243,14 @@ class Expire(Remove):
         return super().left() + [f"the time of {number} has changed" for number in changed]
 
 
+def contents(path):
+    """Return what a file holds; ``None`` if it has just gone: the other process of a killed one may be at work."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
 class Purge(Case):
     """``qmail_mailbox.purge``: the double bounces of a Maildir, and no other mail."""
 
@@ -261,8 +269,9 @@ class Purge(Case):
     def left(self):
         others = [path for path, text in self.mail.items() if not self.is_double(text)]
         found = [f"{path} is gone" for path in others if not path.exists()]
-        there = [path for path in self.maildir.rglob("*") if path.is_file()]
-        return found + [f"{path} has changed" for path in there if self.mail.get(path) != path.read_bytes()]
+        there = {path: contents(path) for path in self.maildir.rglob("*") if path.is_file()}
+        changed = [path for path, text in there.items() if text not in (None, self.mail.get(path))]
+        return found + [f"{path} has changed" for path in changed]
 
     @staticmethod
     def is_double(text):
