@@ -1,6 +1,7 @@
 """Whatever is in pillar, a queue, a Maildir or a log: an answer or an error in words, and nothing written beside it."""
 
 import contextlib
+import itertools
 import os
 import pathlib
 import shutil
@@ -124,15 +125,19 @@ def test_any_queue_is_counted_or_an_error_and_only_double_bounces_go(campaign, m
         with contextlib.suppress(*REPORTED, OSError):  # qmail_queue.remove reports it
             modules["qmail_queue_delete.bounces"](str(queue.path))
         after = shown(queue.path)
+        # What was put there may make it the queue of a qmail with one directory more.
+        parts = next(number for number in itertools.count() if f"info/{number}" not in before)
         for name, found in before.items():
             kind, number = name.split("/")[0], name.split("/")[-1]
-            info = f"info/{int(number) % split}/{number}" if number.isdecimal() else ""
+            info = f"info/{int(number) % parts}/{number}" if number.isdecimal() else ""
             envelope = before.get(info, (0, None))[1] or b""
             assert after.get(name) == found or b"F#@[]\0" in envelope, (name, found)
             assert after.get(name) == found or kind not in ("todo", "intd", "pid", "lock")
         assert set(after) <= set(before)
         assert outside.read_bytes() == b"F#@[]\0"
 
+    double = ("file", b"F#@[]\0")
+    holds(1, {("info", "1", "23"): double, ("mess", "1", "23"): double})
     campaign(holds, split=st.sampled_from([1, 3]), entries=entries)
 
 
