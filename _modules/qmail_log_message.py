@@ -46,10 +46,8 @@ LONGEST_SENDER = 64
 LONGEST_DOMAIN = 64
 LONGEST_RECIPIENT = 256
 
-NULLS = b"<>", b"<#@[]>"
-UNNOTICED = None, None, None
-# For lines whose time is not known: see ``qmail_log_form.clock``.
 SINGLE_ROW = "single_bounces"
+# For lines whose time is not known: see ``qmail_log_form.clock``.
 NO_TIME = 0, 0, {b"": None}
 
 
@@ -90,11 +88,6 @@ def _add(names, name, number=1):
             del names[key]
 
 
-def _add_all(names, found):
-    for name, number in Counter(found).items():
-        _add(names, name, number)
-
-
 class _Tracker:
     """
     Follows messages from ``info msg`` to ``end msg``, deliveries from their start to their report, and bounces by
@@ -110,12 +103,13 @@ class _Tracker:
         self.buckets, self.bucket = __salt__["qmail_log_harm.buckets"]()
         self.mails = {}  # messages with a sender: when they came into the queue, the sender, and the uid
         self.doubles = {}  # double bounces: whether the recipient was counted
-        self.nulls = {}  # messages with an empty sender: the uid
+        self.nulls = {}  # the same of messages with an empty sender
         self.causes = {}  # messages: the domain that failed first, or what the account has for it
         self.deliveries = {}  # deliveries: the words of their start
         self.notices = {}  # qp: the cause, and the counts and the account's row in which it is a single bounce
         self.recipients = {}
         self.domains = {}
+        self.gone, self.caused = [], []  # what _name adds to these
         self.shared = {}
         self.fates = {}
         self.slots = {}
@@ -159,11 +153,9 @@ class _Tracker:
         doubles, nulls, causes, deliveries = self.doubles, self.nulls, self.causes, self.deliveries
         letter, end_word, word, longest = skip + 3, skip + 8, skip + 9, skip + LONGEST_LINE
         mails, account, strangers, (start, stop, times) = self.mails, self.account, self.strangers, clock
-        counting, shared = self.counting, self.shared
         known = strangers and strangers.known
         take, notice_of = deliveries.pop, self.notices.pop
-        started = doubled = queued = bounced = bytes_bounced = 0
-        gone, caused = [], []
+        started = doubled = queued = 0
         for line in lines:
             try:
                 at = line[letter]
@@ -202,9 +194,7 @@ class _Tracker:
                 if message in doubles:
                     doubled += 1
                     if not doubles[message]:
-                        doubles[message] = True
-                        if counting:
-                            gone.append(fields[6])
+                        self._goes_to(message, fields[6])
             elif at == 105:  # del_i_very D: success|failure|deferral: REPORT
                 blank = line.find(b" ", word)
                 delivery = take(line[word:blank], None)
@@ -213,23 +203,13 @@ class _Tracker:
                         self._put_aside(line[skip:], times[line[start:stop]])
                     continue
                 message = delivery[3]
-                try:
-                    at = line[blank + 1]
-                except IndexError:
-                    at = 0
-                if at == 102:  # f_ailure
-                    if message in doubles:
-                        continue
-                    if account:
+                fate = line[blank + 1 : blank + 2]
+                if fate == b"f":
+                    if message not in doubles and (message not in causes or (account and causes[message].is_open)):
                         self._failed(message, delivery[5], delivery[6])
-                    elif message not in causes and len(message) <= LONGEST_NUMBER:
-                        # The domain of the first recipient that failed, unless a notice has a cause already.
-                        recipient = delivery[6]
-                        domain = recipient[recipient.rfind(b"@") + 1 :].lower()[-LONGEST_DOMAIN:]
-                        causes[message] = shared.setdefault(domain, domain)
                 elif message in doubles:
                     self._fared(delivery[5], line[blank + 1 :])
-                elif message in mails and delivery[5] == b"local" and at == 115:  # s_uccess
+                elif message in mails and delivery[5] == b"local" and fate == b"s":
                     self._waited(mails[message][0], times[line[start:stop]])
             elif at == 111:  # inf_o_ msg N: bytes B from <SENDER> qp P uid U
                 colon = line.find(b":", word)
@@ -243,7 +223,7 @@ class _Tracker:
                     continue
                 message = line[word:colon]
                 if strangers:
-                    if sender in NULLS and strangers.sent(message, qp):
+                    if sender in (b"<>", b"<#@[]>") and strangers.sent(message, qp):
                         self._reused(message)
                         self._put_aside(line[skip:], times[line[start:stop]])
                         continue
@@ -253,25 +233,9 @@ class _Tracker:
                 if message in mails or message in doubles or message in nulls or message in causes:
                     self._reused(message)
                 if sender == b"<>":
-                    notice = notice_of(qp, None)
-                    if colon - word <= LONGEST_NUMBER:
-                        nulls[message] = uid[:LONGEST_NUMBER]
-                        if notice and notice[0] is not None:
-                            causes[message] = notice[0]
+                    self._null(message, uid, notice_of(qp, None))
                 elif sender == b"<#@[]>":
-                    bounced += 1
-                    bytes_bounced += size
-                    cause, single, row = notice_of(qp, UNNOTICED)
-                    if colon - word <= LONGEST_NUMBER:
-                        doubles[message] = False
-                    if single:
-                        single[SINGLES] -= 1
-                    if row:
-                        row[SINGLE_ROW] -= 1
-                    if account and counting:
-                        account.doubled(cause)
-                    elif cause is not None and counting:
-                        caused.append(cause)
+                    self._double(message, notice_of(qp, None), size)
                 elif colon - word <= LONGEST_NUMBER:
                     mails[message] = times[line[start:stop]], sender[-LONGEST_SENDER:], uid[:LONGEST_NUMBER]
             elif at == 110:  # bou_n_ce msg N qp P
@@ -289,10 +253,14 @@ class _Tracker:
         self.counts[DELIVERIES] += started
         self.counts[DOUBLE_DELIVERIES] += doubled
         self.counts[BYTES] += queued
-        self.counts[DOUBLES] += bounced
-        self.counts[DOUBLE_BYTES] += bytes_bounced
-        _add_all(self.recipients, gone)
-        _add_all(self.domains, caused)
+        self._name()
+
+    def _name(self):
+        """Count the names of what was fed, at once: most are the same."""
+        for names, found in ((self.recipients, self.gone), (self.domains, self.caused)):
+            for name, number in Counter(found).items():
+                _add(names, name, number)
+            found.clear()
 
     def _fork(self, words, now):
         """Follow what a fork says; return whether it was one that did."""
@@ -313,6 +281,11 @@ class _Tracker:
         if since is not None and now is not None:
             self.counts[len(COUNTS) + self.bucket(now - since)] += 1
 
+    def _goes_to(self, message, recipient):
+        self.doubles[message] = True
+        if self.counting:
+            self.gone.append(recipient)
+
     def _fared(self, channel, report):
         """Count what happened to a double bounce; most reports are the same."""
         key = report[:1] + channel + report[-LONGEST_RECIPIENT:]
@@ -323,14 +296,15 @@ class _Tracker:
         self.counts[self.fates[key]] += 1
 
     def _failed(self, message, channel, recipient):
-        """Have the account remember which recipients failed, unless a notice has a cause already."""
-        cause = self.causes.get(message)
-        if cause is None or cause.is_open:
-            null = self.nulls.get(message)
-            origin = self.mails.get(message) if null is None else (None, b"<>", null)
-            cause = self.account.failed(cause, origin, channel, recipient)
-            if len(message) <= LONGEST_NUMBER:
-                self.causes[message] = cause
+        """Remember the domain of the first recipient that failed, unless a notice has a cause already."""
+        if self.account:
+            origin = self.mails.get(message) or self.nulls.get(message)
+            cause = self.account.failed(self.causes.get(message), origin, channel, recipient)
+        else:
+            domain = recipient.rpartition(b"@")[2].lower()[-LONGEST_DOMAIN:]
+            cause = self.shared.setdefault(domain, domain)
+        if len(message) <= LONGEST_NUMBER:
+            self.causes[message] = cause
 
     def _notice(self, message, qp):
         """
@@ -349,6 +323,25 @@ class _Tracker:
         if len(qp) <= LONGEST_NUMBER:
             self.notices[qp] = cause, single, row
 
+    def _null(self, message, uid, notice):
+        """A message with an empty sender: the notice that a message bounced, or one from elsewhere."""
+        if len(message) <= LONGEST_NUMBER:
+            self.nulls[message] = None, b"<>", uid[:LONGEST_NUMBER]
+            if notice and notice[0] is not None:
+                self.causes[message] = notice[0]
+
+    def _double(self, message, notice, size):
+        cause, single, row = notice or (None, None, None)
+        if len(message) <= LONGEST_NUMBER:
+            self.doubles[message] = False
+        self.counts[DOUBLES] += 1
+        self.counts[DOUBLE_BYTES] += size
+        self._caused(cause)
+        if single:
+            single[SINGLES] -= 1
+        if row:
+            row[SINGLE_ROW] -= 1
+
     def _discarded(self, words, now):
         which, _, message = words.partition(b" bounce: discarding bounce/")
         if not message or b" " in message:
@@ -365,7 +358,7 @@ class _Tracker:
         if self.counting and self.account:
             self.account.doubled(cause)
         elif self.counting and cause is not None:
-            _add(self.domains, cause)
+            self.caused.append(cause)
 
     def _reused(self, message):
         """What is known of a number is about another message."""
