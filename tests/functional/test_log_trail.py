@@ -116,18 +116,17 @@ def test_under_a_supervisor_it_is_the_directory_of_its_logger(modules, home, tmp
 
 @pytest.fixture
 def multilog():
-    """Its name, where it is installed."""
     needs.skip_for(None if shutil.which("multilog") else "multilog of daemontools is not installed")
-    return "multilog"
 
 
-def test_the_log_of_each_of_two_qmails_is_its_own(modules, home, send, processes, tmp_path, multilog):
+@pytest.mark.usefixtures("multilog")
+def test_the_log_of_each_of_two_qmails_is_its_own(modules, home, send, processes, tmp_path):
     second = Home(tmp_path / "qmail2")
     logs = {}
     for one in (home, second):
         logs[one] = tmp_path / f"log-of-{one.path.name}"
         logs[one].mkdir()
-        logger = subprocess.Popen([multilog, "t", logs[one]], stdin=subprocess.PIPE)
+        logger = subprocess.Popen(["multilog", "t", logs[one]], stdin=subprocess.PIPE)
         processes.append(logger)
         send(one, logger.stdin)
         supervisors.wait_until((logs[one] / "current").exists)
@@ -138,11 +137,10 @@ def test_the_log_of_each_of_two_qmails_is_its_own(modules, home, send, processes
     assert queue["path"] == str(logs[second])
 
 
-def test_of_several_directories_of_one_multilog_it_is_the_one_with_its_lines(
-    modules, home, send, processes, tmp_path, multilog
-):
+@pytest.mark.usefixtures("multilog")
+def test_of_several_directories_of_one_multilog_it_is_the_one_with_its_lines(modules, home, send, processes, tmp_path):
     status, all_of_it = tmp_path / "status", tmp_path / "all"
-    command = [multilog, "t", "-*", "+* alert: *", status, "+*", all_of_it]
+    command = ["multilog", "t", "-*", "+* alert: *", status, "+*", all_of_it]
     logger = subprocess.Popen(command, stdin=subprocess.PIPE)
     processes.append(logger)
     logger.stdin.write(LINE.encode())
@@ -152,15 +150,14 @@ def test_of_several_directories_of_one_multilog_it_is_the_one_with_its_lines(
     assert modules.qmail_log_file.find(home=str(home.path))["path"] == str(all_of_it)
 
 
-def test_a_supervisor_that_has_the_pipe_too_does_not_lead_astray(
-    modules, home, send, processes, tmp_path, pipe, multilog
-):
+@pytest.mark.usefixtures("multilog")
+def test_a_supervisor_that_has_the_pipe_too_does_not_lead_astray(modules, home, send, processes, tmp_path, pipe):
     """supervise has its logger's pipe on descriptor 0 as the logger has, and its own output goes elsewhere."""
     with (tmp_path / "boot.log").open("w") as boot:
         other(processes, "supervise", stdin=pipe[0], stdout=boot)
     pid = send(home, pipe[1])
     assert modules.qmail_log_trail.follow(pid) is None
-    processes.append(subprocess.Popen([multilog, "t", tmp_path / "main"], stdin=pipe[0]))
+    processes.append(subprocess.Popen(["multilog", "t", tmp_path / "main"], stdin=pipe[0]))
     supervisors.wait_until((tmp_path / "main/current").exists)
     assert modules.qmail_log_file.find(home=str(home.path))["path"] == str(tmp_path / "main")
 

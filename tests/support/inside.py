@@ -10,12 +10,11 @@ in CI they fail with it.
 import json
 import os
 import pathlib
-import sys
 import time
 
 import pytest
 
-from tests.support import needs
+from tests.support import needs, python
 from tests.support.machine import REPOSITORY, Refused
 from tests.support.systemd import Systemd
 
@@ -24,10 +23,10 @@ PLACE = pathlib.Path("/run/qmail-tests")
 HERE = "TESTS_UNDER_SYSTEMD"  # set in there
 UNIT = "salt-minion.service"
 HANDED_ON = ("CI", "LANG", "LC_ALL", "PATH", "PYTHONPYCACHEPREFIX", "QMAIL_TEST", "VIRTUAL_ENV")
-# KillMode as Salt's own unit has it. systemd itself starts no program whose path has a quote in it.
+# KillMode as Salt's own unit has it.
 SERVICE = """
 [Service]
-ExecStart=/usr/bin/env {python} -m pytest -p no:cacheprovider --color=no {files}
+ExecStart={python} -m pytest -p no:cacheprovider --color=no {files}
 WorkingDirectory={repository}
 KillMode=process
 StandardOutput=file:{said}
@@ -120,7 +119,7 @@ class Without:
         environment = [f"{name}={json.dumps(os.environ[name])}\n" for name in HANDED_ON if name in os.environ]
         (place / "environment").write_text("".join(environment))
         files = " ".join(dict.fromkeys(nodeid.partition("::")[0] for nodeid in self.items))
-        known = {"python": json.dumps(sys.executable), "files": files, "repository": REPOSITORY, "here": HERE}
+        known = {"python": python.IN_A_UNIT, "files": files, "repository": REPOSITORY, "here": HERE}
         paths = {"said": PLACE / "said", "environment": PLACE / "environment"}
         self.systemd.write({UNIT: SERVICE.format(**known, **paths)})
         self.systemd.systemctl("start", UNIT)

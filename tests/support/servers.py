@@ -1,13 +1,12 @@
 """Servers of the stand-in qmail, each with a unit of its own in the systemd in whose machine the test runs."""
 
 import contextlib
-import json
 import pathlib
 import shutil
 import subprocess
-import sys
 import tempfile
 
+from tests.support import python
 from tests.support.home import Home
 from tests.support.machine import REPOSITORY
 from tests.support.supervisors import Systemd, wait_until
@@ -30,8 +29,7 @@ class Server:
         self.home.write_control("doublebouncehost", "example.com\n")
         (self.home.mailbox() / ".qmail").write_text("|exit 0\n")
         self.unit = Systemd(self.home, place, name)
-        # By env, as for the tests in inside.py: systemd starts no program whose path has a quote in it.
-        start = ["/usr/bin/env", json.dumps(sys.executable), "-m", "tests.support.mta", str(self.home.path), *splogger]
+        start = [python.IN_A_UNIT, "-m", "tests.support.mta", str(self.home.path), *splogger]
         environment = "PYTHONDONTWRITEBYTECODE=1"
         self.unit.write(ExecStart=" ".join(start), WorkingDirectory=REPOSITORY, Environment=environment, **settings)
         self.unit.run("start")
