@@ -83,8 +83,8 @@ def test_a_checkout_says_that_it_is_the_place_itself():
     assert qmail_doublebounce_formula.version() == version()
 
 
-def test_the_steps_for_one_server_work_with_what_pip_installed(installed, home, tmp_path):
-    Steps(tmp_path, home, installed.path, installed.environment).take()
+def test_the_steps_for_one_server_work_with_what_pip_installed(installed, home, modules, tmp_path):
+    Steps(tmp_path, home, installed.path, installed.environment).take(modules)
 
 
 def test_a_minion_that_syncs_from_it_gets_the_modules_and_nothing_else(installed, home, tmp_path):

@@ -93,7 +93,7 @@ def files_in(package):
         return {about.name: found.extractfile(about).read() if about.isfile() else None for about in found}
 
 
-def test_what_is_installed_works_and_is_gone_when_it_is_removed(spm, package, home, tmp_path):
+def test_what_is_installed_works_and_is_gone_when_it_is_removed(spm, package, home, modules, tmp_path):
     spm.run("local", "install", package)
     assert spm.run("list", "packages").split() == [NAME]
     for name in minion.SERVED:
@@ -104,7 +104,7 @@ def test_what_is_installed_works_and_is_gone_when_it_is_removed(spm, package, ho
     assert example.read_bytes() == (minion.REPOSITORY / "pillar.example").read_bytes()
     assert not any((tmp_path / "reactor").iterdir())
 
-    Steps(tmp_path / "minion", home, spm.formulas, module_dirs=[str(spm.formulas)]).take()
+    Steps(tmp_path / "minion", home, spm.formulas, module_dirs=[str(spm.formulas)]).take(modules)
 
     spm.run("remove", NAME)
     assert spm.run("list", "packages").split() == []

@@ -44,7 +44,7 @@ class Mta:
         self.home, self.modules, self.log, self.discard = home, modules, log, discard
         self.drops, self.wrapped, self.among, self.lines = drops, wrapped, among, 0
         self.deliveries = 0
-        self.lay_out()
+        lay_out(home)
         if wrapped:
             (home.path / "bin/qmail-queue").rename(home.path / "bin/qmail-queue.real")
             (home.path / "bin/qmail-queue").write_text('#!/bin/sh\n"$0.real"\nexit $?\n')
@@ -60,11 +60,6 @@ class Mta:
             finally:
                 os._exit(1)
         self.wait_until_it_runs()
-
-    def lay_out(self):
-        for name in ("mess/0", "info/0", "todo", "intd", "pid", "local/0", "remote/0", "bounce"):
-            (self.home.path / "queue" / name).mkdir(parents=True, exist_ok=True)
-        shutil.copy(BIN / "qmail-queue", self.home.path / "bin/qmail-queue")
 
     def wait_until_it_runs(self):
         deadline = time.monotonic() + 60
@@ -214,7 +209,7 @@ class Printing(Mta):
         self.home, self.modules, self.handle = home, modules, handle
         self.discard, self.drops, self.wrapped, self.among = False, None, False, ()
         self.lines = self.deliveries = 0
-        self.lay_out()
+        lay_out(home)
 
     def look_around(self):
         say = self.home.path / "say"
@@ -233,6 +228,13 @@ class Printing(Mta):
             return
         told = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
         (self.home.path / "rotated").write_text(f"{told.returncode} {told.stdout}{told.stderr}")
+
+
+def lay_out(home):
+    """Make what it needs in a home: the queue's directories, and a qmail-queue."""
+    for name in ("mess/0", "info/0", "todo", "intd", "pid", "local/0", "remote/0", "bounce"):
+        (home.path / "queue" / name).mkdir(parents=True, exist_ok=True)
+    shutil.copy(BIN / "qmail-queue", home.path / "bin/qmail-queue")
 
 
 def main(path, *splogger):
