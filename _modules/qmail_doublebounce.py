@@ -5,7 +5,7 @@ Where this minion's double bounces go: what pillar asks for, and what is really 
 from salt.exceptions import SaltInvocationError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 
 def settings(

@@ -13,6 +13,7 @@ REPOSITORY = pathlib.Path(__file__).parent.parent.parent
 SOURCES = sorted(
     path for kind in ("_beacons", "_modules", "_states", "_runners") for path in (REPOSITORY / kind).glob("*.py")
 )
+INSTALLED = sorted((REPOSITORY / "qmail_doublebounce_formula").glob("*.py"))
 STATES = [path for path in SOURCES if path.parent.name == "_states"]
 LOADED = [path for path in SOURCES if path.parent.name in ("_modules", "_runners")]
 UNSHOWN = "For modules of your own: a command line cannot show it."
@@ -23,7 +24,7 @@ def functions(path):
     return Module(path).functions.values()
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("path", [*SOURCES, *INSTALLED], ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_minion_with_python_3_8_can_read_it(path):
     ast.parse(path.read_text(), feature_version=(3, 8))
 
