@@ -203,30 +203,39 @@ def _holder(locks, found):
         if len(fields) < 8 or fields[3] != "WRITE" or not fields[5].endswith(f":{found.st_ino}"):
             continue
         pid = int(fields[4])
-        # Overlay and btrfs show a different device there than stat does: then the open file decides.
-        if pid > 0 and (fields[5].startswith(device) or _has_open(pid, found)):
+        # Overlay and btrfs show a different device there than stat does. Then the open files decide: it may also be a
+        # file of the same number on another device.
+        if pid > 0 and (fields[5] == f"{device}:{found.st_ino}" or _seems_to_hold(pid, found)):
             return pid
     return None
 
 
-def _has_open(pid, found):
-    try:
-        with os.scandir(f"{PROC}/{pid}/fd") as handles:
-            return any(os.path.samestat(handle.stat(), found) for handle in handles)
-    except OSError:
-        return False
-
-
 def _holds(pid, found):
     """Return whether a process has a file open and locked, as its own open files show it."""
+    return any(lock[4:6] == ["WRITE", str(pid)] for name in _opened(pid, found) for lock in _locks(pid, name))
+
+
+def _seems_to_hold(pid, found):
+    """The same where open files show their locks; before Linux 4.1 they do not, and that it is open has to do."""
+    if not _opened(pid, found):
+        return False
+    return _holds(pid, found) or not any(_locks(pid, name) for name in _opened(pid))
+
+
+def _opened(pid, found=None):
+    """List the descriptors of a process; only those of one file, if that is given."""
     try:
         with os.scandir(f"{PROC}/{pid}/fd") as handles:
-            names = [handle.name for handle in handles if os.path.samestat(handle.stat(), found)]
+            return [handle.name for handle in handles if not found or os.path.samestat(handle.stat(), found)]
     except OSError:
-        return False
-    locks = [line.split() for name in names for line in _text(f"{pid}/fdinfo/{name}").split("\n")]
+        return []
+
+
+def _locks(pid, name):
+    """Return the locks that a descriptor of a process shows, as the fields of each."""
     # lock:	1: FLOCK ADVISORY WRITE 1234 fe:00:2362 0 EOF; or POSIX instead of FLOCK.
-    return any(fields[:1] == ["lock:"] and fields[4:6] == ["WRITE", str(pid)] for fields in locks)
+    lines = (line.split() for line in _text(f"{pid}/fdinfo/{name}").split("\n"))
+    return [fields for fields in lines if fields[:1] == ["lock:"]]
 
 
 def _directory(pid):

@@ -51,6 +51,14 @@ def lives(pid):
         return False
 
 
+def is_send(pid):
+    """Return whether a process is called as qmail-send is. Others may hold a file of the same number elsewhere."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip().endswith("send")
+    except OSError:
+        return False
+
+
 def below(pid):
     """List a process and all that came of it, by their ids."""
     parents = {}
@@ -89,9 +97,12 @@ class Supervisor:
     def holder(self):
         """Return the process id of the qmail-send that runs, as the kernel tells it."""
         about = (self.home.path / "queue/lock/sendmutex").stat()
+        device = f"{os.major(about.st_dev):02x}:{os.minor(about.st_dev):02x}"
         for line in pathlib.Path("/proc/locks").read_text().splitlines():
             fields = line.split()
-            if fields[1] in ("FLOCK", "POSIX") and fields[5].endswith(f":{about.st_ino}"):
+            if fields[1] not in ("FLOCK", "POSIX") or not fields[5].endswith(f":{about.st_ino}"):
+                continue
+            if fields[5].startswith(f"{device}:") or is_send(fields[4]):
                 return int(fields[4])
         return None
 

@@ -1,0 +1,78 @@
+"""Which process runs a queue, where the kernel's list of locks does not say it by itself."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+
+import pytest
+
+BEFORE = "postmaster@mail.example.net"
+
+
+@pytest.fixture
+def holder(home):
+    """The process id of a qmail-send that runs."""
+    subprocess.run([home.path / "bin/qmailctl", "start"], check=True, timeout=60)
+    assert home.wait_until_loaded(BEFORE)
+    return home.pid()
+
+
+@pytest.fixture
+def listed(home, holder, modules, monkeypatch, tmp_path):
+    """
+    Have the kernel list these locks on a file of the mutex's number, each as the process that holds it and the device
+    that is shown, and return which qmail-send is found. ``since``: whether open files show their locks.
+    """
+    mutex = home.path / "queue/lock/sendmutex"
+    device = os.stat(mutex).st_dev
+    own = f"{os.major(device):02x}:{os.minor(device):02x}"
+
+    def listed(*locks, since=True):
+        proc = tmp_path / "proc"
+        proc.mkdir()
+        lines = [
+            f"{pid}: FLOCK  ADVISORY  WRITE {pid} {shown or own}:{mutex.stat().st_ino} 0 EOF" for pid, shown in locks
+        ]
+        (proc / "locks").write_text("\n".join(lines))
+        for pid, _ in locks:
+            if since:
+                (proc / str(pid)).symlink_to(f"/proc/{pid}")
+            else:
+                (proc / str(pid)).mkdir()
+                (proc / str(pid) / "fd").symlink_to(f"/proc/{pid}/fd")
+                shutil.copy(f"/proc/{pid}/comm", proc / str(pid) / "comm")
+        monkeypatch.setitem(modules["qmail_base_process.find"].__globals__, "PROC", str(proc))
+        return modules["qmail_base_process.find"](str(home.path))
+
+    return listed
+
+
+@pytest.fixture
+def open_here(home, tmp_path):
+    """This process has the mutex open, as before it takes it, and has locked another file."""
+    with (home.path / "queue/lock/sendmutex").open("a") as mutex, (tmp_path / "other").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        yield mutex
+
+
+@pytest.mark.parametrize("since", [True, False])
+def test_one_that_is_listed_with_another_device_is_known_by_its_open_files(listed, holder, since):
+    """As on overlay and btrfs."""
+    assert listed((holder, "00:fff"), since=since) == holder
+
+
+@pytest.mark.usefixtures("open_here")
+def test_a_lock_on_a_file_of_the_same_number_on_another_device_is_not_this_one(listed, holder):
+    assert listed((os.getpid(), "00:fff"), (holder, None)) == holder
+
+
+@pytest.mark.usefixtures("open_here")
+def test_nor_is_one_on_a_device_whose_name_only_begins_like_it(listed, holder, home):
+    device = os.stat(home.path).st_dev
+    longer = f"{os.major(device):02x}:{os.minor(device):02x}f"
+    assert listed((os.getpid(), longer), (holder, None)) == holder
+
+
+def test_one_that_has_locked_nothing_but_another_file_is_none(listed, holder):
+    assert listed((os.getpid(), "00:fff")) is None
