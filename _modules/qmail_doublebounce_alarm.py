@@ -222,7 +222,9 @@ def _event(name, state, value, limit, found, alarm):
         event.update(value=value, **limit)
     if not is_over:
         says = " ".join(filter(None, (says, found["words"].get(name), _caused(name, found))))
-        event["remedy"] = found["remedies"].get(name, REMEDIES[name])
+        settings = __salt__["qmail_doublebounce.settings"](strict=False)
+        remedy = found["remedies"].get(name, REMEDIES[name])
+        event["remedy"] = __salt__["qmail_doublebounce_remedy.complete"](remedy, settings)
         if name in ("double_bounces", "waiting", "oldest") and found["domain"]:
             event["domain"] = found["domain"]
     event["message"] = says[:LONGEST]

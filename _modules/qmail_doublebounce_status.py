@@ -98,6 +98,8 @@ def look(settings, is_asked=True, queue=UNKNOWN):
     sink = wanted["address"] if is_asked else found["recipient"]
     found["problems"] += _former(None if wanted["mode"] == "discard" else sink, is_asked, home, control)
     found["advice"] = __salt__["qmail_doublebounce_advice.give"](found, qmail)
+    for one in (*found["problems"], *found["advice"]):
+        one["remedy"] = __salt__["qmail_doublebounce_remedy.complete"](one["remedy"], settings)
     found["pillar"] = wanted if is_asked else "It has no qmail_doublebounce: the defaults are used."
     found["verdict"] = _verdict(found, unreadable, dies)
     return found

@@ -146,7 +146,7 @@ def test_a_qmail_send_that_is_down_fires_and_is_over(server):
     config = only("down")
     server.ctl("stop")
     (event,) = server.read(*config)
-    assert (event["tag"], event["remedy"]) == ("down/alarm", "salt-call qmail_service.start")
+    assert (event["tag"], event["remedy"]) == ("down/alarm", f"salt-call qmail_service.start home={server.home.path}")
     server.ctl("start")
     assert server.tags(*config) == ["down/clear"]
 

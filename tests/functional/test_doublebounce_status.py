@@ -286,7 +286,7 @@ def test_the_log_of_one_that_cannot_start_is_reported(home, with_a_log):
     found = with_a_log("status: exiting", CANNOT, CANNOT)
     first = found["problems"][0]
     assert first["problem"].endswith(f"no mail is delivered. Its log ends: status: exiting / {CANNOT}")
-    assert first["remedy"] == "Fix what the log reports, then salt-call qmail_service.start"
+    assert first["remedy"] == f"Fix what the log reports, then salt-call qmail_service.start home={home.path}"
 
 
 def test_one_that_is_started_again_and_again_delivers_nothing(running, with_a_log, modules, monkeypatch):
