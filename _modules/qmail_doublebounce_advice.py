@@ -14,7 +14,7 @@ LONG = 2 * 86400  # seconds
 MANY = 100  # double bounces in the queue
 LOW = 0.05  # of the space, or of the inodes, of a file system
 SYNC = "salt-call saltutil.sync_all"
-UPGRADE = "salt-pip install --upgrade qmail-doublebounce"
+UPGRADE = "salt-pip install with the newer wheel"  # not by name: whose that is at an index, nobody here knows
 POSTMASTER = "RFC 5321 asks every domain for one"
 
 

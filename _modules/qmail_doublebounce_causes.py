@@ -182,7 +182,10 @@ def _list(domain, checks, home, control):
         steps = listed("plain", os.path.join(control, "recipients.list"))
         return [steps, "# and set RCPTCHECK for qmail-smtpd to a program that looks $RECIPIENT up in it"]
     if "badrcptto" in can:
-        return [listed("badrcptto", os.path.join(control, "badrcptto")), "# if this qmail-smtpd has the qregex patch"]
+        path = os.path.join(control, "badrcptto")
+        patched = "# if this qmail-smtpd has the qregex patch"
+        older = f"# an older list of this domain in {path} goes on refusing whoever is new: remove that line"
+        return [listed("badrcptto", path), patched, older]
     return [
         f"# {UNCHECKED if checks['program'] else UNSEEN}",
         listed("plain", os.path.join(control, "recipients.list")),

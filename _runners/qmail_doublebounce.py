@@ -32,11 +32,11 @@ def rollout(target=None, tgt_type=None, canary=None, size=None, verify=None, tim
         How many go first, alone, or which: a number, a name, or a list of names. Default 1; 0 for none.
 
     size
-        How many make a wave: a number, or a share of all such as ``10%``. Default 10.
+        How many make a wave: a number, or a share such as ``10%`` of all that are due. Default 10.
 
     verify
         ``True``: each minion that was applied sends a probe, as ``qmail_doublebounce.probe`` does. Default ``False``:
-        its ``qmail_doublebounce.status`` must have no problem.
+        its ``qmail_doublebounce.holds`` must say that double bounces go where its pillar says.
 
     timeout
         Seconds to wait for the answers in each step, while a minion is at work. Default 300. One that gives no sign of
@@ -100,8 +100,8 @@ def report(target=None, tgt_type="glob", since="7d", timeout=300, html=None):
     - ``of``, ``made``, ``since``, ``step`` and ``parts``: the target, when this was, and which time ``counts`` is
       about, in seconds;
     - ``page``: ``path``, ``bytes`` and ``error`` of the page, if one was asked for;
-    - ``retcode``: 1 if a minion did not answer, or there is no page; what is wrong on a server does not change it.
-      ``salt-run`` ends with it.
+    - ``retcode``: 1 if a minion did not answer, or not as these modules do, or there is no page; what is wrong on a
+      server does not change it. ``salt-run`` ends with it.
 
     target, tgt_type
         Which minions, as for ``salt``: ``'mx*'``, or with ``tgt_type=compound`` ``'mx* and not mx7'``.

@@ -128,7 +128,7 @@ def test_two_versions_side_by_side_are_named(said, older, tmp_path):
     (one,) = said()
     assert one["advice"] == f"{runs} {tree}, and version {OLDER} is in {synced}."
     assert "salt-call saltutil.sync_all" in one["remedy"]
-    assert "salt-pip install --upgrade qmail-doublebounce" in one["remedy"]
+    assert "salt-pip install with the newer wheel" in one["remedy"]
 
     package = tmp_path / "site/qmail_doublebounce_formula"
     package.mkdir()
