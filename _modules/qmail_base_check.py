@@ -18,7 +18,8 @@ def arguments(**given):
     ``timeout``, ``settle`` and ``seconds`` are seconds, ``older_than`` is too, or ``None``; ``test``, ``single``,
     ``always``, ``start``, ``strict``, ``partial``, ``table``, ``verify`` and ``again`` are flags; ``home`` and ``path``
     are absolute paths, ``control``, ``queue`` and ``root`` too, or ``None``; ``log`` is text, or ``None``; ``limit`` is
-    a whole number, or ``None``; ``name``, ``provider``, ``address`` and ``token`` are text.
+    a whole number, or ``None``; ``uid`` and ``gid`` are, too; ``name``, ``provider``, ``address`` and ``token`` are
+    text; ``mailbox`` is ``auto``, ``dotqmail`` or ``plesk``.
 
     Raises SaltInvocationError that names every wrong one, with what is allowed.
 
@@ -66,6 +67,7 @@ def _or_none(rule):
     return f"{words}, or None", lambda value: value is None or fits(value)
 
 
+_COUNT = ("a whole number", _is_count)
 _SECONDS = ("a number of seconds", _is_seconds)
 _FLAG = ("True or False", _is_flag)
 _PATH = ("an absolute path", _is_path)
@@ -84,9 +86,12 @@ _RULES = {
     "root": _or_none(_PATH),
     "path": _PATH,
     "log": _or_none(_TEXT),
-    "limit": _or_none(("a whole number", _is_count)),
+    "limit": _or_none(_COUNT),
+    "uid": _or_none(_COUNT),
+    "gid": _or_none(_COUNT),
     "name": _TEXT,
     "provider": _TEXT,
     "address": _TEXT,
     "token": _TEXT,
+    "mailbox": ("auto, dotqmail or plesk", lambda value: value in ("auto", "dotqmail", "plesk")),
 }

@@ -193,7 +193,7 @@ def restore(name, home="/var/qmail", control=None, test=False):
     """
     __salt__["qmail_base_check.arguments"](home=home, control=control, test=test)
     _check(name, "")
-    return _told(__salt__["qmail_file.restore"](path(name, home, control), test=test))
+    return _told(__salt__["qmail_file.restore"](_as_written(path(name, home, control)), test=test))
 
 
 def discards(home="/var/qmail", control=None):
@@ -239,6 +239,18 @@ def path(name, home="/var/qmail", control=None):
     return os.path.join(control or os.path.join(home, "control"), name)
 
 
+def _as_written(where):
+    """Return the path by which this file was written: its directory may be spelled otherwise today, by a link."""
+    place, name = os.path.split(where)
+    paths = [one["path"] for one in __salt__["qmail_file.written"]() if one["written"]]
+    same = (path for path in paths if os.path.basename(path) == name and _is_one(os.path.dirname(path), place))
+    return where if where in paths else next(same, where)
+
+
+def _is_one(directory, other):
+    return os.path.realpath(directory) == os.path.realpath(other)
+
+
 def _has_discard_feature(binary):
     try:
         with open(binary, "rb") as file:
@@ -256,7 +268,7 @@ def _refuse_blank(home, control):
     raise CommandExecutionError(
         "An empty doublebounceto discards nothing here: this qmail-send has no discard feature, and doublebouncehost "
         f"{host} is not in locals, so each double bounce would end as a triple bounce. Use mode sink, or a "
-        "doublebouncehost that is in locals."
+        "doublebouncehost that is in locals; if it is that of a sink, apply qmail-doublebounce.clean first."
     )
 
 

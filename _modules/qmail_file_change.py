@@ -22,7 +22,7 @@ def replace(path, contents, uid, gid, mode, note, home, refused, test):
 
     For ``qmail_file``.
     """
-    test = __salt__["qmail_base_check.arguments"](test=test)["test"]
+    test = __salt__["qmail_base_check.arguments"](uid=uid, gid=gid, test=test)["test"]
     contents = contents.encode() if isinstance(contents, str) else contents
     if not isinstance(contents, bytes):
         raise SaltInvocationError(f"contents {contents!r} is neither text nor bytes.")

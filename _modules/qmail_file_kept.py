@@ -17,6 +17,7 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 DIRECTORY = "/var/lib/qmail-doublebounce/kept"
+MOST = 50  # versions of a file
 PATIENCE = 60  # seconds to wait for another run that works on the same file
 PAUSE = 0.01
 
@@ -76,7 +77,8 @@ def lock(path):
 
 def keep(path, found):
     """
-    Keep what is in a file, which somebody else wrote; each distinct version is kept once, as the newest.
+    Keep what is in a file, which somebody else wrote; each distinct version is kept once, as the newest. Of a file with
+    more than 50 of them, those between the first and the newest are dropped.
 
     Not for the command line: ``qmail_file.replace`` calls this before it writes.
 
@@ -97,6 +99,9 @@ def keep(path, found):
         record["contents"] = found["contents"].decode("latin-1") if found else ""  # exact: a character for each byte
         _write(os.path.join(_home(path), f"v{newest + 1}"), record)
         for name in same:
+            os.unlink(os.path.join(_home(path), name))
+        # Whoever owns a mailbox could fill the disk otherwise. What was there before all of it is never dropped.
+        for name in _names(path)[MOST - 1 : -1]:
             os.unlink(os.path.join(_home(path), name))
 
 

@@ -56,7 +56,8 @@ def others(but=None, home="/var/qmail", control=None):
     return [
         sink
         for sink in sinks(home=home)
-        if sink["path"] != wanted and (sink["home"] or _exact(sink["address"], home, control) == sink["path"])
+        if not _is_one(sink["path"], wanted)
+        and (sink["home"] or _is_one(sink["path"], _exact(sink["address"], home, control)))
     ]
 
 
@@ -75,6 +76,8 @@ def restore(paths, version=None, test=False):
 
     For ``qmail_mailbox`` and the state ``qmail_mailbox``.
     """
+    for path in paths if version else ():
+        __salt__["qmail_file.version"](path, version)  # before the first of them is touched
     done = {path: _restored(path, version, test) for path in paths}
     return {path: __salt__["qmail_mailbox_sink.told"](changes) for path, changes in done.items() if changes}
 
@@ -144,6 +147,16 @@ def _problem(sink):
         f"{sink['address']} is still a sink, by {sink['path']}, but pillar does not ask for it: whoever gets that "
         "address loses all mail."
     )
+
+
+def _is_one(path, other):
+    """Return whether two paths lead to one file: a home may be spelled otherwise today, by a link of root's."""
+    return other is not None and (path == other or _place(path) == _place(other))
+
+
+def _place(path):
+    directory, name = os.path.split(path)
+    return os.path.realpath(directory), name
 
 
 def _exact(address, home, control):

@@ -7,6 +7,7 @@ control files, users/assign, file names, the log.
 
 import os
 import re
+import unicodedata
 
 from salt.exceptions import SaltInvocationError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
@@ -17,6 +18,9 @@ _LOCAL = re.compile(r"[A-Za-z0-9!#$&*+=?^_~.-]{1,64}")
 _HOST = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*"
 )
+
+# Control characters, halves of pairs, and what ends a line or a paragraph: YAML or JSON changes them on their way here.
+UNWRITABLE = ("Cc", "Cs", "Zl", "Zp")
 
 
 def contents(instruction):
@@ -32,7 +36,7 @@ def contents(instruction):
     if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
         raise SaltInvocationError(f"instruction {instruction!r} is neither a line nor a list of lines.")
     for line in lines:
-        if any((ord(sign) < 32 and sign != "\t") or ord(sign) == 127 for sign in line):
+        if any(unicodedata.category(sign) in UNWRITABLE and sign != "\t" for sign in line):
             raise SaltInvocationError(
                 f"instruction {line!r} holds a control character; give each line as a list entry of its own."
             )

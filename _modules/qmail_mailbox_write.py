@@ -17,7 +17,7 @@ def make(address, home, control, mailbox, test):
 
     For ``qmail_mailbox``.
     """
-    __salt__["qmail_base_check.arguments"](home=home, control=control, test=test)
+    __salt__["qmail_base_check.arguments"](home=home, control=control, mailbox=mailbox, test=test)
     __salt__["qmail_mailbox_sink.split"](address)
     route = __salt__["qmail_route.resolve"](address, home, control=control)
     if not __salt__["qmail_mailbox_sink.is_plesks"](address, route, home, mailbox):
@@ -45,7 +45,7 @@ def write(address, instruction, home, control, mailbox, test):
 
     For ``qmail_mailbox``.
     """
-    __salt__["qmail_base_check.arguments"](home=home, control=control, test=test)
+    __salt__["qmail_base_check.arguments"](home=home, control=control, mailbox=mailbox, test=test)
     wanted = __salt__["qmail_mailbox_sink.contents"](instruction)
     __salt__["qmail_mailbox_sink.split"](address)
     route = __salt__["qmail_route.resolve"](address, home, control=control)

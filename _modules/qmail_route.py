@@ -377,12 +377,21 @@ def _local(recipient, home, root):
         user = __salt__["qmail_route_users.find"](_text(local), home, root)
     except CommandExecutionError as err:
         return {"outcome": "deferred", "reason": str(err)}
+    user["home"] = _plain(user["home"])
     exact = os.path.join(user["home"], ".qmail" + user["dash"]) + _safe(user["ext"])
     return {**user, "exact": exact, **_delivery(user, exact, root)}
 
 
 def _safe(ext):
     return _text(os.fsencode(ext).lower()).replace(".", ":")
+
+
+def _plain(directory):
+    """Leave out what leads nowhere else in a directory as users/assign or passwd writes it: //, and a dot alone."""
+    parts = directory.split("/")
+    if parts[0] or ".." in parts:
+        return directory
+    return "/" + "/".join(part for part in parts if part not in ("", "."))
 
 
 def _delivery(user, exact, root):

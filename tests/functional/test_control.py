@@ -184,3 +184,22 @@ def test_the_state_fails_without_a_word_to_its_watchers(states, home):
     assert returned.full_return["skip_watch"] is True
     assert returned.result is False
     assert returned.changes == {}
+
+
+def test_a_home_that_is_named_otherwise_at_the_end_is_put_back_all_the_same(modules, home, tmp_path):
+    home.write_control("doublebounceto", "postmaster\n")
+    before = home.snapshot()
+    (tmp_path / "link").symlink_to(home.path)
+    for name, value in (("doublebounceto", "dummy"), ("doublebouncehost", "example.com")):
+        modules.qmail_control.put(name, value, home=str(tmp_path / "link"))
+    for name in ("doublebounceto", "doublebouncehost"):
+        assert modules.qmail_control.restore(name, home=str(home.path)) != {}
+    assert home.snapshot() == before
+    assert modules.qmail_control.restore("doublebounceto", home=str(home.path)) == {}
+
+
+def test_a_file_of_the_same_name_elsewhere_is_not_put_back(control, modules, home, tmp_path):
+    (tmp_path / "control").mkdir()
+    modules.qmail_control.put("doublebounceto", "dummy", control=str(tmp_path / "control"))
+    assert control.restore("doublebounceto") == {}
+    assert (tmp_path / "control/doublebounceto").read_text() == "dummy\n"

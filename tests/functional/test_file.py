@@ -585,3 +585,25 @@ def test_whatever_was_there_comes_back_to_the_byte(file, path, contents, mode):
     file.replace(str(path), "dummy\n")
     file.restore(str(path))
     assert about(path) == before
+
+
+def test_of_many_versions_the_first_and_the_newest_stay(modules, tmp_path):
+    """An owner who changes a file before every run does not fill the disk."""
+    path = tmp_path / "file"
+    for number in range(60):
+        path.write_text(f"theirs {number}\n")
+        modules.qmail_file.replace(str(path), "ours\n")
+    kept = modules.qmail_file.kept(str(path))
+    assert [one["version"] for one in kept] == [*(f"v{number}" for number in range(60, 11, -1)), "v1"]
+    assert modules.qmail_file.version(str(path), "v1")["contents"] == b"theirs 0\n"
+    modules.qmail_file.restore(str(path))
+    assert path.read_text() == "theirs 59\n"
+
+
+@pytest.mark.parametrize("who", [{"uid": "root"}, {"gid": "root"}, {"uid": -1}, {"gid": 1.5}])
+def test_an_owner_who_is_no_number_is_refused_before_anything_is_recorded(modules, tmp_path, who):
+    (name,) = who
+    with pytest.raises(SaltInvocationError, match=f"{name} is a whole number, or None, not"):
+        modules.qmail_file.replace(str(tmp_path / "file"), "ours\n", **who)
+    assert modules.qmail_file.written() == []
+    assert not (tmp_path / "file").exists()

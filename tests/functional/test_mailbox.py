@@ -404,3 +404,21 @@ def test_a_sink_that_is_there_and_does_not_swallow_is_an_error_all_the_same(mail
     home.mailbox().chmod(0o1755)
     refused(home, mailbox, "sticky")
     refused(home, mailbox, "sticky", test=True)
+
+
+@pytest.mark.parametrize("mailbox", ["Auto", "dotqmial", None, ["auto"]])
+@pytest.mark.parametrize("function", ["write", "make"])
+def test_another_maker_of_mailboxes_is_refused(modules, home, function, mailbox):
+    """It would have been taken for one that minds no catch-all."""
+    before = home.snapshot()
+    with pytest.raises(SaltInvocationError, match="mailbox is auto, dotqmail or plesk, not"):
+        modules[f"qmail_mailbox.{function}"](home.ADDRESS, home=str(home.path), mailbox=mailbox)
+    assert home.snapshot() == before
+
+
+@pytest.mark.parametrize("function", ["sinks", "restore"])
+@pytest.mark.parametrize("place", [5, ["/var/qmail"], "var/qmail"])
+def test_a_home_that_is_none_is_refused(modules, home, function, place):
+    modules.qmail_mailbox.write(home.ADDRESS, home=str(home.path))
+    with pytest.raises(SaltInvocationError, match="home is an absolute path, not"):
+        modules[f"qmail_mailbox.{function}"](home=place)

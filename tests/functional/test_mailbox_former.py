@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 ADDRESS = "dummy@example.com"
 OTHER = "other@example.com"
@@ -170,3 +170,40 @@ def test_nothing_is_given_back_while_mail_may_still_be_sent_there(
     monkeypatch.setitem(modules["qmail_mailbox_former.unready"].func.__globals__, "__salt__", fakes)
     assert former.unready() == why
     assert former.unready(test=True) == why_after_a_run
+
+
+def reassigned(home, directory):
+    """Have users/assign name the mailbox of dummy by another spelling of its home."""
+    home.assign.pop()
+    home.add_assign(f"=1-dummy:popuser:{home.uid}:{home.gid}:{directory}:::")
+
+
+def test_a_sink_that_users_assign_names_otherwise_now_is_still_the_wanted_one(modules, home):
+    directory = home.mailbox()
+    (home.path / "link").symlink_to(directory.parent)
+    reassigned(home, home.path / "link/dummy")
+    modules.qmail_mailbox.write(ADDRESS, home=str(home.path))
+    reassigned(home, directory)
+    assert modules.qmail_mailbox.write(ADDRESS, home=str(home.path)) == {}
+    assert modules.qmail_mailbox_former.others(ADDRESS, str(home.path)) == []
+    assert told(modules.qmail_mailbox_former.others(OTHER, str(home.path))) == [str(home.path / "link/dummy/.qmail")]
+
+
+@pytest.mark.parametrize("spelled", ["/{}", "{}/", "{}/.", "{}//", "/.{}"])
+def test_an_odd_spelling_of_a_home_makes_no_other_sink_of_it(modules, home, spelled):
+    reassigned(home, spelled.format(home.mailbox()))
+    assert modules.qmail_mailbox.check(ADDRESS, str(home.path))["exact"] == path(home, "dummy")
+    modules.qmail_mailbox.write(ADDRESS, home=str(home.path))
+    assert modules.qmail_mailbox_former.others(ADDRESS, str(home.path)) == []
+    assert told(modules.qmail_mailbox_former.sinks()) == [path(home, "dummy")]
+
+
+def test_a_version_that_one_of_them_lacks_changes_none(former, modules, home):
+    """Of the second, what was first is no longer the newest of its kind."""
+    modules.qmail_mailbox.restore(OTHER)
+    (home.mailbox("other") / ".qmail").write_text("#\n")
+    modules.qmail_mailbox.write(OTHER, home=str(home.path))
+    before = home.snapshot()
+    with pytest.raises(SaltInvocationError, match="There is no kept version v2"):
+        modules.qmail_mailbox.restore(version="v2")
+    assert home.snapshot() == before
