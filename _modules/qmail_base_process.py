@@ -92,6 +92,20 @@ def since(pid):
     return booted + int(fields[19]) * tick() if fields else None
 
 
+def begun(pid):
+    """
+    Return when a process started, in seconds since the system did, rounded down to the clock tick; ``None`` if there is
+    no such process. To compare with ``CLOCK_BOOTTIME``, whatever is done to the clock.
+
+    pid
+        The process id.
+
+    For all.
+    """
+    fields = _stat(pid)
+    return int(fields[19]) * tick() if fields else None
+
+
 def identity(pid):
     """
     Return a text that no other process has ever had, before or after a reboot; ``None`` if there is no such process.

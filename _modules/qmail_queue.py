@@ -221,6 +221,7 @@ def remove(
     timeout=60,
     settle=1,
     test=False,
+    control=None,
 ):
     """
     Delete the double bounces from the queue while qmail-send is stopped.
@@ -256,6 +257,10 @@ def remove(
     test
         Stop and touch nothing; ``deleted``, ``kept`` and ``bytes`` say what would be done.
 
+    control
+        The directory of the control files, which qmail-send has to be able to read when it starts again; ``None`` for
+        ``control`` in the home directory.
+
     CLI Example:
 
     .. code-block:: bash
@@ -263,7 +268,7 @@ def remove(
         salt '*' qmail_queue.remove test=True
     """
     began = time.monotonic()
-    service = {"provider": provider, "name": name, "timeout": timeout, "settle": settle}
+    service = {"provider": provider, "name": name, "timeout": timeout, "settle": settle, "control": control}
     before = _before(home, older_than=older_than, single=single, test=test, **service)
     chosen = {"before": before, "single": single}
     with _plain_errors():

@@ -75,10 +75,8 @@ def check(home="/var/qmail", queue=None, service=None):
     """
     if not __salt__["qmail_service.status"](home, queue=queue)["running"]:
         return False
-    given = service or {}
-    return __salt__["qmail_service.check"](
-        home, queue=queue, provider=given.get("provider", "auto"), name=given.get("name", "auto")
-    )
+    given = {key: value for key, value in (service or {}).items() if key in ("control", "provider", "name")}
+    return __salt__["qmail_service.check"](home, queue=queue, **given)
 
 
 def recover(home="/var/qmail", queue=None, service=None):

@@ -5,6 +5,8 @@ qmail-send reads ``doublebounceto`` and ``doublebouncehost`` when it starts and 
 exactly when the running one has read something other than what they hold now.
 """
 
+import os
+
 from salt.exceptions import CommandExecutionError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
@@ -101,7 +103,7 @@ def left_down(home="/var/qmail", queue=None, provider="auto", name="auto"):
     found = __salt__["qmail_service_supervisor.find"](home, queue, provider, name)
     record = __salt__["qmail_service_loaded.recall"](home, queue)
     # A qmail-send that an earlier restart ended, and that nothing else brings back, is not down on purpose.
-    ours = record and record["values"] is None and not found["alone"]
+    ours = record and record["values"] is None and not found["alone"] and _is_of_this_boot(record["process"])
     return None if ours else found["down"]
 
 
@@ -353,3 +355,8 @@ def directory(home="/var/qmail", queue=None, make=False):
         salt '*' qmail_service.directory
     """
     return __salt__["qmail_service_loaded.directory"](home, queue, make)
+
+
+def _is_of_this_boot(process):
+    """Return whether a process that was recorded ran since the machine was started."""
+    return str(process).split(" ")[0] == str(__salt__["qmail_base_process.identity"](os.getpid())).split(" ")[0]

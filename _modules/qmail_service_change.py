@@ -14,6 +14,8 @@ import time
 from salt.exceptions import CommandExecutionError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
+SCRIPTS = ("sysv", "qmailctl")
+ENDS_WITHIN = 60  # seconds: a script that stops what has ended already is soon done, and is not cut
 RETURNS_WITHIN = 3  # seconds: supervisors start a service again after one
 PAUSE = 0.02  # seconds between two looks
 AGAIN = 0.5  # seconds until a start is requested again
@@ -109,8 +111,11 @@ def _service(home, control, queue, provider, name, timeout, settle):
         "settle": settle,
     }
     if _pid(service):
+        # When it has ended, nothing else shows what would start it.
         unit = found["name"] if found["provider"] == "systemd" else None
         __salt__["qmail_service_unit.remember"](unit, **service["queue"])
+        tree = (found["provider"], found["name"]) if found["provider"] not in ("systemd", *SCRIPTS) else None
+        __salt__["qmail_service_directory.remember"](tree, **service["queue"])
     return service
 
 
@@ -145,7 +150,7 @@ def _locked(handle):
 
 def _renew(service, old):
     """Replace the old qmail-send, if there is one, by a new one, and return its process id."""
-    values = __salt__["qmail_service_loaded.values"](**service["files"])
+    begun, values = time.clock_gettime(time.CLOCK_BOOTTIME), __salt__["qmail_service_loaded.values"](**service["files"])
     returns = service["found"]["returns"]
     if old:
         if not returns:
@@ -153,9 +158,11 @@ def _renew(service, old):
         _end(old)
         then = f"{service['found']['provider']} starts it again by itself" if returns else "run this again"
         _wait_for_the_end(service, old, f"When it has ended, {then}.")
-    new = _wait_for_another(service, RETURNS_WITHIN if old and returns else 0)
-    # Only what the files held both before and after is certain to have been read in between.
-    sure = __salt__["qmail_service_loaded.values"](**service["files"]) == values
+    new = _wait_for_another(service, RETURNS_WITHIN if old and returns else 0, old)
+    # Only what the files held both before and after is certain to have been read in between, and only by a process that
+    # was not there before: it reads them before it takes its lock, by which it is seen.
+    is_new = (__salt__["qmail_base_process.begun"](new) or 0) >= begun
+    sure = is_new and __salt__["qmail_service_loaded.values"](**service["files"]) == values
     _remember(service, new if sure else None, values)
     return new
 
@@ -184,7 +191,7 @@ def _told_to_end(service, pid):
 
 def _tell(service, verb):
     found = service["found"]
-    left = max(service["deadline"] - time.monotonic(), RETURNS_WITHIN)
+    left = max(service["deadline"] - time.monotonic(), ENDS_WITHIN if verb == "stop" else RETURNS_WITHIN)
     return __salt__[f"qmail_service_supervisor.{verb}"](found["provider"], found["name"], left)
 
 
@@ -227,12 +234,18 @@ def _locked_out(service, old):
         __salt__["qmail_base_lock.close"](lock)
 
 
-def _wait_for_another(service, patience):
-    """Wait for a qmail-send that stays up, and start it if nothing else does within this many seconds."""
+def _wait_for_another(service, patience, old=None):
+    """
+    Wait for a qmail-send that stays up, and start it if nothing else does within this many seconds.
+
+    A script may believe that the old one still runs, by a file below /var/lock/subsys for example, and start nothing:
+    then it has to stop first what is not there.
+    """
     begun = time.monotonic()
     # However late the old one ended, the new one gets the time that it needs.
     limit = max(service["deadline"], begun + RETURNS_WITHIN + service["settle"])
     candidate, seen, started = None, begun, False
+    believes = bool(old) and service["found"]["provider"] in SCRIPTS
     while True:
         pid, now = _pid(service), time.monotonic()
         if pid != candidate:
@@ -242,6 +255,10 @@ def _wait_for_another(service, patience):
         if not pid and not started and now - begun >= patience:
             started = _tell(service, "start")
             begun, patience = now, AGAIN
+        if not pid and started and believes and now - begun >= RETURNS_WITHIN:
+            believes = _tell(service, "stop")
+            begun, started = time.monotonic(), False
+            limit = max(limit, begun + RETURNS_WITHIN + service["settle"])
         if now >= limit + (service["settle"] if pid else 0):
             raise CommandExecutionError(_does_not_come_up(service))
         time.sleep(PAUSE)

@@ -25,6 +25,7 @@ KINDS = {
 PLACES = ("/service", "/etc/service", "/run/service", "/var/service")
 NAMES = ("qmail-send", "qmail-send.*", "send")  # the usual one; indimail's; QmailToaster's
 LOGS = ("log/main", "log")  # beside what log/run names
+TREE = "tree"  # the file that holds the kind and the directory of the last qmail-send
 TAIL = 8192  # bytes
 DEAF = 3  # seconds
 PAUSE = 0.01  # seconds between two looks
@@ -107,6 +108,45 @@ def kind(directory):
     if os.path.exists(os.path.join(directory, "supervise/stat")):
         return "runit"
     return "s6" if os.path.isdir(os.path.join(directory, "event")) else "daemontools"
+
+
+def recall(home="/var/qmail", queue=None):
+    """
+    Return the service directory that last ran the qmail-send of a queue, a dict with ``kind`` and ``directory``;
+    ``None`` if none was recorded.
+
+    home, queue
+        As for ``qmail_base_process.find``.
+
+    For ``qmail_service_supervisor``.
+    """
+    path = os.path.join(__salt__["qmail_service_loaded.directory"](home, queue), TREE)
+    try:
+        with open(path, encoding="utf-8") as file:
+            found, _, directory = file.read().rstrip("\n").partition(" ")
+    except (OSError, ValueError):
+        return None
+    return {"kind": found, "directory": directory} if found in KINDS and directory.startswith("/") else None
+
+
+def remember(tree, home="/var/qmail", queue=None):
+    """
+    Record the service directory of a qmail-send: of an unusual name or place, nothing else would show it once the
+    process has ended.
+
+    Raises CommandExecutionError if that cannot be written.
+
+    tree
+        Its kind and its path; ``None`` if something else runs it.
+
+    home, queue
+        As for ``qmail_base_process.find``.
+
+    For ``qmail_service_change``.
+    """
+    known = recall(home, queue)
+    if tree != (known and (known["kind"], known["directory"])):
+        __salt__["qmail_service_loaded.note"](TREE, tree and " ".join(tree) + "\n", home, queue)
 
 
 def status(kind, directory):

@@ -128,7 +128,7 @@ def note(name, text, home="/var/qmail", queue=None):
     home, queue
         As for ``qmail_base_process.find``.
 
-    For ``qmail_service_unit``.
+    For ``qmail_service_directory`` and ``qmail_service_unit``.
     """
     where = os.path.join(directory(home, queue, make=True), name)
     try:
@@ -151,7 +151,7 @@ def directory(home="/var/qmail", queue=None, make=False):
     home, queue, make
         As for ``qmail_service.directory``, which documents all of it.
 
-    For ``qmail_service``, ``qmail_service_change`` and ``qmail_service_unit``.
+    For ``qmail_service``, ``qmail_service_change``, ``qmail_service_directory`` and ``qmail_service_unit``.
     """
     return __salt__["qmail_file.store"](os.path.realpath(__salt__["qmail_base_process.mutex"](home, queue)), make)
 

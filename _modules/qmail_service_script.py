@@ -65,16 +65,23 @@ def up(kind, name, timeout=60):
 
 def down(kind, name, timeout=60):
     """
-    Have a script stop qmail-send.
+    Have a script stop qmail-send, which has ended already: some scripts take that for a failure.
 
-    Raises CommandExecutionError if it reports a failure.
+    Raises CommandExecutionError if it does not end: what it does later could end the next qmail-send.
 
     kind, name, timeout
         As for ``up``.
 
     For ``qmail_service_supervisor``.
     """
-    _do("stop", kind, name, timeout)
+    path = name if kind == "qmailctl" else _path(name)
+    if not path:
+        _do("stop", kind, name, timeout)
+    elif __salt__["qmail_service_tool.run"]([path, "stop"], timeout, leaves=True)["exit"] is None:
+        raise CommandExecutionError(
+            f"{path} stop has not ended within {timeout:g} seconds. It may end a qmail-send that is started meanwhile: "
+            "see what it waits for, then start qmail-send."
+        )
 
 
 def _do(verb, kind, name, timeout):

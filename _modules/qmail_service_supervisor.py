@@ -36,12 +36,12 @@ def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
     if provider not in ("auto", *PROVIDERS):
         raise SaltInvocationError(f"{PILLAR}:provider is {provider!r}; allowed: auto, {', '.join(PROVIDERS)}.")
     pid = __salt__["qmail_base_process.find"](home, queue) if __salt__["qmail_base_process.shown"]() else None
-    looked = []
-    for kind, candidate in _usual(provider, home, queue, pid) if name == "auto" else _named(provider, name):
+    looked, recorded = [], [] if pid or name != "auto" else _recorded(provider, home, queue)
+    usual = _named(provider, name) if name != "auto" else [*recorded, *_usual(provider, home, queue, pid)]
+    for kind, candidate in usual:
         try:
             found = _status(kind, candidate, pid)
-            # A unit with its whole name is not a usual one, but one that was recorded.
-            _check(kind, candidate, found, pid, home, named=name != "auto" or candidate.endswith(".service"))
+            _check(kind, candidate, found, pid, home, named=name != "auto" or (kind, candidate) in recorded)
         except CommandExecutionError as err:
             looked.append(f"{kind} {candidate}: {str(err).rstrip('.')}")
             continue
@@ -166,6 +166,14 @@ def _remedy(home, queue, provider, name):
     return f"Set {PILLAR}:provider and {PILLAR}:name to what starts it here."
 
 
+def _recorded(provider, home, queue):
+    """List the kind and name of what ran the qmail-send of this queue when it was last told to end."""
+    tree = __salt__["qmail_service_directory.recall"](home, queue)
+    unit = __salt__["qmail_service_unit.recall"](home, queue)
+    found = [(tree["kind"], tree["directory"])] if tree and provider in ("auto", tree["kind"]) else []
+    return [*found, ("systemd", unit)] if unit and provider in ("auto", "service") else found
+
+
 def _usual(provider, home, queue, pid):
     """List the kind and name of what may run qmail-send here."""
     tree = __salt__["qmail_service_directory.runs"](pid) if pid else None
@@ -178,8 +186,7 @@ def _usual(provider, home, queue, pid):
     found = [(entry["kind"], entry["directory"]) for entry in trees if provider in ("auto", entry["kind"])]
     # qmailctl comes before init scripts: an init script named qmail is often a link to it.
     if provider in ("auto", "service") and __salt__["qmail_service_systemd.booted"]():
-        last = None if pid else __salt__["qmail_service_unit.recall"](home, queue)
-        found += [("systemd", unit) for unit in (last, *__salt__["qmail_service_systemd.units"]()) if unit]
+        found += [("systemd", unit) for unit in __salt__["qmail_service_systemd.units"]()]
     if provider in ("auto", "qmailctl"):
         found += [("qmailctl", f"{home}/bin/qmailctl"), ("qmailctl", shutil.which("qmailctl") or "/usr/bin/qmailctl")]
     if provider in ("auto", "service") and not __salt__["qmail_service_systemd.booted"]():

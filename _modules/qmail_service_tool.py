@@ -54,7 +54,7 @@ def run(command, timeout=10, leaves=False):
     leaves
         Whether it leaves something running that keeps its output open, like a script that starts qmail.
 
-    For ``qmail_service_directory`` and ``qmail_service_systemd``.
+    For ``qmail_service_directory``, ``qmail_service_script`` and ``qmail_service_systemd``.
     """
     command = [_which(command[0]), *command[1:]]
     deadline = time.monotonic() + timeout

@@ -207,3 +207,34 @@ def test_a_unit_that_systemd_has_just_started_is_left_to_come_up(supervisor, mod
     old = supervisor.boot()
     assert modules.qmail_service.restart(**direct) == {"old": old, "new": supervisor.holder()}
     assert "Stopping" not in supervisor.journal()
+
+
+@on(*TREES)
+def test_a_service_directory_that_only_the_process_shows_is_found_again(supervisor, modules):
+    """Of no usual name or place: when qmail-send has ended, nothing on the disk but the record says what starts it."""
+    (supervisor.home.path / "bin/qmailctl").unlink()
+    old = supervisor.boot()
+    home = {"home": str(supervisor.home.path)}
+    wait_until(lambda: modules.qmail_service.find(**home)["pid"])
+    modules.qmail_queue_pause.during(lambda lock: taken(modules, lock), **home, service={"settle": 0.1})
+    assert is_up(supervisor) and supervisor.holder() != old
+
+
+@on("daemontools")
+def test_with_two_qmails_the_one_whose_queue_is_named_comes_back(supervisor, modules, monkeypatch):
+    """The other one has the usual service directory."""
+    (supervisor.home.path / "bin/qmailctl").unlink()
+    usual, supervisor.directory = supervisor.directory, supervisor.scan / "qmail2-send"
+    supervisor.name = str(supervisor.directory)
+    old = supervisor.boot()
+    usual.mkdir()
+    (usual / "run").write_text("#!/bin/sh\nexec sleep 3600\n")
+    (usual / "run").chmod(0o755)
+    (usual / "down").touch()
+    monkeypatch.setitem(modules["qmail_service_directory.patterns"].__globals__, "PLACES", (str(supervisor.scan),))
+    home = {"home": str(supervisor.home.path)}
+    wait_until(lambda: modules.qmail_service.find(**home)["pid"])
+    wait_until(lambda: (usual / "supervise/ok").exists())
+    modules.qmail_queue_pause.during(lambda lock: taken(modules, lock), **home, service={"settle": 0.1})
+    assert is_up(supervisor) and supervisor.holder() != old
+    assert "down" in subprocess.run([*supervisor.ask, usual], capture_output=True, text=True, check=True).stdout

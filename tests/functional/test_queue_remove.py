@@ -965,3 +965,39 @@ def test_whatever_the_queue_holds_only_double_bounces_go(tmp_path_factory, modul
     gone = set(before) - set(queue.files())
     assert {path for path in before if path.rpartition("/")[2] in doomed and "/" in path} >= gone
     assert {path.rpartition("/")[2] for path in gone} == doomed
+
+
+def test_a_script_that_calls_it_a_failure_that_nothing_is_left_to_stop_is_no_obstacle(server):
+    fails = '  stop) running || { echo "qmail-send: no process found"; exit 1; }; stop ;;'
+    server.path.write_text(server.path.read_text().replace("  stop) stop ;;", fails))
+    assert fails in server.path.read_text()
+    old = server.boot()
+    assert server.remove()["deleted"] == 10
+    assert server.holder() not in (None, old)
+
+
+def test_a_script_that_takes_longer_to_stop_than_is_left_is_waited_for(server):
+    """It stops more than qmail-send, and would end the next one."""
+    slow = "  stop) sleep 4; stop ;;"
+    server.path.write_text(server.path.read_text().replace("  stop) stop ;;", slow))
+    assert slow in server.path.read_text()
+    old = server.boot()
+    began = time.monotonic()
+    assert server.remove(timeout=1)["deleted"] == 10
+    assert time.monotonic() - began >= 4
+    new = server.holder()
+    assert new not in (None, old)
+    assert not server.home.wait_until_loaded("nobody@example.com", seconds=1)  # for it to be ended in
+    assert server.holder() == new
+
+
+def test_the_control_files_may_be_elsewhere(server):
+    old = server.boot()
+    place = server.home.path / "etc"
+    server.home.control.rename(place)
+    with pytest.raises(CommandExecutionError, match="could not start again"):
+        server.remove(test=True)
+    assert server.remove(test=True, control=str(place))["deleted"] == 10
+    server.home.control.symlink_to(place)  # where the stand-in reads them when it starts
+    assert server.remove(control=str(place))["deleted"] == 10
+    assert server.holder() not in (None, old)

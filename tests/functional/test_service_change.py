@@ -6,6 +6,7 @@ signals, what it tells the supervisor and when, and how long it waits.
 import fcntl
 import os
 import signal
+import time
 
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -26,10 +27,18 @@ class World:
         self.drain = self.linger = self.slow = self.lasts = 0  # seconds; lasts: 0 is forever
         self.gap = 1
         self.told, self.recorded, self.units, self.given, self.left = [], {}, [], {}, None
+        self.trees, self.begun = [], {}  # when each process began
+        self.believes = False  # that it runs, until it is stopped: a script with a file below /var/lock/subsys
         self.ended = None  # what its supervisor has recorded of the end of qmail-send, if it records that
         self.obstacles = ""
 
     # The clock
+
+    CLOCK_BOOTTIME = time.CLOCK_BOOTTIME
+
+    def clock_gettime(self, clock):
+        assert clock == self.CLOCK_BOOTTIME
+        return self.now
 
     def monotonic(self):
         self.looks += 1
@@ -68,6 +77,7 @@ class World:
         self.last += 1
         self.holder = self.last
         self.alive.add(self.last)
+        self.begun.setdefault(self.last, self.now)
         if self.lasts:
             pid = self.last
             self.later(self.lasts, lambda: self.release(pid))
@@ -107,13 +117,15 @@ class World:
         assert (provider, name) == (self.provider, "the name") and left > 0
         self.note("start")
         self.down, self.left = False, left
+        if self.believes:
+            return True
         self.later(self.slow, self.begin)
         return True
 
     def stop(self, provider, name, left):
         assert (provider, name) == (self.provider, "the name") and left > 0
         self.note("stop")
-        self.down = True
+        self.down, self.believes = True, False
         if self.holder:
             self.later(self.drain, lambda pid=self.holder: self.release(pid))
 
@@ -142,11 +154,13 @@ class World:
             "qmail_base_lock.close": self.let_go,
             "qmail_base_lock.opened": lambda **_: 7,
             "qmail_base_lock.take": self.take,
+            "qmail_base_process.begun": self.begun.get,
             "qmail_base_process.ended": lambda pid: pid not in self.alive,
             "qmail_base_process.find": lambda home, queue: self.holder,
             "qmail_base_process.identity": lambda pid: f"process {pid}" if pid in self.alive else None,
             "qmail_base_process.in_flight": lambda pid: 3,
             "qmail_base_process.shown": lambda: True,
+            "qmail_service_directory.remember": lambda tree, **_: self.trees.append(tree),
             "qmail_service_loaded.current": lambda pid, *_: pid != OLD,
             "qmail_service_loaded.directory": lambda home, queue, make: str(self.directory),
             "qmail_service_loaded.recall": lambda home, queue: self.recorded,
@@ -216,6 +230,42 @@ def test_one_that_nothing_brings_back_is_started_when_its_process_is_gone(world,
     assert 2.5 <= one.when("start") < 2.7
     assert one.left == pytest.approx(60 - one.when("start"), abs=0.1)
     assert one.units == ["the name" if provider == "systemd" else None]
+    assert one.trees == [None]
+
+
+@pytest.mark.parametrize("provider", ["daemontools", "runit", "s6"])
+def test_the_service_directory_is_recorded_before_anything_ends(world, provider):
+    one = world(provider=provider)
+    one.stopped()
+    assert one.trees == [(provider, "the name")]
+    assert one.units == [None]
+
+
+@pytest.mark.parametrize("provider", ["qmailctl", "sysv"])
+def test_a_script_that_believes_it_runs_is_stopped_and_started_again(world, provider):
+    one = world(provider=provider, returns=False)
+    one.believes = True
+    assert one.restarted(timeout=5) == {"old": OLD, "new": OLD + 1}
+    assert one.words() == [f"TERM {OLD}", "start", "stop", "start"]
+    assert 3 <= one.when("stop") < 3.2
+
+
+def test_but_not_where_nothing_was_ended(world):
+    """What it stops may be more than qmail-send."""
+    one = world(provider="sysv", returns=False)
+    one.holder, one.alive, one.believes = None, set(), True
+    with pytest.raises(CommandExecutionError, match="qmail-send does not"):
+        one.started()
+    assert one.words() == ["start"]
+
+
+def test_one_that_was_there_before_is_not_recorded_as_one_that_knows(world):
+    """It reads its files before it takes the lock, by which it is seen."""
+    one = world()
+    one.holder, one.alive = None, set()
+    one.begun[OLD + 1] = 999.99
+    assert one.restarted() == {"old": None, "new": OLD + 1}
+    assert one.recorded == {}
 
 
 @pytest.mark.parametrize("returns", [True, False])
