@@ -7,7 +7,6 @@ For other modules; people use :py:func:`qmail_log.summary <salt.modules.qmail_lo
 import io
 import lzma
 import os
-import re
 import time
 import zlib
 from itertools import chain
@@ -32,16 +31,6 @@ JOURNAL_CONTEXT = 6 * 3600
 # How often the files are opened again, where the log is rotated meanwhile.
 TRIES = 20
 UNPACK_ERRORS = (EOFError, zlib.error, lzma.LZMAError, OSError)
-
-
-def _newest(name, mtime):
-    """No line of a file is newer than this. The date in its name is more reliable: a copy has another mtime."""
-    match = re.search(r"[.-](\d{4})-?(\d\d)-?(\d\d)(?:[-_T]?\d+)*(?:\.\w+)*$", name)
-    try:
-        date = match and time.strptime("".join(match.groups()), "%Y%m%d")
-        return min(mtime, time.mktime(date) + 86400) if match else mtime
-    except (ValueError, OverflowError):
-        return mtime
 
 
 def _open_all(path, names):
@@ -70,8 +59,8 @@ def _open(names):
             file.close()
             continue
         seen.add((found.st_dev, found.st_ino))
-        packed = not is_plain(file)
-        part = {"name": name, "file": file, "stat": found, "newest": _newest(name, found.st_mtime), "packed": packed}
+        newest = __salt__["qmail_log_part.newest"](name, found.st_mtime)
+        part = {"name": name, "file": file, "stat": found, "newest": newest, "packed": not is_plain(file)}
         opened.insert(0, part)
     return opened
 

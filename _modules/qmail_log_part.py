@@ -5,14 +5,18 @@ For other modules; people use :py:func:`qmail_log.summary <salt.modules.qmail_lo
 """
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
+import math
 import os
 import re
 import shutil
 import stat
 import subprocess
+import time
+import zlib
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
@@ -20,7 +24,10 @@ from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy fo
 JOURNALD = "journald"
 UNPACK = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open, b"\x5d\x00\x00": lzma.open}
 UNZSTD = ["zstd", "-dcq"]
+UNPACK_ERRORS = (EOFError, zlib.error, lzma.LZMAError, OSError)
 ZSTD = b"\x28\xb5\x2f\xfd"
+# The first bytes of a log hold times: no two of its files begin alike.
+HEAD = 256
 # What Python cannot unpack: compress, lz4, zip, 7z, lzop.
 PACKED = (b"\x1f\x9d", b"\x04\x22\x4d\x18", b"PK\x03\x04", b"7z\xbc\xaf", b"\x89LZO")
 # logrotate's names, with its dateformat and its extension, those of newsyslog, and Plesk's maillog.processed.
@@ -28,6 +35,7 @@ ROTATED = re.compile(
     r"(?P<processed>\.processed)?(?:\.(?P<number>\d{1,4})|[.-](?P<date>\d{4}(-?)\d\d\4\d\d)(?:[-_T]?\d+)*)?"
     r"(?P<extension>\.log)?(?P<packed>\.(?:gz|bz2|xz|lzma|zst|Z|lz4|lzo|zip|7z))?"
 )
+DATED = re.compile(r"[.-](\d{4})-?(\d\d)-?(\d\d)(?:[-_T]?\d+)*(?:\.\w+)*$")
 ROTATED_MULTILOG = re.compile(r"@[0-9a-f]{24}\.[su](?:\.\w{1,4})?")
 
 
@@ -61,9 +69,9 @@ def _ending(name, base):
 
 
 def _age(match):
-    """Sort key of a rotated file, oldest first: dates count up, numbers count down."""
+    """Sort key of a rotated file among those of its kind, oldest first: dates count up, numbers count down."""
     date = re.sub(r"\D", "", match[0].partition(match["date"])[2]) if match["date"] else ""
-    return (0, match["date"].replace("-", ""), date, 0) if match["date"] else (1, "", "", -int(match["number"] or 0))
+    return (match["date"] or "").replace("-", ""), date, -int(match["number"] or 0)
 
 
 def _syslog(path):
@@ -101,11 +109,101 @@ def unrotated(path):
 
 def _rotated(path):
     directory, base = os.path.split(path)
-    endings = {name: _ending(name, base) for name in _listed(directory or ".")}
+    endings = {os.path.join(directory, name): _ending(name, base) for name in _listed(directory or ".")}
     found = {name: match for name, match in endings.items() if _is_rotated(match)}
-    # While logrotate packs a file, it exists twice.
-    once = [name for name, match in found.items() if not (match["packed"] and name[: -len(match["packed"])] in found)]
-    return [os.path.join(directory, name) for name in sorted(once, key=lambda name: (_age(found[name]), name))]
+    plain = {name: name[: -len(match["packed"])] for name, match in found.items() if match["packed"]}
+    for name in [name for name in plain if plain[name] in found and _is_packed_from(name, plain[name])]:
+        del found[name]
+    return _merged(list(_kinds(found)), found)
+
+
+def _is_packed_from(packed, plain):
+    """
+    Return whether one file is made of the other, or may be: while logrotate packs a file, it exists twice.
+
+    Once it was told to pack, or no longer to, a number may stand for another file, which was left behind.
+    """
+    if _packed(packed):
+        return True
+    with contextlib.suppress(*UNPACK_ERRORS, CommandExecutionError), _opened(packed) as one, _opened(plain) as other:
+        # Of what isn't recognized as packed there is too little yet.
+        return isinstance(one, io.FileIO) or other.read(HEAD).startswith(one.read(HEAD))
+    return True
+
+
+def _opened(name):
+    return opened(name) or io.BytesIO()
+
+
+def _kinds(found):
+    """Yield rotated files kind by kind: those of a kind are in the order of their names, whatever else is there."""
+    kinds = {}
+    for name in sorted(found, key=lambda name: (_age(found[name]), name)):
+        match = found[name]
+        kind = "date" if match["date"] else (bool(match["processed"]), bool(match["extension"]))
+        kinds.setdefault(kind, []).append(name)
+    for kind, names in kinds.items():
+        if kind == "date" or len({_age(found[name]) for name in names}) == len(names):
+            yield names
+            continue
+        for packed in dict.fromkeys(found[name]["packed"] for name in names):
+            yield [name for name in names if found[name]["packed"] == packed]
+
+
+def _merged(kinds, found):
+    """
+    Return the files of all kinds in the order they were written in.
+
+    When its options are changed, logrotate leaves behind what it no longer makes. Only the files' times tell which kind
+    that is, and they are asked for only then.
+    """
+    if len(kinds) < 2:
+        return [name for names in kinds for name in names]
+    timed = []
+    for names in kinds:
+        before = math.inf
+        for place, name in reversed(list(enumerate(names))):
+            # Whatever touched it since, it was written before the next one of its kind.
+            before = min(before, newest(name, _mtime(name)))
+            timed.append((before, _on_a_tie(found[name]), place, name))
+    return [name for *_, name in sorted(timed)]
+
+
+def _on_a_tie(match):
+    """
+    Rank files of the same time, as copies are: only the newest of the dates is not before it, and what has neither date
+    nor number yet was moved last.
+    """
+    return 1 if match["date"] else 0 if match["number"] else 2
+
+
+def _mtime(name):
+    try:
+        return os.stat(name).st_mtime
+    except OSError:
+        return math.inf  # it was rotated away just now: the next one of its kind, or its name, tells its time
+
+
+def newest(name, mtime):
+    """
+    Return a time that no line of a file is newer than, in seconds since the epoch.
+
+    The date in its name is more reliable than the file's time: a copy has another one.
+
+    name
+        The file.
+
+    mtime
+        When it was changed last, in seconds since the epoch.
+
+    For ``qmail_log_block``.
+    """
+    match = DATED.search(name)
+    try:
+        date = match and time.strptime("".join(match.groups()), "%Y%m%d")
+        return min(mtime, time.mktime(date) + 86400) if match else mtime
+    except (ValueError, OverflowError):
+        return mtime
 
 
 def _packed(name):
