@@ -243,9 +243,9 @@ def test_lines_that_are_lost_are_a_gap(modules, log):
 
 
 def test_what_lies_deep_in_a_packed_file_is_skipped_and_said(modules, log, monkeypatch):
-    monkeypatch.setitem(modules["qmail_log_tally.advance"].__globals__, "UNPACK", 1000)
     lines, _ = made_up(11, 600)
     counter = Counter(modules, log)
+    monkeypatch.setitem(modules["qmail_log_tally.advance"].__globals__, "UNPACK", 1000)
     write(log, lines[:200])
     counter()
     write(log, lines[200:300])
