@@ -12,7 +12,7 @@ import time
 from salt.exceptions import CommandExecutionError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
-LARGEST = 2**23  # bytes
+LARGEST = 2**25  # bytes: qmail_log_tally keeps up to half as many, and they grow by a third as text
 PAUSE = 0.02
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC

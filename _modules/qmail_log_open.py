@@ -37,23 +37,26 @@ MOST_NOTICES = 2**10
 LONGEST = 400  # bytes; the fields of a longer line are cut
 
 
-def keeper(lines=()):
+def keeper(lines, most):
     """
     Return two functions: ``take(runs)`` follows qmail-send's lines, as ``qmail_log_line.runs`` returns them, and
     ``kept()`` returns the lines about messages that have not ended since, in their order, and how many double bounces
     were too many to be followed any further. ``run`` makes a run of these lines again.
 
     Of a message there remain its ``info msg``, its deliveries that have not ended, and the first one that failed; and,
-    if it is a notice, what led to it. 8192 messages are followed at a time.
+    if it is a notice, what led to it. 8192 messages are followed at a time, or as many as there are bytes for.
 
     lines
         What ``kept`` returned for the part before.
+
+    most
+        How many bytes ``kept`` returns at most, with one between two lines.
 
     For ``qmail_log_tally``.
     """
     known = _Open()
     known.take([run(lines)])
-    return known.take, known.kept
+    return known.take, lambda: known.kept(most)
 
 
 def run(lines):
@@ -143,18 +146,26 @@ class _Open:
         self.bounced.pop(number, None)
         self.failed.discard(number)
 
-    def _bound(self):
-        for number in _oldest(self.messages, MOST_MESSAGES):
+    def _bound(self, messages=MOST_MESSAGES, notices=MOST_NOTICES):
+        for number in _oldest(self.messages, messages):
             self.unfollowed += any(b" from <#@[]> qp " in words for _, words in self.messages[number])
             self._forget(number)
-        for known, most in ((self.deliveries, MOST_DELIVERIES), (self.notices, MOST_NOTICES)):
-            for key in _oldest(known, most):
-                del known[key]
+        for qp in _oldest(self.notices, notices):
+            del self.notices[qp]
+        for delivery in _oldest(self.deliveries, MOST_DELIVERIES):
+            self._settle(delivery)
 
-    def kept(self):
+    def kept(self, most):
+        lines = self._lines()
+        while sum(map(len, lines)) + len(lines) > most:
+            self._bound(len(self.messages) - 1, len(self.notices) - 1)
+            lines = self._lines()
+        return lines, self.unfollowed
+
+    def _lines(self):
         groups = (*self.messages.values(), *self.notices.values())
         lines = dict(entry for entries in groups for entry in entries)
-        return [lines[number] for number in sorted(lines)], self.unfollowed
+        return [lines[number] for number in sorted(lines)]
 
 
 def _oldest(known, most):

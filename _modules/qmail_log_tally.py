@@ -16,7 +16,8 @@ CHUNK = 2**18  # bytes between two looks at the clock
 LOOK_BACK = 2**20  # bytes in which the newest line is looked for at the beginning
 UNPACK = 2**27  # bytes of a packed file that are unpacked to get behind them
 MOST_DOMAINS = 2**8
-LARGEST = 2**23  # bytes of lines about open messages
+# Bytes of lines about open messages: more than 8192 of them have, with all that led to them, in qmail's longest lines.
+LARGEST = 2**24
 RECENT = 600  # seconds
 KEYS = {
     "position": dict,
@@ -73,7 +74,7 @@ def advance(account, limit, seconds):
     """
     _check(account)
     told = {**account, "read": 0, "behind": False}
-    take, kept = __salt__["qmail_log_open.keeper"](_unpacked(account["open"]))
+    take, kept = __salt__["qmail_log_open.keeper"](_unpacked(account["open"]), LARGEST)
     parts = _parts(told, kept()[0], take, limit, time.monotonic() + seconds)
     found = __salt__["qmail_log_message.follow"]([lambda: parts])
     if not told["read"]:
@@ -181,7 +182,7 @@ def _unpacked(text):
         return []
     unpack = zlib.decompressobj()
     try:
-        lines = unpack.decompress(base64.b64decode(text, validate=True), LARGEST)
+        lines = unpack.decompress(base64.b64decode(text, validate=True), LARGEST + 1)  # its end is behind the last byte
     except (binascii.Error, ValueError, zlib.error) as err:
         raise SaltInvocationError(f"account: the lines in it are damaged: {err}; begin a new one") from err
     if not unpack.eof:

@@ -56,7 +56,7 @@ def test_what_is_no_record_is_not_read(modules, record, kind):
         os.mkdir(record)
     else:
         with open(record, "wb") as file:
-            file.truncate(2**24)
+            file.truncate(2**25 + 1)
     with pytest.raises(CommandExecutionError):
         load(modules, record)
 

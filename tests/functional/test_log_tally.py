@@ -1,10 +1,12 @@
 """Counting on in a log: whatever the readings are, each event counts once, as in one reading of the whole log."""
 
+import base64
 import gzip
 import itertools
 import os
 import pathlib
 import shutil
+import zlib
 
 import pytest
 from hypothesis import given, settings
@@ -285,6 +287,87 @@ def test_many_messages_at_a_time_are_followed_as_far_as_memory_goes(modules, log
     write(log, [form(1795486275, word) + b"\n" for word in words])
     counter()
     assert counter.counts["swallowed"] == 1
+
+
+def longest(words):
+    """The words of an event, with an address that makes them as long as lines may be that are kept as they are."""
+    return words % base64.b32encode(os.urandom(250))[: 400 - len(words) + len(b"%s")]
+
+
+def failing(number, qp):
+    """A message with the longest addresses that fails, and the bounce of it, announced but not queued yet."""
+    yield longest(b"info msg %d: bytes 999 from <%%s@x.example> qp %d uid 89" % (number, qp))
+    yield longest(b"starting delivery %d: msg %d to local 1-%%s@own.example" % (number, number))
+    yield b"delivery %d: failure: Sorry,_no_mailbox_here_by_that_name._(#5.1.1)/" % number
+    yield b"bounce msg %d qp %d" % (number, qp + 10**6)
+    yield b"end msg %d" % number
+
+
+def failing_notice(number, qp):
+    """Its bounce fails, too: one step before the double bounce."""
+    yield b"info msg %d: bytes 1999 from <> qp %d uid 84" % (number, qp)
+    yield longest(b"starting delivery %d: msg %d to remote %%s@x.example" % (number, number))
+    yield b"delivery %d: failure: Sorry,_I_couldn't_find_any_host_named_x.example._(#5.1.2)/" % number
+
+
+def the_most_that_is_followed():
+    """As many messages, deliveries and bounces as are followed at a time, each with the longest history there is."""
+    base = 10**9
+    for number in range(base, base + 2**13 - 2):
+        yield from failing(number, number)
+        yield from failing_notice(number, number + 10**6)
+    # Of these, messages are over, but what is announced is not queued yet.
+    for number in range(2 * base, 2 * base + 2**10):
+        yield from failing(number, number)
+    # A mailing list.
+    yield longest(b"info msg 7: bytes 999 from <%s@x.example> qp 7 uid 89")
+    for number in range(4 * base, 4 * base + 2**12):
+        yield longest(b"starting delivery %d: msg 7 to remote %%s@x.example" % number)
+
+
+def test_the_longest_lines_of_the_most_messages_are_taken_again(modules, log, tmp_path):
+    counter = Counter(modules, log, limit=2**26, seconds=60)
+    form = FORMS["multilog"]
+    write(log, [form(1795486275, words) + b"\n" for words in the_most_that_is_followed()])
+    account = counter()
+    assert len(account["open"]) > 2**23
+    modules["qmail_base_record.save"](str(tmp_path / "record"), {"version": 1, "log": account})
+    counter.account = modules["qmail_base_record.load"](str(tmp_path / "record"), 1)["log"]
+    first = 10**9
+    rest = [b"bounce msg %d qp 5" % first, b"end msg %d" % first, b"info msg 3: bytes 9 from <#@[]> qp 5 uid 6"]
+    write(log, [form(1795486275, words) + b"\n" for words in rest])
+    account = counter()
+    assert (account["gaps"], account["unfollowed"], account["behind"]) == (0, 0, False)
+    assert account["domains"] == {"own.example": 1}
+
+
+def test_messages_whose_lines_are_too_many_are_not_followed_and_the_account_is_taken_again(modules, log, monkeypatch):
+    counter = Counter(modules, log)
+    monkeypatch.setitem(modules["qmail_log_tally.advance"].__globals__, "LARGEST", 2**12)
+    form = FORMS["multilog"]
+    doubles = [b"info msg %d: bytes 9 from <#@[]> qp 5 uid 6" % number for number in range(1000)]
+    # No qmail-send bounces without end.
+    endless = [b"info msg 1: bytes 9 from <> qp 1 uid 6"]
+    for number in range(1, 200):
+        endless += [b"bounce msg %d qp %d" % (number, number), b"end msg %d" % number]
+        endless += [b"info msg %d: bytes 9 from <> qp %d uid 6" % (number + 1, number)]
+    for words in (doubles, endless):
+        write(log, [form(1795486275, line) + b"\n" for line in words])
+        counter()
+        account = counter()
+        assert account["behind"] is False
+    assert account["totals"]["double_bounces"] == 1000
+    assert 900 < account["unfollowed"] <= 1000
+
+
+def test_of_a_message_without_end_no_more_deliveries_are_kept_than_are_followed(modules, log):
+    """A syslog daemon that limits the rate drops their reports."""
+    counter = Counter(modules, log, seconds=60)
+    words = [b"info msg 7: bytes 999 from <list@x.example> qp 7 uid 89"]
+    words += [b"starting delivery %d: msg 7 to remote joe@x.example" % number for number in range(20000)]
+    write(log, [FORMS["multilog"](1795486275, line) + b"\n" for line in words])
+    lines = zlib.decompress(base64.b64decode(counter()["open"])).split(b"\n")
+    assert 3000 < len(lines) <= 2**12 + 1
 
 
 @pytest.mark.parametrize(
