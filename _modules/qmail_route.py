@@ -290,14 +290,19 @@ def _collect(found, begin, own, home, root):
         pattern = {"pattern": f"{one['begin']}*@{domain}", "dotqmail": one["dotqmail"]}
         if pattern not in found[kind]:
             found[kind].append(pattern)
-    found["notes"] += [
-        f"The file for {local!r} has a name that no plain address has." for local in sorted(heard["odd"])
-    ]
+    found["notes"] += map(_odd, sorted(heard["odd"]))
+
+
+def _odd(local):
+    return f"What receives mail for {local!r} has a name that no plain address has."
 
 
 def _judge(found, local, begin, home, root, any_file):
     """Put an address where it belongs, by what happens to its mail; a default file that receives it is a wildcard."""
     if begin is None:
+        return
+    if not __salt__["qmail_route_recipients.is_plain"](local):
+        found["notes"].append(_odd(local))
         return
     address = f"{local}@{found['domain']}"
     route = _local(os.fsencode(begin + address), home, root)

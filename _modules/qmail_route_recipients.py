@@ -34,7 +34,7 @@ def candidates(begin, home="/var/qmail", root=None):
     - ``users``: a set of those that vpopmail knows; they end at its default file;
     - ``wildcards``: a list of dicts: ``begin`` (with what the local part begins), ``dotqmail`` (the default file, or
       ``None`` if the default delivery takes them all) and what ``default_file`` returns for it;
-    - ``odd``: names of files that no plain address can have.
+    - ``odd``: names of files, and beginnings of local parts, that no plain address can have.
 
     Raises CommandExecutionError if a file cannot be read.
 
@@ -57,6 +57,18 @@ def candidates(begin, home="/var/qmail", root=None):
         elif start.startswith(key):
             _wildcard(found, entry, "", entry["begin"] + begin[len(key) :], root)
     return found
+
+
+def is_plain(local):
+    """
+    Return whether a local part can stand in a list of recipients: it needs no quotes in SMTP.
+
+    local
+        The local part, or its beginning.
+
+    For ``qmail_route``.
+    """
+    return bool(PLAIN.fullmatch(local))
 
 
 def default_file(path):
@@ -141,14 +153,22 @@ def _add(found, local):
     local = local.replace(":", ".")
     if not local:
         return
-    (found["locals"] if PLAIN.fullmatch(local) else found["odd"]).add(local)
+    (found["locals"] if is_plain(local) else found["odd"]).add(local)
+
+
+def _add_wildcard(found, begin, dotqmail, told):
+    # Whoever names a file would else write lines into the list that a recipient check trusts.
+    if begin and not is_plain(begin):
+        found["odd"].add(begin)
+        return
+    found["wildcards"].append({"begin": begin, "dotqmail": dotqmail, **told})
 
 
 def _wildcard(found, entry, before, base, root):
     """Collect what one entry receives: its dot-qmail files are named after what follows ``base`` in the extension."""
     _add(found, before)
     if not entry["dash"]:
-        found["wildcards"].append({"begin": before, "dotqmail": None, "name": None, "nobody": None})
+        _add_wildcard(found, before, None, {"name": None, "nobody": None})
     head = ".qmail" + entry["dash"]
     start = head + base.lower().replace(".", ":")
     for name in _names(_below(root, entry["home"])):
@@ -171,7 +191,7 @@ def _default(found, entry, before, start, name, path, root):
         return
     begin = before + stem[len(start) :].replace(":", ".")
     told = _program(_contents(_below(root, path)))
-    found["wildcards"].append({"begin": begin, "dotqmail": path, **told})
+    _add_wildcard(found, begin, path, told)
     if told["name"] == "vdelivermail" and begin == before:
         for user in _vpopmail(entry, root):
             _add({**found, "locals": found["users"]}, before + user)

@@ -33,7 +33,7 @@ def domain(home):
         directory = home.path / "domain"
         directory.mkdir(exist_ok=True)
         for name, text in files.items():
-            (directory / name).write_text(text)
+            (directory / name).write_bytes(os.fsencode(text))
         if users is not None:
             (directory / "vpasswd.cdb").write_bytes(cdb.database([(user.encode(), b"x:1:0:") for user in users]))
         home.add_assign(f"+1-:example.com:{home.uid}:{home.gid}:{directory}:-::")
@@ -138,6 +138,31 @@ def test_the_name_of_a_file_puts_nothing_else_into_a_list(recipients, domain):
     assert found["recipients"] == ["dummy@example.com", "ok@example.com"]
     assert len(found["notes"]) == 4
     assert recipients(format="plain", partial=True) == "dummy@example.com\nok@example.com\n"
+
+
+@pytest.mark.parametrize("name", ["x\n@mail:example:net\ny", "x\ty", "a@b", "two words", "m\udcfcll", "müll", ")|\\"])
+def test_the_name_of_a_default_file_puts_nothing_else_into_a_list(recipients, domain, name):
+    domain({f".qmail-{name}-default": "#\n", ".qmail-list-default": "#\n", ".qmail-ok": "#\n"})
+    found = recipients()
+    assert [one["pattern"] for one in found["wildcards"]] == ["list-*@example.com"]
+    assert len(found["notes"]) == 1
+    lines = [recipients(format=form, partial=True) for form in ("plain", "validrcptto")]
+    assert lines == ["dummy@example.com\nok@example.com\n"] * 2
+    text = recipients(format="badrcptto", partial=True)
+    assert text.count("\n") == 1
+    assert not re.search(text[1:-1], "info@example.com", re.IGNORECASE)
+    assert re.search(text[1:-1], "list-x@example.com", re.IGNORECASE)
+
+
+def test_an_entry_of_virtualdomains_or_of_users_assign_puts_nothing_else_into_a_list(recipients, home):
+    home.write_control("virtualdomains", "example.com:1\nthe boss@example.com:vip\nleft it@example.com:\n")
+    (home.path / "alias/.qmail-vip-the boss").write_text("&joe@example.net\n")
+    home.add_assign(f"+1-any thing-:joe:{home.uid}:{home.gid}:{home.path}/joe:::")
+    found = recipients()
+    assert (found["recipients"], found["wildcards"]) == (["dummy@example.com"], [])
+    assert [note.partition("'")[2].partition("'")[0] for note in found["notes"]] == ["any thing-", "the boss"]
+    assert recipients(format="plain", partial=True) == "dummy@example.com\n"
+    assert recipients(format="badrcptto", partial=True).count(" ") == 0
 
 
 def test_a_pipe_for_a_dot_qmail_file_makes_nobody_wait(recipients, domain):
