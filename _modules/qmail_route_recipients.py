@@ -31,7 +31,8 @@ def candidates(begin, home="/var/qmail", root=None):
     Return what could receive mail for a domain: a dict with
 
     - ``locals``: a set of local parts;
-    - ``users``: a set of those that vpopmail knows; they end at its default file;
+    - ``users``: a set of those that vpopmail or a line of users/assign names: they may end at a default file, and are
+      addresses nevertheless;
     - ``wildcards``: a list of dicts: ``begin`` (with what the local part begins), ``dotqmail`` (the default file, or
       ``None`` if the default delivery takes them all) and what ``default_file`` returns for it;
     - ``odd``: names of files, and beginnings of local parts, that no plain address can have.
@@ -51,7 +52,7 @@ def candidates(begin, home="/var/qmail", root=None):
         key, start = entry["key"], begin.lower()
         if entry["whole"]:
             if key.startswith(start):
-                _add(found, key[len(start) :])
+                _add_user(found, key[len(start) :])
         elif key.startswith(start):
             _wildcard(found, entry, key[len(start) :], entry["begin"], root)
         elif start.startswith(key):
@@ -156,6 +157,10 @@ def _add(found, local):
     (found["locals"] if is_plain(local) else found["odd"]).add(local)
 
 
+def _add_user(found, local):
+    _add({**found, "locals": found["users"]}, local)
+
+
 def _add_wildcard(found, begin, dotqmail, told):
     # Whoever names a file would else write lines into the list that a recipient check trusts.
     if begin and not is_plain(begin):
@@ -194,7 +199,7 @@ def _default(found, entry, before, start, name, path, root):
     _add_wildcard(found, begin, path, told)
     if told["name"] == "vdelivermail" and begin == before:
         for user in _vpopmail(entry, root):
-            _add({**found, "locals": found["users"]}, before + user)
+            _add_user(found, before + user)
 
 
 def _names(directory):

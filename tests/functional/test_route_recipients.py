@@ -125,6 +125,12 @@ def test_an_address_with_a_virtual_domain_of_its_own_is_listed(recipients, home)
     assert "none@example.com" not in recipients()["recipients"]  # it is remote
 
 
+def test_an_address_with_a_line_of_its_own_is_listed_even_if_a_default_file_receives_it(recipients, home):
+    (home.path / "alias/.qmail-list-default").write_text("&joe@example.net\n")
+    home.add_assign(f"=1-joe:joe:{home.uid}:{home.gid}:{home.path}/alias:-:list-joe:")
+    assert recipients()["recipients"] == ["dummy@example.com", "joe@example.com"]
+
+
 def test_what_is_deferred_today_is_in_the_list_and_said_to_be(recipients, home):
     home.add_assign(f"=1-gone:gone:{home.uid}:{home.gid}:{home.path}/gone:::")
     assert recipients()["deferred"] == ["gone@example.com"]
