@@ -134,7 +134,7 @@ def _trouble(err, uid, want):
         user = pwd.getpwuid(uid).pw_name
     except KeyError:
         user = f"the user {uid}"
-    words = what.format(user=user, verb=_VERBS[want], at=err.filename)
+    words = what.format(user=user, verb=_VERBS[want], at=__salt__["qmail_base_text.shown"](err.filename))
     return {"error": error, "trouble": f"{words}; {remedy}"}
 
 
@@ -200,7 +200,8 @@ def _lstat(path):
     try:
         return os.lstat(path)
     except PermissionError as err:
-        raise CommandExecutionError(f"{path}: this process may not look there: run it as root") from err
+        name = __salt__["qmail_base_text.shown"](path)
+        raise CommandExecutionError(f"{name}: this process may not look there: run it as root") from err
 
 
 def _permit(path, seen, uid, gid, want):

@@ -6,9 +6,12 @@ must be reported before anything is touched, not halfway.
 """
 
 import math
+import re
 
 from salt.exceptions import SaltInvocationError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
+
+UNFIT = re.compile("[\0\ud800-\udfff]")
 
 
 def arguments(**given):
@@ -51,11 +54,12 @@ def _is_flag(value):
 
 
 def _is_path(value):
-    return isinstance(value, str) and value.startswith("/") and "\0" not in value
+    return _is_text(value) and value.startswith("/")
 
 
 def _is_text(value):
-    return isinstance(value, str) and value != "" and "\0" not in value
+    # No answer could repeat a surrogate, by which Python shows a byte that is not UTF-8: Salt would not send it.
+    return isinstance(value, str) and value != "" and not UNFIT.search(value)
 
 
 def _is_count(value):

@@ -63,8 +63,9 @@ def _target(parent, name, path, links):
     """Return where a link points, if only root or this user could have made it."""
     found = os.fstat(parent)
     if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+        link = __salt__["qmail_base_text.shown"](name)
         raise CommandExecutionError(
-            f"{path} leads through the symbolic link {name}, in a directory that others can write to. "
+            f"{path} leads through the symbolic link {link}, in a directory that others can write to. "
             "Links are not followed there: replace it by a directory, or name the real path."
         )
     if links > LINKS:

@@ -31,6 +31,8 @@ def get(name, home="/var/qmail", control=None):
     qmail strips only blanks, tabs and newlines at the end of the line (control.c, ``control_readline``): a carriage
     return or a leading blank is part of the value, and ``#`` does not begin a comment.
 
+    A byte that is not UTF-8 is shown by an escape, such as ``\\xfc``.
+
     Raises SaltInvocationError for a name that is not a file name, CommandExecutionError for a file that cannot be read.
 
     name
@@ -168,9 +170,9 @@ def put(name, value, home="/var/qmail", control=None, test=False):
         _refuse_blank(home, control)
     where = path(name, home, control)
     old = __salt__["qmail_file.read"](where)
-    before = _first(old and old["contents"])
+    held = old and _stripped(old["contents"].split(b"\n", 1)[0])
     # A file that already holds the value keeps its bytes: a comment below the first line does no harm.
-    contents = old["contents"] if old and before == value else f"{value}\n".encode()
+    contents = old["contents"] if old and held == value.encode() else f"{value}\n".encode()
     changes = __salt__["qmail_file.replace"](where, contents, uid=os.geteuid(), mode="0644", test=test)
     return _told(changes)
 
@@ -301,7 +303,7 @@ def _stripped(line):
 
 
 def _text(line):
-    return os.fsdecode(line)
+    return line.decode("utf-8", "backslashreplace")
 
 
 def _check(name, value):

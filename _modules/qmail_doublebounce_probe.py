@@ -144,8 +144,8 @@ def _queue(qmail, probe):
         f"From: <>\nTo: <{recipient}>\nSubject: {probe['token']}\n\nA probe of qmail-doublebounce: it shows what "
         "happens to double bounces. Nobody needs it.\n"
     )
-    envelope = b"F" + sender.encode() + b"\0T" + os.fsencode(recipient) + b"\0\0"
-    if len(envelope) > LONGEST or "\0" in recipient:
+    envelope = b"F" + sender.encode() + b"\0T" + recipient.encode() + b"\0\0"
+    if len(envelope) > LONGEST or "\0" in recipient or __salt__["qmail_base_text.is_altered"](recipient):
         raise CommandExecutionError(f"No message can be sent to {recipient[:80]!r}: fix the control files first.")
     binary = os.path.join(qmail["home"], "bin/qmail-queue")
     # indimail's finds no queue by itself; the others have theirs compiled into them.
@@ -170,7 +170,7 @@ def _queue(qmail, probe):
     finally:
         os.close(end)
     try:
-        process.communicate(os.fsencode(message), timeout=TAKING)
+        process.communicate(message.encode(), timeout=TAKING)
     except BaseException as err:
         # With all that it has started, such as a scanner: it would queue the probe when that has been cleaned up.
         with contextlib.suppress(ProcessLookupError):

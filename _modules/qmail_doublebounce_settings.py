@@ -205,7 +205,9 @@ def _absent(qmail):
 
 
 def _is_path(value):
-    return isinstance(value, str) and value.startswith("/") and os.path.normpath(value) == value and "\0" not in value
+    if not isinstance(value, str) or "\0" in value or not __salt__["qmail_base_text.is_sendable"](value):
+        return False
+    return value.startswith("/") and os.path.normpath(value) == value
 
 
 def _is_log(value):

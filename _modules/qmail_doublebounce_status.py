@@ -260,6 +260,8 @@ def _values(found):
             yield f"{path} ends in a carriage return, which is part of the address: no user has that name.", APPLY
         if value.startswith("#"):
             yield f"{path} begins with #, which does not begin a comment there.", APPLY
+        if __salt__["qmail_base_text.is_altered"](value):
+            yield f"{path} holds {value}, with bytes that are not UTF-8: no mailbox is found by that.", APPLY
         if value[:1] in (" ", "\t"):
             yield f"{path} begins with a blank, which is part of the address.", APPLY
     to = found["doublebounceto"]

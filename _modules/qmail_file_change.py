@@ -23,7 +23,8 @@ def replace(path, contents, uid, gid, mode, note, home, refused, test):
     For ``qmail_file``.
     """
     test = __salt__["qmail_base_check.arguments"](uid=uid, gid=gid, test=test)["test"]
-    contents = contents.encode() if isinstance(contents, str) else contents
+    if isinstance(contents, str) and __salt__["qmail_base_text.is_sendable"](contents):
+        contents = contents.encode()
     if not isinstance(contents, bytes):
         raise SaltInvocationError(f"contents {contents!r} is neither text nor bytes.")
     wanted = {"contents": contents, "uid": uid, "gid": gid, "mode": _octal(mode)}

@@ -205,7 +205,7 @@ def _record(path, name):
     names = _names(path)
     if not names or name not in (None, *names):
         raise SaltInvocationError(
-            f"There is no kept version{f' {name}' if name else ''} of {path}. Kept: {', '.join(names) or 'none'}."
+            f"There is no kept version{f' {name!r}' if name else ''} of {path}. Kept: {', '.join(names) or 'none'}."
         )
     return _read(os.path.join(_home(path), name or names[0]))
 

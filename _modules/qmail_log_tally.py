@@ -154,7 +154,9 @@ def _check(account):
         name for name, kind in KEYS.items() if not isinstance(account.get(name), kind)
     ]
     if wrong or not _are_counts(account):
-        raise SaltInvocationError(f"account={str(account)[:200]} is not an account: give what qmail_log.tally returned")
+        raise SaltInvocationError(
+            f"account={ascii(account)[:200]} is not an account: give what qmail_log.tally returned"
+        )
 
 
 def _are_counts(account):

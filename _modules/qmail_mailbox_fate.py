@@ -33,7 +33,8 @@ def meaning(address, instruction, home, control):
     """
     contents = __salt__["qmail_mailbox_sink.contents"](instruction)
     route = __salt__["qmail_route.resolve"](address, home, control=control)
-    if route["outcome"] in ("remote", "dropped", "deferred") or not route["home"].startswith("/"):
+    ended = route["outcome"] in ("remote", "dropped", "deferred") or not route["exact"]
+    if ended or not route["home"].startswith("/"):
         return {"fate": None, "reason": route["reason"], "exact": None, "files": [], "forwards": [], "programs": []}
     asked = __salt__["qmail_mailbox_dotqmail.asks"](contents, route["exact"], route["home"], route["uid"], route["gid"])
     return {**asked, "exact": route["exact"]}

@@ -124,7 +124,7 @@ def named(route):
     For ``qmail_mailbox``.
     """
     home = route.get("home")
-    if not home or not home.startswith("/"):
+    if not home or not home.startswith("/") or __salt__["qmail_base_text.is_altered"](home):
         return []
     try:
         current = __salt__["qmail_file.read"](route["dotqmail"]) if route["dotqmail"] else None
@@ -159,13 +159,15 @@ def _named(route):
 
 def _texts(file):
     parsed = __salt__["qmail_mailbox_dotqmail.parse"](file["contents"]) if file else []
-    return [text for kind, text in parsed if kind in ("maildir", "mbox")]
+    altered = __salt__["qmail_base_text.is_altered"]
+    return [text for kind, text in parsed if kind in ("maildir", "mbox") and not altered(text)]
 
 
 @contextlib.contextmanager
 def _opened(maildir):
     """Yield descriptors of new/ and cur/; an error says what is there instead of a Maildir."""
-    if not isinstance(maildir, str) or not os.path.isabs(maildir) or "\0" in maildir:
+    is_text = isinstance(maildir, str) and __salt__["qmail_base_text.is_sendable"](maildir)
+    if not is_text or not os.path.isabs(maildir) or "\0" in maildir:
         raise SaltInvocationError(f"A Maildir is an absolute path, not {maildir!r}.")
     if os.path.isfile(maildir):
         raise CommandExecutionError(

@@ -40,6 +40,8 @@ def contents(instruction):
             raise SaltInvocationError(
                 f"instruction {line!r} holds a control character; give each line as a list entry of its own."
             )
+    if any("\ud800" <= sign <= "\udfff" for line in lines for sign in line):
+        raise SaltInvocationError(f"instruction {instruction!r} holds bytes that are not UTF-8.")
     if not lines[0].strip():
         raise SaltInvocationError("instruction begins with a blank line: qmail-local defers such mail forever.")
     if any(line[:1] in (" ", "\t") for line in lines):

@@ -257,7 +257,8 @@ def is_aged(name, info):
 
 def _matching(pattern):
     """Return the queues that a path or pattern stands for."""
-    if not isinstance(pattern, str) or not os.path.isabs(pattern):
+    is_text = isinstance(pattern, str) and __salt__["qmail_base_text.is_sendable"](pattern)
+    if not is_text or not os.path.isabs(pattern):
         raise SaltInvocationError(f"a queue is an absolute path, not {pattern!r}")
     paths = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern))
     return [path for path in paths if all(os.path.isdir(os.path.join(path, kind)) for kind in ("info", "mess"))]

@@ -15,6 +15,7 @@ from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy fo
 # The forms in which recipient checks take a list.
 FORMATS = ("plain", "validrcptto", "badrcptto")
 DOMAIN = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+NOT_FOLLOWED = "has bytes in its name that are not UTF-8, and is not followed"
 NOBODY = "nobody.has.this.address.zq7x3w"  # the local part of an address that is not in use
 # What is returned for a local address, if qmail gets that far.
 FIELDS = ("user", "uid", "gid", "home", "dash", "ext", "source", "exact", "dotqmail", "default")
@@ -37,6 +38,9 @@ def resolve(address, home="/var/qmail", root=None, control=None):
     ``qmail_route_users.find``), ``exact`` (the path of this address's own dot-qmail file, whether it exists or not),
     ``dotqmail`` (the path that qmail-local reads, ``None`` if there is none) and ``default`` (what a default file
     matched, ``""`` if none). They are ``None`` if qmail does not get that far.
+
+    Bytes that are not UTF-8 are shown by escapes, such as ``\\xfc``. No file with such a name is looked for: ``exact``
+    is ``None`` then, and what goes to a home directory with such a name is said to be deferred.
 
     Raises SaltInvocationError for what cannot be an address, CommandExecutionError if a file cannot be read.
 
@@ -63,10 +67,10 @@ def resolve(address, home="/var/qmail", root=None, control=None):
         salt '*' qmail_route.resolve doublebounce@example.com
     """
     __salt__["qmail_base_check.arguments"](home=home, root=root, control=control)
-    if not isinstance(address, str) or "\0" in address:
+    if not _is_text(address):
         raise SaltInvocationError(f"{address!r} is not an address.")
     control = _below(root, control or os.path.join(home, "control"))
-    domain, recipient = _rewrite(os.fsencode(address), control)
+    domain, recipient = _rewrite(address.encode(), control)
     found = {"channel": "remote" if domain == "remote" else "local", "domain": domain, "recipient": _text(recipient)}
     if domain == "remote":
         host = _text(recipient.rpartition(b"@")[2])
@@ -95,10 +99,10 @@ def deliver(recipient, home="/var/qmail", root=None):
         salt '*' qmail_route.deliver 1-doublebounce@example.com
     """
     __salt__["qmail_base_check.arguments"](home=home, root=root)
-    if not isinstance(recipient, str) or "\0" in recipient:
+    if not _is_text(recipient):
         raise SaltInvocationError(f"{recipient!r} is not a recipient.")
     found = {"channel": "local", "recipient": recipient, **dict.fromkeys(FIELDS)}
-    return {**found, **_local(os.fsencode(recipient), home, root)}
+    return {**found, **_local(recipient.encode(), home, root)}
 
 
 def recipients(domain, format=None, partial=False, home="/var/qmail", root=None, control=None):
@@ -245,13 +249,15 @@ def catches_all(path):
 
 
 def _all(domain, home, root, control):
-    own, begin = {}, None
-    how = "locals" if os.fsencode(domain) in _names("locals", control) else "remote"
+    own, begin, strange = {}, None, None
+    how = "locals" if domain.encode() in _names("locals", control) else "remote"
     if how == "remote":
         own = _own(domain, control)
         # No line of a file holds the end of a line, so that this stands for no address of its own.
-        prefix = _prefix(b"\n@" + os.fsencode(domain), os.fsencode(domain), control)
+        prefix = _prefix(b"\n@" + domain.encode(), domain.encode(), control)
         begin = f"{_text(prefix)}-" if prefix else None
+        if begin and __salt__["qmail_base_text.is_altered"](begin):
+            strange = f"The prefix {_text(prefix)} of {domain} in virtualdomains {NOT_FOLLOWED}."
         how = "virtualdomains" if begin or own else "remote"
     found = {
         "domain": domain,
@@ -260,13 +266,13 @@ def _all(domain, home, root, control):
         "deferred": [],
         "wildcards": [],
         "bounces": [],
-        "notes": [],
+        "notes": [strange] if strange else [],
     }
     if how == "locals" or begin is not None:
         _collect(found, "" if how == "locals" else begin, set(own), home, root)
     for local, prefix in own.items():
         _judge(found, local, f"{prefix}-" if prefix else None, home, root, any_file=True)
-    if os.fsencode(domain) in _names("percenthack", control):
+    if domain.encode() in _names("percenthack", control):
         found["notes"].append(f"{domain} is in percenthack: user%host@{domain} is delivered wherever user@host is.")
     return {**found, "recipients": sorted(set(found["recipients"])), "deferred": sorted(set(found["deferred"]))}
 
@@ -274,7 +280,7 @@ def _all(domain, home, root, control):
 def _own(domain, control):
     """Return the addresses of a domain that have an entry of their own in virtualdomains, with its prefix."""
     lines = (
-        os.fsencode(line).partition(b":") for line in __salt__["qmail_control.lines"]("virtualdomains", control=control)
+        line.encode().partition(b":") for line in __salt__["qmail_control.lines"]("virtualdomains", control=control)
     )
     keys = {_text(key).lower().rpartition("@"): _text(prefix) for key, colon, prefix in lines if colon}
     return {local: prefix for (local, at, host), prefix in keys.items() if local and at and host == domain}
@@ -305,7 +311,7 @@ def _judge(found, local, begin, home, root, any_file):
         found["notes"].append(_odd(local))
         return
     address = f"{local}@{found['domain']}"
-    route = _local(os.fsencode(begin + address), home, root)
+    route = _local((begin + address).encode(), home, root)
     own = any_file or route.get("dotqmail") == route.get("exact")
     if route["outcome"] == "deferred":
         found["deferred"].append(address)
@@ -335,6 +341,10 @@ def _written(found, format, partial):
 # qmail-send
 
 
+def _is_text(address):
+    return isinstance(address, str) and "\0" not in address and __salt__["qmail_base_text.is_sendable"](address)
+
+
 def _rewrite(address, control):
     """Return what the host is, and the recipient that qmail-send passes on."""
     local, at, host = address.rpartition(b"@")
@@ -353,17 +363,17 @@ def _rewrite(address, control):
 
 
 def _setting(name, control):
-    return os.fsencode(__salt__["qmail_control.value"](name, control=control)["value"])
+    return __salt__["qmail_control.value"](name, control=control)["value"].encode()
 
 
 def _names(name, control):
-    return {os.fsencode(line).lower() for line in __salt__["qmail_control.lines"](name, control=control)}
+    return {line.encode().lower() for line in __salt__["qmail_control.lines"](name, control=control)}
 
 
 def _prefix(recipient, host, control):
     """Return what virtualdomains puts before an address; ``None`` or nothing if it is not virtual."""
     lines = __salt__["qmail_control.lines"]("virtualdomains", control=control)
-    entries = (os.fsencode(line).partition(b":") for line in lines)
+    entries = (line.encode().partition(b":") for line in lines)
     prefixes = {key.lower(): prefix for key, colon, prefix in entries if colon}  # the last of equal keys wins
     host = host.lower()
     suffixes = [host[place:] for place, byte in enumerate(host) if byte == ord(".")]
@@ -384,11 +394,13 @@ def _local(recipient, home, root):
         return {"outcome": "deferred", "reason": str(err)}
     user["home"] = _plain(user["home"])
     exact = os.path.join(user["home"], ".qmail" + user["dash"]) + _safe(user["ext"])
-    return {**user, "exact": exact, **_delivery(user, exact, root)}
+    # A name that is not the real one must not lead to another address's file: it is not returned at all.
+    altered = __salt__["qmail_base_text.is_altered"](exact)
+    return {**user, "exact": None if altered else exact, **_delivery(user, exact, altered, root)}
 
 
 def _safe(ext):
-    return _text(os.fsencode(ext).lower()).replace(".", ":")
+    return _text(ext.encode().lower()).replace(".", ":")
 
 
 def _plain(directory):
@@ -399,16 +411,20 @@ def _plain(directory):
     return "/" + "/".join(part for part in parts if part not in ("", "."))
 
 
-def _delivery(user, exact, root):
+def _delivery(user, exact, altered, root):
     if not user["uid"]:
         return {"outcome": "deferred", "reason": f"{user['user']} has uid 0, and qmail makes no delivery as root."}
     if not user["home"].startswith("/"):
         return {"outcome": "bounce", "reason": f"The home directory {user['home']!r} is not an absolute path."}
+    if altered and __salt__["qmail_base_text.is_altered"](user["home"]):
+        return {"outcome": "deferred", "reason": f"The home directory {user['home']} {NOT_FOLLOWED}."}
     if not os.path.isdir(_below(root, user["home"])):
         return {"outcome": "deferred", "reason": f"The home directory {user['home']} of {user['user']} is missing."}
     for path, default in _candidates(user, exact):
-        if _is_file(_below(root, path)):
+        if not (altered and __salt__["qmail_base_text.is_altered"](path)) and _is_file(_below(root, path)):
             return {"outcome": "dotqmail", "dotqmail": path, "default": default, "reason": f"{path} decides."}
+    if altered and not user["dash"]:
+        return {"outcome": "deferred", "reason": f"The file {exact} {NOT_FOLLOWED}."}
     if user["dash"]:
         return {"outcome": "bounce", "default": "", "reason": f"There is no {exact}, and no default file above it."}
     return {"outcome": "defaultdelivery", "default": "", "reason": f"There is no {exact}: the default delivery runs."}
@@ -416,9 +432,9 @@ def _delivery(user, exact, root):
 
 def _candidates(user, exact):
     """List the dot-qmail files that qmail-local looks for, in order, each with the $DEFAULT that it would have."""
-    ext, safe = os.fsencode(user["ext"]), os.fsencode(_safe(user["ext"]))
+    ext, safe = user["ext"].encode(), _safe(user["ext"]).encode()
     yield exact, _text(ext[-7:]) if safe.endswith(b"default") else ""
-    begin = os.fsencode(exact)[: -len(safe)] if safe else os.fsencode(exact)
+    begin = exact.encode()[: -len(safe)] if safe else exact.encode()
     for place in range(len(safe), -1, -1):
         if place == 0 or safe[place - 1 : place] == b"-":
             yield _text(begin + safe[:place] + b"default"), _text(ext[place:])
@@ -439,4 +455,4 @@ def _below(root, path):
 
 
 def _text(raw):
-    return os.fsdecode(raw)
+    return raw.decode("utf-8", "backslashreplace")

@@ -154,7 +154,10 @@ def _add(found, local):
     local = local.replace(":", ".")
     if not local:
         return
-    (found["locals"] if is_plain(local) else found["odd"]).add(local)
+    if is_plain(local):
+        found["locals"].add(local)
+        return
+    found["odd"].add(__salt__["qmail_base_text.shown"](local))
 
 
 def _add_user(found, local):
@@ -164,7 +167,7 @@ def _add_user(found, local):
 def _add_wildcard(found, begin, dotqmail, told):
     # Whoever names a file would else write lines into the list that a recipient check trusts.
     if begin and not is_plain(begin):
-        found["odd"].add(begin)
+        found["odd"].add(__salt__["qmail_base_text.shown"](begin))
         return
     found["wildcards"].append({"begin": begin, "dotqmail": dotqmail, **told})
 
@@ -176,6 +179,10 @@ def _wildcard(found, entry, before, base, root):
         _add_wildcard(found, before, None, {"name": None, "nobody": None})
     head = ".qmail" + entry["dash"]
     start = head + base.lower().replace(".", ":")
+    if __salt__["qmail_base_text.is_altered"](entry["home"] + start):
+        # Its files are not found by a name that is not theirs: it may receive anything.
+        _add_wildcard(found, before, None, {"name": None, "nobody": None})
+        return
     for name in _names(_below(root, entry["home"])):
         path = os.path.join(entry["home"], name)
         if name.startswith(head) and _is_default(name, head):
@@ -223,7 +230,7 @@ def _contents(path):
             if not stat.S_ISREG(os.fstat(place).st_mode):
                 return ""
             with open(f"/proc/self/fd/{place}", "rb") as file:
-                return os.fsdecode(file.read(LONGEST_FILE))
+                return __salt__["qmail_base_text.shown"](file.read(LONGEST_FILE))
         finally:
             os.close(place)
     except OSError:
@@ -234,7 +241,7 @@ def _vpopmail(entry, root):
     """List the users of a domain of vpopmail: from its database, or by its own command if they are kept elsewhere."""
     path = os.path.join(_below(root, entry["home"]), "vpasswd.cdb")
     if os.path.exists(path):
-        return [os.fsdecode(key) for key, _ in __salt__["qmail_route_cdb.records"](path)]
+        return [key.decode("utf-8", "backslashreplace") for key, _ in __salt__["qmail_route_cdb.records"](path)]
     if root is not None:
         return []
     return _vuserinfo(entry)
@@ -264,7 +271,7 @@ def _vuserinfo(entry):
             f"Cannot list the mailboxes of {entry['user']}: there is no {entry['home']}/vpasswd.cdb, and vpopmail's "
             f"vuserinfo cannot be asked ({err}). List them with vpopmail's own commands."
         ) from err
-    said = os.fsdecode(done.stdout)
+    said = __salt__["qmail_base_text.shown"](done.stdout)
     if done.returncode:
         words = " ".join("".join(sign if sign.isprintable() else " " for sign in said[:1000]).split())
         raise CommandExecutionError(f"vuserinfo -n -D {entry['user']} failed (exit {done.returncode}): {words}")

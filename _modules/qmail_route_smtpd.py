@@ -60,6 +60,8 @@ def look(home="/var/qmail", root=None, control=None):
 
     For ``qmail_route``.
     """
+    # Until the end, names are kept so that their bytes can be opened.
+    shown = __salt__["qmail_base_text.shown"]
     control = control or os.path.join(home, "control")
     program = os.path.join(home, "bin/qmail-smtpd")
     raw = _raw(_below(root, program), LARGEST)
@@ -72,10 +74,10 @@ def look(home="/var/qmail", root=None, control=None):
     return {
         "program": program if raw else None,
         "can": can,
-        "scripts": sorted(scripts),
-        "environment": environment,
+        "scripts": sorted(map(shown, scripts)),
+        "environment": {name: shown(value) for name, value in environment.items()},
         "files": [path for path in files if os.path.exists(_below(root, path))],
-        "spamdyke": spamdyke,
+        "spamdyke": sorted(map(shown, spamdyke)),
         "lists": {
             "accepted": _accepted(control, root),
             "bad": _lines(_below(root, os.path.join(control, "badrcptto"))),

@@ -24,6 +24,8 @@ def find(local, home="/var/qmail", root=None):
     Returns a dict: ``user``, ``uid``, ``gid``, ``home`` (a directory), ``dash`` and ``ext`` (what follows ``.qmail``
     in the name of the dot-qmail file), and ``source``: ``assign`` (users/cdb) or ``passwd``.
 
+    Bytes that are not UTF-8 are shown by escapes, as by ``qmail_base_text.shown``. A ``home`` with one is not a path.
+
     Raises CommandExecutionError if qmail-lspawn would defer every message: ``users/cdb`` is damaged, or there is no
     user ``alias``.
 
@@ -38,10 +40,10 @@ def find(local, home="/var/qmail", root=None):
 
     For ``qmail_route``.
     """
-    raw = os.fsencode(local)
+    raw = _raw(local)
     if b"\0" in raw:
         raise SaltInvocationError(f"{local!r} holds a NUL byte, which is impossible in a recipient.")
-    return _assigned(raw, home, root) or _getpw(raw, root)
+    return _shown(_assigned(raw, home, root) or _getpw(raw, root))
 
 
 def everybody(home="/var/qmail", root=None):
@@ -60,7 +62,16 @@ def everybody(home="/var/qmail", root=None):
 
     For ``qmail_route_recipients``.
     """
-    return [*_lines(home, root), *_people(root)]
+    return [_shown(entry) for entry in (*_lines(home, root), *_people(root))]
+
+
+def _shown(entry):
+    """Until here, names are kept so that their bytes can be looked up."""
+    return {key: _sendable(value) if isinstance(value, str) else value for key, value in entry.items()}
+
+
+def _sendable(text):
+    return _raw(text).decode("utf-8", "backslashreplace")
 
 
 def _lines(home, root):
@@ -78,7 +89,7 @@ def _lines(home, root):
 
 def _people(root):
     for user in _passwd_entries(root):
-        name, raw = user["user"], os.fsencode(user["user"])
+        name, raw = user["user"], _raw(user["user"])
         if name == "alias":
             yield {**user, "key": "", "whole": False, "dash": "-", "begin": ""}
         # qmail-getpw looks names up in lower case, and passes over root and over who does not own a home.
@@ -151,7 +162,8 @@ def _assigned(local, home, root):
     # user, uid, gid, home, dash, and the extension's beginning; qmail-newu puts a NUL after each but the last.
     if len(fields) < 6:
         raise CommandExecutionError(
-            f"{path} holds a line with too few fields for {_text(local)}. Correct users/assign, then run qmail-newu."
+            f"{path} holds a line with too few fields for {_sendable(_text(local))}. Correct users/assign, then run "
+            "qmail-newu."
         )
     user, uid, gid, directory, dash, begin = fields[:6]
     return {
@@ -244,4 +256,8 @@ def _below(root, path):
 
 
 def _text(raw):
-    return os.fsdecode(raw)
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _raw(text):
+    return text.encode("utf-8", "surrogateescape")

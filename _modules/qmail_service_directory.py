@@ -309,7 +309,7 @@ def _named(directory):
 
 def _script(directory, name):
     try:
-        with open(os.path.join(directory, name), encoding="utf-8", errors="surrogateescape") as file:
+        with open(os.path.join(directory, name), encoding="utf-8", errors="backslashreplace") as file:
             return file.read(TAIL)
     except OSError:
         return ""

@@ -55,7 +55,7 @@ def tells_of(home, path):
     if not path or path.startswith(f"{home}/"):
         return bool(path)
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, encoding="utf-8", errors="backslashreplace") as file:
             return home in file.read(LARGEST)
     except OSError:
         return False

@@ -23,6 +23,7 @@ ODD = (
     "relative/path",
     "/nonexistent/doublebounce",
     "ü",
+    "/nonexistent/\udcfc@\udcfc",
     b"\xff",
     [],
     {},
@@ -110,6 +111,8 @@ def test_a_wrong_argument_is_reported_in_words(modules, usual, home, module, nam
             except (CommandExecutionError, SaltInvocationError) as err:
                 if not str(err):
                     wrong.append((argument, odd, "no words"))
+                if not str(err).isprintable():
+                    wrong.append((argument, odd, ascii(str(err))))
             except Exception as err:
                 wrong.append((argument, odd, repr(err)))
         if argument != "test" and home.snapshot() != before:

@@ -379,7 +379,7 @@ def test_without_a_store_nothing_is_kept_and_one_that_cannot_be_read_is_reported
 def test_a_file_of_which_nothing_is_kept_is_reported(modules, path):
     for name, told in (
         (None, f"no kept version of {path}. Kept: none."),
-        ("v1", f"no kept version v1 of {path}. Kept"),
+        ("v1", f"no kept version 'v1' of {path}. Kept"),
     ):
         with pytest.raises(SaltInvocationError, match=re.escape(told)):
             modules.qmail_file_kept.version(str(path), name)

@@ -1,5 +1,7 @@
 """What qmail-smtpd refuses already, by its program, by what starts it, and by its lists."""
 
+import os
+
 import pytest
 from salt.exceptions import CommandExecutionError
 
@@ -25,7 +27,7 @@ class Tree:
         self.run()
 
     def write(self, path, text):
-        (self.root / path).write_text(text)
+        (self.root / path).write_bytes(os.fsencode(text))
 
     def program(self, *strings):
         (self.home / "bin/qmail-smtpd").write_bytes(b"\x7fELF\0" + b"\0".join((b"control/rcpthosts", *strings)) + b"\0")
@@ -190,3 +192,13 @@ def test_the_route_of_nobody_is_shown(checks, tree):
     assert checks()["nobody"]["outcome"] == "bounce"
     tree.default("delete")
     assert checks()["nobody"]["dotqmail"] == "/domain/.qmail-default"
+
+
+def test_bytes_that_are_not_utf_8_are_opened_as_they_are_and_shown_as_escapes(checks, tree):
+    tree.program(b"RCPTCHECK")
+    tree.run(options=" -x /etc/r\udcfcles.cdb")
+    with open(os.fsencode(tree.root) + b"/etc/r\xfcles.cdb", "wb") as file:
+        file.write(cdb.database([(b"", b"+RCPTCHECK=/usr/bin/pr\xfcfen\0")]))
+    found = checks()
+    assert found["environment"] == {"RCPTCHECK": "/usr/bin/pr\\xfcfen"}
+    assert found["why"].endswith("RCPTCHECK=/usr/bin/pr\\xfcfen.")

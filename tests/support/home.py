@@ -115,7 +115,7 @@ class Home:
     def loaded(self):
         """Return the address that the running qmail-send sends double bounces to, as it says itself."""
         path = self.path / "double-bounces-go-to"
-        return path.read_bytes().decode().rstrip("\n") if path.exists() else None
+        return path.read_bytes().decode(errors="backslashreplace").rstrip("\n") if path.exists() else None
 
     def wait_until_loaded(self, address, seconds=60):
         """Wait for a qmail-send that sends double bounces to this address, and return whether there is one."""
