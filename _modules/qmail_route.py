@@ -139,7 +139,8 @@ def recipients(domain, format=None, partial=False, home="/var/qmail", root=None,
         the list and leaves other domains alone. A plain badrcptto cannot hold this: it lists whom to reject.
 
     partial
-        ``True``: return the list even if it lacks addresses that are delivered.
+        ``True``: return the list even if it lacks addresses that are delivered, or if the mailboxes of a domain of
+        vpopmail cannot be listed; a wildcard stands for these then.
 
     home, root, control
         As for ``resolve``.
@@ -157,7 +158,7 @@ def recipients(domain, format=None, partial=False, home="/var/qmail", root=None,
     if format is not None and format not in FORMATS:
         raise SaltInvocationError(f"format={format!r} is not known: give one of {', '.join(FORMATS)}.")
     domain = domain.lower()
-    found = _all(domain, home, root, _below(root, control or os.path.join(home, "control")))
+    found = _all(domain, home, root, _below(root, control or os.path.join(home, "control")), bool(partial))
     return found if format is None else _written(found, format, bool(partial))
 
 
@@ -248,7 +249,7 @@ def catches_all(path):
 # The addresses of a domain
 
 
-def _all(domain, home, root, control):
+def _all(domain, home, root, control, partial):
     own, begin, strange = {}, None, None
     how = "locals" if domain.encode() in _names("locals", control) else "remote"
     if how == "remote":
@@ -269,7 +270,7 @@ def _all(domain, home, root, control):
         "notes": [strange] if strange else [],
     }
     if how == "locals" or begin is not None:
-        _collect(found, "" if how == "locals" else begin, set(own), home, root)
+        _collect(found, "" if how == "locals" else begin, set(own), home, root, partial)
     for local, prefix in own.items():
         _judge(found, local, f"{prefix}-" if prefix else None, home, root, any_file=True)
     if domain.encode() in _names("percenthack", control):
@@ -286,9 +287,9 @@ def _own(domain, control):
     return {local: prefix for (local, at, host), prefix in keys.items() if local and at and host == domain}
 
 
-def _collect(found, begin, own, home, root):
+def _collect(found, begin, own, home, root, partial):
     domain = found["domain"]
-    heard = __salt__["qmail_route_recipients.candidates"](begin, home, root)
+    heard = __salt__["qmail_route_recipients.candidates"](begin, home, root, partial)
     for local in sorted((heard["locals"] | heard["users"]) - own):
         _judge(found, local.lower(), begin, home, root, any_file=local in heard["users"])
     for one in heard["wildcards"]:
@@ -296,7 +297,7 @@ def _collect(found, begin, own, home, root):
         pattern = {"pattern": f"{one['begin']}*@{domain}", "dotqmail": one["dotqmail"]}
         if pattern not in found[kind]:
             found[kind].append(pattern)
-    found["notes"] += map(_odd, sorted(heard["odd"]))
+    found["notes"] += [*map(_odd, sorted(heard["odd"])), *heard["notes"]]
 
 
 def _odd(local):

@@ -14,42 +14,51 @@ from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy fo
 HEAD = 2048  # bytes; the records begin here
 LARGEST = 1 << 28  # bytes; a million users are about 100 MB
 LARGEST_RECORD = 1 << 16  # bytes
+MOST = 1 << 21  # records; more users than a server has
 PAIR = struct.Struct("<II")
 
 
 def records(path):
     """
-    Return the records of a database in their order, as pairs of bytes: a key and its data.
+    Yield the records of a database in their order, as pairs of bytes: a key and its data.
 
-    Raises CommandExecutionError if the file cannot be read, is damaged, or is larger than 256 MiB.
+    None is kept here: another user may own the file, and a hole of some megabytes on the disk reads as millions of
+    empty records.
+
+    Raises CommandExecutionError, as late as when that is seen, if the file cannot be read, is damaged, is larger than
+    256 MiB, or has more than two million records.
 
     path
         The file, under its real path.
 
     For ``qmail_route_recipients``, ``qmail_route_smtpd`` and ``qmail_route_users``.
     """
-    raw = _read(path)
-    if len(raw) < HEAD:
-        raise CommandExecutionError(f"{path} is damaged: it is too short for a constant database.")
-    end = min(len(raw), *(place for place, _ in PAIR.iter_unpack(raw[:HEAD])))
-    found, at = [], HEAD
-    while at < end:
-        size, length = PAIR.unpack_from(raw, at) if at + PAIR.size <= end else (LARGEST, 0)
-        key, data = at + PAIR.size, at + PAIR.size + size
-        at = data + length
-        if max(size, length) > LARGEST_RECORD or at > end:
-            raise CommandExecutionError(f"{path} is damaged: a record of it goes on beyond the end.")
-        found.append((raw[key:data], raw[data:at]))
-    return found
-
-
-def _read(path):
-    """Another user may own the directory: a FIFO must not make us wait, nor a huge file fill the memory."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            about = os.fstat(file.fileno())
-            if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST:
-                raise CommandExecutionError(f"{path} is not a constant database: it is too large, or not a file.")
-            return file.read(LARGEST)
+            yield from _records(file, path)
     except OSError as err:
         raise CommandExecutionError(f"Cannot read {path}: {__salt__['qmail_base_refusal.told'](err)}") from err
+
+
+def _records(file, path):
+    about = os.fstat(file.fileno())
+    # A FIFO must not make us wait, nor a huge file take hours.
+    if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST:
+        raise CommandExecutionError(f"{path} is not a constant database: it is too large, or not a file.")
+    head = file.read(HEAD)
+    if len(head) < HEAD:
+        raise CommandExecutionError(f"{path} is damaged: it is too short for a constant database.")
+    end = min(about.st_size, *(place for place, _ in PAIR.iter_unpack(head)))
+    at = HEAD
+    for _ in range(MOST):
+        if at >= end:
+            return
+        pair = file.read(PAIR.size)
+        size, length = PAIR.unpack(pair) if len(pair) == PAIR.size else (LARGEST, 0)
+        at += PAIR.size + size + length
+        record = file.read(size + length) if max(size, length) <= LARGEST_RECORD and at <= end else b""
+        if at > end or len(record) != size + length:
+            raise CommandExecutionError(f"{path} is damaged: a record of it goes on beyond the end.")
+        yield record[:size], record[size:]
+    if at < end:
+        raise CommandExecutionError(f"{path} has more than {MOST} records, and is read no further.")

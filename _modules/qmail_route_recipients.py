@@ -26,7 +26,7 @@ BOUNCES = re.compile(
 PLAIN = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+")
 
 
-def candidates(begin, home="/var/qmail", root=None):
+def candidates(begin, home="/var/qmail", root=None, partial=False):
     """
     Return what could receive mail for a domain: a dict with
 
@@ -35,9 +35,10 @@ def candidates(begin, home="/var/qmail", root=None):
       addresses nevertheless;
     - ``wildcards``: a list of dicts: ``begin`` (with what the local part begins), ``dotqmail`` (the default file, or
       ``None`` if the default delivery takes them all) and what ``default_file`` returns for it;
-    - ``odd``: names of files, and beginnings of local parts, that no plain address can have.
+    - ``odd``: names of files, and beginnings of local parts, that no plain address can have;
+    - ``notes``: sentences that say whose mailboxes cannot be listed; there is a wildcard in place of them.
 
-    Raises CommandExecutionError if a file cannot be read.
+    Raises CommandExecutionError if a file cannot be read, or the mailboxes of a domain of vpopmail cannot be listed.
 
     begin
         What qmail-send puts before each address of the domain: a prefix with its dash, or nothing.
@@ -45,9 +46,12 @@ def candidates(begin, home="/var/qmail", root=None):
     home, root
         As for ``qmail_route.resolve``.
 
+    partial
+        ``True``: have a note and a wildcard even for a domain of vpopmail.
+
     For ``qmail_route``.
     """
-    found = {"locals": set(), "users": set(), "wildcards": [], "odd": set()}
+    found = {"locals": set(), "users": set(), "wildcards": [], "odd": set(), "notes": [], "partial": partial}
     for entry in __salt__["qmail_route_users.everybody"](home, root):
         key, start = entry["key"], begin.lower()
         if entry["whole"]:
@@ -161,7 +165,8 @@ def _add(found, local):
 
 
 def _add_user(found, local):
-    _add({**found, "locals": found["users"]}, local)
+    if local not in found["users"]:
+        _add({**found, "locals": found["users"]}, local)
 
 
 def _add_wildcard(found, begin, dotqmail, told):
@@ -203,10 +208,24 @@ def _default(found, entry, before, start, name, path, root):
         return
     begin = before + stem[len(start) :].replace(":", ".")
     told = _program(_contents(_below(root, path)))
+    if told["name"] == "vdelivermail" and begin == before and not _add_vpopmail(found, entry, before, root):
+        told = {"name": None, "nobody": None}
     _add_wildcard(found, begin, path, told)
-    if told["name"] == "vdelivermail" and begin == before:
+
+
+def _add_vpopmail(found, entry, before, root):
+    """Add the mailboxes of a domain; return whether they could be listed."""
+    try:
         for user in _vpopmail(entry, root):
             _add_user(found, before + user)
+    except CommandExecutionError as err:
+        # Anybody can write such a default file, but vpopmail names the user of a directory after the domain.
+        if "." in entry["user"] and not before and not found["partial"]:
+            raise
+        if str(err) not in found["notes"]:
+            found["notes"].append(str(err))
+        return False
+    return True
 
 
 def _names(directory):
@@ -241,7 +260,7 @@ def _vpopmail(entry, root):
     """List the users of a domain of vpopmail: from its database, or by its own command if they are kept elsewhere."""
     path = os.path.join(_below(root, entry["home"]), "vpasswd.cdb")
     if os.path.exists(path):
-        return [key.decode("utf-8", "backslashreplace") for key, _ in __salt__["qmail_route_cdb.records"](path)]
+        return (key.decode("utf-8", "backslashreplace") for key, _ in __salt__["qmail_route_cdb.records"](path))
     if root is not None:
         return []
     return _vuserinfo(entry)

@@ -198,11 +198,10 @@ def _of_rules(home, root, scripts):
 
 def _rule(path):
     try:
-        records = __salt__["qmail_route_cdb.records"](path)
+        data = next((data for key, data in __salt__["qmail_route_cdb.records"](path) if not key), b"")
     except CommandExecutionError:
         return {}
     # The data of a rule: D to refuse, and for each variable a plus sign, the variable, and a NUL.
-    data = next((data for key, data in records if not key), b"")
     pairs = (part[1:].partition(b"=") for part in data.split(b"\0") if part[:1] == b"+")
     return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs if os.fsdecode(name) in VARIABLES}
 

@@ -5,7 +5,9 @@ import os
 import pathlib
 import re
 import shutil
+import struct
 import subprocess
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -185,6 +187,65 @@ def test_a_damaged_database_is_named(recipients, domain):
         (directory / "vpasswd.cdb").write_bytes(damaged)
         with pytest.raises(CommandExecutionError, match=r"vpasswd\.cdb is damaged"):
             recipients()
+
+
+@pytest.fixture
+def joe(home):
+    """A user of the machine, whose own files lie in his home."""
+    directory = home.path / "joe"
+    directory.mkdir()
+    home.add_assign(f"+joe-:joe:{home.uid}:{home.gid}:{directory}:-::")
+    (home.path / "alias/.qmail-info").write_text("&joe@example.net\n")
+    (directory / ".qmail-default").write_text(VDELIVERMAIL.format("bounce-no-mailbox"))
+    return directory
+
+
+@pytest.mark.parametrize("database", [None, b"", b"\xff" * 4096])
+def test_a_user_with_a_default_file_of_vpopmails_holds_up_no_list(recipients, joe, database):
+    if database is not None:
+        (joe / "vpasswd.cdb").write_bytes(database)
+    found = recipients("localhost")
+    assert "info@localhost" in found["recipients"]
+    assert found["wildcards"] == [{"pattern": "joe-*@localhost", "dotqmail": f"{joe}/.qmail-default"}]
+    assert (found["bounces"], len(found["notes"])) == ([], 1)
+    assert f"{joe}/vpasswd.cdb" in found["notes"][0]
+    expression = re.compile(recipients("localhost", format="badrcptto", partial=True)[1:-1])
+    assert [bool(expression.search(f"{name}@localhost")) for name in ("info", "joe-any", "x")] == [True, True, False]
+
+
+def test_a_domain_of_vpopmail_that_cannot_be_listed_is_returned_if_it_may_be_partial(recipients, domain):
+    directory = domain({".qmail-default": VDELIVERMAIL.format("bounce-no-mailbox"), ".qmail-ok": "#\n"})
+    with pytest.raises(CommandExecutionError, match=r"Cannot list the mailboxes of example\.com"):
+        recipients()
+    found = recipients(partial=True)
+    assert found["recipients"] == ["dummy@example.com", "ok@example.com"]
+    assert found["wildcards"] == [{"pattern": "*@example.com", "dotqmail": f"{directory}/.qmail-default"}]
+    assert "Cannot list the mailboxes of example.com" in found["notes"][0]
+    assert recipients(format="plain", partial=True) == "dummy@example.com\nok@example.com\n"
+    assert recipients(format="validrcptto", partial=True) == "@example.com\n"
+
+
+def hole(path, size):
+    """Make a database of empty records that takes no room on the disk."""
+    with open(path, "wb") as file:
+        file.write(struct.pack("<II", size, 0) * 256)
+        file.truncate(size)
+
+
+def test_a_database_that_is_a_hole_on_the_disk_takes_no_memory(recipients, joe):
+    hole(joe / "vpasswd.cdb", 1 << 21)
+    recipients("localhost")
+    tracemalloc.start()
+    recipients("localhost")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1 << 21
+
+
+def test_a_database_of_too_many_records_is_named(recipients, joe):
+    hole(joe / "vpasswd.cdb", 1 << 28)
+    told = f"{joe}/vpasswd.cdb has more than 2097152 records, and is read no further."
+    assert recipients("localhost")["notes"] == [told]
 
 
 def test_a_domain_in_percenthack_is_said_to_take_more(recipients, home):
