@@ -76,3 +76,46 @@ def test_nor_is_one_on_a_device_whose_name_only_begins_like_it(listed, holder, h
 
 def test_one_that_has_locked_nothing_but_another_file_is_none(listed, holder):
     assert listed((os.getpid(), "00:fff")) is None
+
+
+@pytest.fixture
+def looks(home, modules, monkeypatch, tmp_path):
+    """
+    Have the kernel list the locks of other processes, and the given ones only from some look on: return which
+    qmail-send is found, and how many looks that took.
+    """
+    mutex = os.stat(home.path / "queue/lock/sendmutex")
+    other = f"1: POSIX  ADVISORY  WRITE 1 fe:00:{mutex.st_ino + 1} 0 EOF\n"
+
+    def looks(pid, missed, others):
+        device = f"{os.major(mutex.st_dev):02x}:{os.minor(mutex.st_dev):02x}"
+        held = f"2: FLOCK  ADVISORY  WRITE {pid} {device}:{mutex.st_ino} 0 EOF\n"
+        (tmp_path / "without").write_text(other * others)
+        (tmp_path / "with").write_text(other * others + held)
+        seen = []
+
+        def opened(path, *args, **kwargs):
+            if path != "/proc/locks":
+                return open(path, *args, **kwargs)
+            seen.append(path)
+            return open(tmp_path / ("with" if len(seen) > missed else "without"), *args, **kwargs)
+
+        monkeypatch.setitem(modules["qmail_base_process.find"].__globals__, "open", opened)
+        return modules["qmail_base_process.find"](str(home.path)), len(seen)
+
+    return looks
+
+
+def test_a_lock_that_a_long_list_leaves_out_is_looked_for_again(looks, holder):
+    """The kernel lists a page at a time, and what is unlocked in between makes it skip others."""
+    assert looks(holder, missed=6, others=1000) == (holder, 7)
+
+
+def test_a_lock_that_no_look_shows_is_none(looks, holder):
+    found, times = looks(holder, missed=1000, others=1000)
+    assert found is None
+    assert times >= 8
+
+
+def test_a_short_list_is_whole_and_read_once(looks, holder):
+    assert looks(holder, missed=1, others=20) == (None, 1)
