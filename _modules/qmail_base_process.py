@@ -225,37 +225,57 @@ def _listed(found):
 
 def _holder(locks, found):
     device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+    likely = None
     for fields in locks:
         # 7: FLOCK ADVISORY WRITE 1234 fe:00:2362 0 EOF; or POSIX; a waiting one has "->" in second place.
         if len(fields) < 8 or fields[3] != "WRITE" or not fields[5].endswith(f":{found.st_ino}"):
             continue
         pid = int(fields[4])
+        if pid <= 0:
+            continue
         # Overlay and btrfs show a different device there than stat does. Then the open files decide: it may also be a
         # file of the same number on another device.
-        if pid > 0 and (fields[5] == f"{device}:{found.st_ino}" or _seems_to_hold(pid, found)):
+        holds = fields[5] == f"{device}:{found.st_ino}" or _seems_to_hold(pid, found)
+        if holds:
             return pid
-    return None
+        # In a container even root may not see the open files of another user's process. Then its name has to do.
+        if holds is None and likely is None and _text(f"{pid}/comm").strip().endswith("send"):
+            likely = pid
+    return likely
 
 
 def _holds(pid, found):
     """Return whether a process has a file open and locked, as its own open files show it."""
-    return any(lock[4:6] == ["WRITE", str(pid)] for name in _opened(pid, found) for lock in _locks(pid, name))
+    return any(lock[4:6] == ["WRITE", str(pid)] for name in _opened(pid, found) or () for lock in _locks(pid, name))
 
 
 def _seems_to_hold(pid, found):
-    """The same where open files show their locks; before Linux 4.1 they do not, and that it is open has to do."""
-    if not _opened(pid, found):
-        return False
-    return _holds(pid, found) or not any(_locks(pid, name) for name in _opened(pid))
+    """
+    The same where open files show their locks; before Linux 4.1 they do not, and that it is open has to do. ``None`` if
+    we may not see them.
+    """
+    opened = _opened(pid, found)
+    if not opened:
+        return None if opened is None else False
+    return _holds(pid, found) or not any(_locks(pid, name) for name in _opened(pid) or ())
 
 
 def _opened(pid, found=None):
-    """List the descriptors of a process; only those of one file, if that is given."""
+    """List the descriptors of a process; only those of one file, if that is given. ``None`` if we may not see them."""
     try:
         with os.scandir(f"{PROC}/{pid}/fd") as handles:
-            return [handle.name for handle in handles if not found or os.path.samestat(handle.stat(), found)]
+            return [handle.name for handle in handles if not found or _is(handle, found)]
+    except PermissionError:
+        return None
     except OSError:
         return []
+
+
+def _is(handle, found):
+    try:
+        return os.path.samestat(handle.stat(), found)
+    except FileNotFoundError:
+        return False  # closed meanwhile; qmail-send opens and closes files all the time
 
 
 def _locks(pid, name):

@@ -1,11 +1,15 @@
 """Which process runs a queue, where the kernel's list of locks does not say it by itself."""
 
+import contextlib
+import errno
 import fcntl
 import os
 import shutil
 import subprocess
 
 import pytest
+
+from tests.support.home import Home
 
 BEFORE = "postmaster@mail.example.net"
 
@@ -76,6 +80,58 @@ def test_nor_is_one_on_a_device_whose_name_only_begins_like_it(listed, holder, h
 
 def test_one_that_has_locked_nothing_but_another_file_is_none(listed, holder):
     assert listed((os.getpid(), "00:fff")) is None
+
+
+@pytest.fixture
+def other(tmp_path):
+    """The process id of another qmail-send."""
+    home = Home(tmp_path / "other-home")
+    subprocess.run([home.path / "bin/qmailctl", "start"], check=True, timeout=60)
+    assert home.wait_until_loaded(BEFORE)
+    yield home.pid()
+    home.stop()
+
+
+@pytest.fixture
+def hidden(monkeypatch):
+    """Which files another process has open is not shown, as to root in a container, without CAP_SYS_PTRACE."""
+    scandir = os.scandir
+
+    def denied(path):
+        if str(path).endswith("/fd"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+
+
+@pytest.mark.usefixtures("hidden")
+def test_where_open_files_are_not_shown_the_name_decides(listed, holder):
+    assert listed((os.getpid(), "00:fff"), (holder, "00:fff")) == holder
+
+
+@pytest.mark.usefixtures("hidden")
+def test_the_device_says_more_than_the_name(listed, holder, other):
+    assert listed((other, "00:fff"), (holder, None)) == holder
+
+
+def test_a_file_that_is_closed_while_they_are_listed_hides_no_other(listed, holder, monkeypatch):
+    """qmail-send opens and closes the files of messages all the time."""
+    scandir = os.scandir
+
+    class Closed:
+        name = "0"
+
+        def stat(self):
+            raise FileNotFoundError
+
+    @contextlib.contextmanager
+    def one_is_closed(path):
+        with scandir(path) as handles:
+            yield [Closed(), *handles] if str(path).endswith("/fd") else handles
+
+    monkeypatch.setattr(os, "scandir", one_is_closed)
+    assert listed((holder, "00:fff")) == holder
 
 
 @pytest.fixture
