@@ -6,6 +6,7 @@ beside the record of ``qmail_service_loaded`` before anything is ended.
 """
 
 import os
+import re
 
 from salt.exceptions import CommandExecutionError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
@@ -52,13 +53,16 @@ def tells_of(home, path):
 
     For ``qmail_service_supervisor``.
     """
+    home = home.rstrip("/")
     if not path or path.startswith(f"{home}/"):
         return bool(path)
     try:
         with open(path, encoding="utf-8", errors="backslashreplace") as file:
-            return home in file.read(LARGEST)
+            text = file.read(LARGEST)
     except OSError:
         return False
+    # Not as part of a longer name: /opt/qmail2, /opt/qmail.old and /srv/opt/qmail are other homes than /opt/qmail.
+    return bool(re.search(rf"(?<![\w.-]){re.escape(home)}(?![\w-]|\.\w)", text))
 
 
 def recall(home="/var/qmail", queue=None):

@@ -508,3 +508,31 @@ def test_a_wrong_provider_is_reported_with_the_setting_and_what_there_is(supervi
     told = str(failure.value)
     assert "qmail_doublebounce:service:provider s6" in told
     assert f"Here it is {supervisor.kind}, {supervisor.name}: set them to these, or to auto." in told
+
+
+@pytest.mark.parametrize(
+    ("text", "is_named"),
+    [
+        ("exec /opt/qmail/bin/qmail-send", True),
+        ("cd /opt/qmail; exec bin/qmail-send", True),
+        ('QMAIL="/opt/qmail"', True),
+        ("# The qmail in /opt/qmail.", True),
+        ("/opt/qmail", True),
+        ("exec /opt/qmail2/rc", False),
+        ("exec /opt/qmail-test/rc", False),
+        ("exec /opt/qmail.old/rc", False),
+        ("exec /srv/opt/qmail/rc", False),
+        ("exec /opt/qmail2/rc # not /opt/qmail/rc", True),
+    ],
+)
+@pytest.mark.parametrize("home", ["/opt/qmail", "/opt/qmail/"])
+def test_a_script_names_a_home_only_by_its_whole_name(modules, tmp_path, text, is_named, home):
+    script = tmp_path / "script"
+    script.write_text(f"#!/bin/sh\n{text}\n")
+    assert modules.qmail_service_unit.tells_of(home, str(script)) is is_named
+
+
+def test_what_lies_in_a_home_is_for_it(modules):
+    for home in ("/opt/qmail", "/opt/qmail/"):
+        assert modules.qmail_service_unit.tells_of(home, "/opt/qmail/rc") is True
+        assert modules.qmail_service_unit.tells_of(home, "/opt/qmail2/rc") is False
