@@ -6,6 +6,7 @@ one qmail-send of that queue, whatever else on the machine has that name. There 
 ``qmail_base_lock``.
 """
 
+import contextlib
 import os
 import time
 
@@ -13,6 +14,7 @@ from salt.exceptions import CommandExecutionError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 PROC = "/proc"
+MUTEX = "lock/sendmutex"  # in the queue
 # The kernel hands out its list of locks a page at a time. What is unlocked between two pages moves the rest up, so that
 # a lock may be left out that is held all the while. Where others lock and unlock a lot, three looks in a row missed it.
 LOOKS = 10
@@ -72,7 +74,7 @@ def mutex(home="/var/qmail", queue=None):
     For all.
     """
     __salt__["qmail_base_check.arguments"](home=home, queue=queue)
-    return os.path.join(queue or os.path.join(home, "queue"), "lock/sendmutex")
+    return os.path.join(queue or os.path.join(home, "queue"), MUTEX)
 
 
 def since(pid):
@@ -188,13 +190,31 @@ def in_flight(pid):
 
     For all.
     """
-    parents = {}
-    for name in os.listdir(PROC):
-        fields = _stat(name) if name.isdecimal() else None
-        if fields and fields[0] != "Z":
-            parents[int(name)] = int(fields[1])
+    parents = _parents()
     children = {child for child, parent in parents.items() if parent == int(pid)}
     return sum(parent in children for parent in parents.values())
+
+
+def serves_another(pid, home="/var/qmail", queue=None):
+    """
+    Return whether a process is the qmail-send of another queue, or a child of it is; ``False`` where that is not shown.
+
+    A child may run another queue of the same qmail: indimail has several, and one process that starts them all.
+
+    pid
+        The process id of what a supervisor runs.
+
+    home, queue
+        As for ``find``.
+
+    For all.
+    """
+    own = mutex(home, queue)
+    if _other_mutexes(pid, own):
+        return True
+    children = [child for child, parent in _parents().items() if parent == int(pid)]
+    found = [path for child in children for path in _other_mutexes(child, own)]
+    return any(_beside(path) != _beside(os.path.realpath(own)) for path in found)
 
 
 def settle():
@@ -283,6 +303,33 @@ def _locks(pid, name):
     # lock:	1: FLOCK ADVISORY WRITE 1234 fe:00:2362 0 EOF; or POSIX instead of FLOCK.
     lines = (line.split() for line in _text(f"{pid}/fdinfo/{name}").split("\n"))
     return [fields for fields in lines if fields[:1] == ["lock:"]]
+
+
+def _other_mutexes(pid, own):
+    """List the mutexes that a process has open, but that of our queue."""
+    found = []
+    for name in _opened(pid) or ():
+        # It may be closed meanwhile, and our queue need not be there.
+        with contextlib.suppress(OSError):
+            path = os.readlink(f"{PROC}/{pid}/fd/{name}")
+            if path.endswith(f"/{MUTEX}") and not os.path.samestat(os.stat(f"{PROC}/{pid}/fd/{name}"), os.stat(own)):
+                found.append(path)
+    return found
+
+
+def _beside(path):
+    """Return the directory that a queue is in, from the path of its mutex."""
+    return os.path.dirname(path[: -len(f"/{MUTEX}")])
+
+
+def _parents():
+    """Return the parent of each process that is not a zombie."""
+    parents = {}
+    for name in os.listdir(PROC):
+        fields = _stat(name) if name.isdecimal() else None
+        if fields and fields[0] != "Z":
+            parents[int(name)] = int(fields[1])
+    return parents
 
 
 def _directory(pid):

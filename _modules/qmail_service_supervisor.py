@@ -42,6 +42,8 @@ def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
         try:
             found = _status(kind, candidate, pid)
             _check(kind, candidate, found, pid, home, named=name != "auto" or (kind, candidate) in recorded)
+            if not pid and found["pid"] and __salt__["qmail_base_process.serves_another"](found["pid"], home, queue):
+                raise CommandExecutionError(f"it runs the qmail-send of another queue (process {found['pid']})")
         except CommandExecutionError as err:
             looked.append(f"{kind} {candidate}: {str(err).rstrip('.')}")
             continue

@@ -175,3 +175,52 @@ def test_a_lock_that_no_look_shows_is_none(looks, holder):
 
 def test_a_short_list_is_whole_and_read_once(looks, holder):
     assert looks(holder, missed=1, others=20) == (None, 1)
+
+
+@pytest.fixture
+def opener(tmp_path):
+    """Start a process that has a file open, itself or by a child, until it is told to go on; return its id."""
+    started = []
+
+    def opener(path, in_a_child):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opens = f"exec 3>>{path}; echo; read go"
+        command = f"sh -c '{opens}'; :" if in_a_child else opens
+        process = subprocess.Popen(["sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        started.append(process)
+        process.stdout.readline()
+        return process.pid
+
+    yield opener
+    for process in started:
+        process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("path", "itself", "child"),
+    [
+        ("home/queue/lock/sendmutex", False, False),
+        ("home/queue/lock/trigger", False, False),
+        ("home/queue2/lock/sendmutex", True, False),  # indimail's queues, all started by one process
+        ("other/queue/lock/sendmutex", True, True),
+    ],
+)
+def test_the_qmail_send_of_another_queue_is_told_by_what_it_has_open(modules, tmp_path, opener, path, itself, child):
+    home = tmp_path / "home"
+    (home / "queue/lock").mkdir(parents=True)
+    (home / "queue/lock/sendmutex").touch()
+    serves_another = modules.qmail_base_process.serves_another
+    assert serves_another(opener(tmp_path / path, False), str(home)) is itself
+    assert serves_another(opener(tmp_path / path, True), str(home)) is child
+
+
+@pytest.mark.usefixtures("hidden")
+def test_where_open_files_are_not_shown_none_is_known_to_serve_another(modules, tmp_path, opener):
+    pid = opener(tmp_path / "other/queue/lock/sendmutex", False)
+    assert modules.qmail_base_process.serves_another(pid, str(tmp_path)) is False
+
+
+def test_a_process_that_is_gone_serves_no_queue(modules, tmp_path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    assert modules.qmail_base_process.serves_another(gone.pid, str(tmp_path)) is False
