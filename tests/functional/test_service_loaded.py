@@ -154,6 +154,28 @@ def test_a_change_within_the_tick_of_the_start_is_taken_for_loaded(running, modu
     assert modules.qmail_service_loaded.current(running.pid(), str(running.path)) is is_loaded
 
 
+@pytest.mark.parametrize(
+    ("started", "changed", "is_loaded"),
+    [(1024.5, 1024, False), (1024.9, 1024, False), (1025, 1024, True), (1024.5, 1023, True), (1024.5, 1024.25, True)],
+)
+def test_where_times_have_no_fraction_a_change_in_the_second_of_the_start_is_not_taken_for_loaded(
+    running, modules, monkeypatch, started, changed, is_loaded
+):
+    """As on ext3, and on ext4 with inodes of 128 bytes."""
+    inside = modules["qmail_service_loaded.current"].func.__globals__
+    given = {
+        "qmail_base_process.since": lambda pid: started,
+        "qmail_base_process.tick": lambda: 0.01,
+        "qmail_base_process.identity": lambda pid: None,
+        "qmail_control.value": lambda *_: {"source": "file"},
+        "qmail_control.path": lambda *_: "/",
+        "qmail_file.changed": lambda path: changed,
+    }
+    monkeypatch.setitem(inside, "__salt__", given)
+    monkeypatch.setitem(inside, "recall", lambda *_: {})
+    assert modules.qmail_service_loaded.current(running.pid(), str(running.path)) is is_loaded
+
+
 def test_what_an_earlier_version_wrote_down_is_known(modules, running):
     home = str(running.path)
     modules.qmail_service.restart(home, settle=0)
