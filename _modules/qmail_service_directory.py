@@ -178,7 +178,8 @@ def status(kind, directory):
         down = f"{kind} was told to take {directory} down"
     elif not pid and os.path.exists(os.path.join(directory, "down")):
         down = f"there is a file {os.path.join(directory, 'down')}"
-    return {"pid": pid, "returns": down is None, "alone": True, "down": down, "file": os.path.join(directory, "run")}
+    returns = down is None and not (kind == "daemontools" and _is_run_once(directory))
+    return {"pid": pid, "returns": returns, "alone": True, "down": down, "file": os.path.join(directory, "run")}
 
 
 def told(kind, directory):
@@ -268,6 +269,20 @@ def _asked(kind, directory):
     if not state:
         raise CommandExecutionError(f"no {program} works there ({said})")
     return words, state
+
+
+def _is_run_once(directory):
+    """
+    Return whether supervise was told to run a service once (svc -o), which svstat does not say.
+
+    Byte 17 of its status is u where it keeps the service up, d where it keeps it down, and 0 where it does neither
+    (supervise.c, ``announce``).
+    """
+    try:
+        with open(os.path.join(directory, "supervise/status"), "rb") as file:
+            return file.read(18)[17:] == b"\0"
+    except OSError:
+        return False
 
 
 def _tell(kind, command, directory, timeout):

@@ -510,6 +510,24 @@ def test_a_qmailctl_that_speaks_to_daemontools_makes_no_second_one(supervisor, c
     assert not (tmp_path / "told").exists()
 
 
+@on("daemontools")
+def test_one_that_daemontools_runs_only_once_is_started_again(supervisor, modules, direct):
+    old = supervisor.boot()
+    home = direct["home"]
+    assert modules.qmail_service.find(home)["returns"] is True
+    subprocess.run(["svc", "-o", supervisor.name], check=True)
+    wait_until(lambda: modules.qmail_service.find(home)["returns"] is False)
+    hold = supervisor.home.path / "hold"
+    hold.touch()
+    deliver(supervisor.home, "slow", 0)
+    with pytest.raises(CommandExecutionError, match="When it has ended, run this again"):
+        modules.qmail_service.restart(**{**direct, "timeout": 0.5})
+    hold.unlink()
+    wait_until(lambda: not lives(old))
+    assert modules.qmail_service.start(**direct)["new"] == supervisor.holder() != old
+    assert modules.qmail_service.find(home)["returns"] is True
+
+
 @on("daemontools", "qmailctl")
 def test_a_lock_that_somebody_else_holds_is_left_alone(supervisor, converge):
     mutex = supervisor.home.path / "queue/lock/sendmutex"
