@@ -9,6 +9,7 @@ import fcntl
 import glob
 import os
 import re
+import stat
 import sys
 import termios
 import time
@@ -26,6 +27,7 @@ PLACES = ("/service", "/etc/service", "/run/service", "/var/service")
 NAMES = ("qmail-send", "qmail-send.*", "send")  # the usual one; indimail's; QmailToaster's
 LOGS = ("log/main", "log")  # beside what log/run names
 TREE = "tree"  # the file that holds the kind and the directory of the last qmail-send
+CURRENT = "current"  # in the directory of a log
 TAIL = 8192  # bytes
 DEAF = 3  # seconds
 PAUSE = 0.01  # seconds between two looks
@@ -251,13 +253,37 @@ def log(kind, directory, lines=3):
     For ``qmail_service_supervisor``.
     """
     for place in (*_named(directory), *LOGS):
-        try:
-            with open(os.path.join(directory, place, "current"), "rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
-                return file.read().decode(errors="backslashreplace").splitlines()[-lines:]
-        except OSError:
-            continue
+        found = tail(os.path.join(directory, place, CURRENT), TAIL)
+        if found is not None:
+            return found[-lines:]
     return []
+
+
+def tail(path, size):
+    """
+    Return the last lines of a log file; ``None`` if there is no regular file that can be read.
+
+    A link named ``current`` is not followed: that name is multilog's, and its directory belongs to the user that writes
+    the log. Root would read any file for that one, or wait at a FIFO.
+
+    path
+        The file.
+
+    size
+        How many bytes to read.
+
+    For ``qmail_service_startup``.
+    """
+    links = os.O_NOFOLLOW if os.path.basename(path) == CURRENT else 0
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | links), "rb") as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                return None
+            file.seek(max(0, about.st_size - size))
+            return file.read(size).decode(errors="backslashreplace").splitlines()
+    except OSError:
+        return None
 
 
 def _asked(kind, directory):

@@ -204,9 +204,4 @@ def _look(path, user, want):
 def _tail(log):
     """Return the last lines of a log file, or of the newest file in a multilog directory."""
     path = os.path.join(log, "current") if os.path.isdir(log) else log
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
-            return file.read().decode(errors="backslashreplace").splitlines()
-    except OSError:
-        return []
+    return __salt__["qmail_service_directory.tail"](path, TAIL) or []

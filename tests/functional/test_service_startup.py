@@ -1,6 +1,7 @@
 """Whether qmail-send could read its control files is reported before its next start finds out."""
 
 import os
+import threading
 
 import pytest
 
@@ -122,3 +123,59 @@ def test_an_unknown_user_is_reported(modules, home, monkeypatch):
     assert modules.qmail_service_startup.unreadable(str(home.path)) is None
     problems = modules.qmail_doublebounce.status({}, **named)["problems"]
     assert any("Cannot tell whether qmail-send can read its control files" in found["problem"] for found in problems)
+
+
+@pytest.fixture
+def secret(tmp_path):
+    """A file that root may read, and the user who writes the log may not."""
+    path = tmp_path / "secret"
+    path.write_text("alert: secret\n")
+    return path
+
+
+@pytest.fixture(params=["log/main", "log", "elsewhere", "the setting"])
+def last_words(request, modules, home, tmp_path):
+    """Lay out a log in one of the places that are looked in: return its file ``current``, and what reads it."""
+    service = tmp_path / "service/qmail-send"
+    place = service / ("log/main" if request.param == "the setting" else request.param)
+    place.mkdir(parents=True)
+    (service / "log").mkdir(exist_ok=True)
+    if request.param == "elsewhere":
+        (service / "log/run").write_text("#!/bin/sh\nexec multilog t ../elsewhere\n")
+    if request.param == "the setting":
+        last_words = modules["qmail_service_startup.last_words"]
+        return place / "current", lambda: last_words(str(home.path), provider="qmailctl", log=str(place))
+    return place / "current", lambda: modules["qmail_service_directory.log"]("daemontools", str(service))
+
+
+def test_the_end_of_the_log_is_read(last_words):
+    current, read = last_words
+    current.write_text("".join(f"alert: {number}\n" for number in range(20000)))
+    assert read() == ["alert: 19997", "alert: 19998", "alert: 19999"]
+
+
+def test_the_user_who_writes_the_log_gets_no_other_file_read(last_words, secret):
+    current, read = last_words
+    current.symlink_to(secret)
+    assert read() == []
+
+
+def test_nor_makes_root_wait(last_words):
+    current, read = last_words
+    os.mkfifo(current)
+    late = []
+    timer = threading.Timer(5, lambda: late.append(os.open(current, os.O_RDWR | os.O_NONBLOCK)))
+    timer.start()
+    try:
+        assert read() == []
+    finally:
+        timer.cancel()
+        timer.join()
+    assert not late
+
+
+def test_a_log_that_is_named_may_be_a_link(modules, home, secret):
+    link = secret.with_name("maillog")
+    link.symlink_to(secret)
+    read = modules["qmail_service_startup.last_words"]
+    assert read(str(home.path), provider="qmailctl", log=str(link)) == ["alert: secret"]
