@@ -21,6 +21,7 @@ SYSTEMD = "systemd[1]"
 RECENT = 25  # lines: for a unit that fails at each start, systemd itself writes five each time
 OWN = "/etc/systemd/system"
 SCRIPTS = "/etc/init.d"
+ANSWER = 10  # seconds: systemctl answers at once, but where systemd itself hangs
 YOUNG = 3  # seconds: a qmail-send that comes up at all has come up by then
 PROPERTIES = (
     *("LoadState", "ActiveState", "UnitFileState", "CanStart", "MainPID", "Restart"),
@@ -199,8 +200,13 @@ def _of_the_last_run(told):
 
 def _shown(name):
     asked = [f"--property={wanted}" for wanted in PROPERTIES]
-    said = __salt__["qmail_service_tool.must"](["systemctl", "show", *asked, full(name)])
-    return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    command = ["systemctl", "show", *asked, full(name)]
+    done = __salt__["qmail_service_tool.run"](command, ANSWER)
+    if done["exit"] is None:
+        raise CommandExecutionError(f"systemctl did not answer within {ANSWER} s.")
+    if done["exit"]:
+        raise CommandExecutionError(f"{' '.join(command)} failed with exit {done['exit']}: {done['output']}")
+    return dict(line.split("=", 1) for line in done["output"].splitlines() if "=" in line)
 
 
 def _is_young(pid):

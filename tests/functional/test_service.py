@@ -528,6 +528,30 @@ def test_one_that_daemontools_runs_only_once_is_started_again(supervisor, module
     assert modules.qmail_service.find(home)["returns"] is True
 
 
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ("exec sleep 20", "systemctl did not answer within 0.2 s"),
+        ("echo no bus; exit 4", r"systemctl show .* failed with exit 4: no bus"),
+        ("echo LoadState=not-found", r"systemd has no unit qmail-send.service \(not-found\)"),
+    ],
+)
+def test_a_systemctl_that_does_not_tell_is_not_taken_for_a_missing_unit(
+    home, modules, monkeypatch, tmp_path, does, said
+):
+    with pytest.raises(CommandExecutionError):
+        modules.qmail_service.find(str(home.path), name="none")  # loads what is changed here
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f"#!/bin/sh\n{does}\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    booted(monkeypatch, True)
+    if "sleep" in does:
+        monkeypatch.setitem(modules["qmail_service_systemd.status"].func.__globals__, "ANSWER", 0.2)
+    with pytest.raises(CommandExecutionError, match=f"Looked for: systemd qmail-send: {said}"):
+        modules.qmail_service.find(str(home.path), provider="service", name="qmail-send")
+
+
 @on("daemontools", "qmailctl")
 def test_a_lock_that_somebody_else_holds_is_left_alone(supervisor, converge):
     mutex = supervisor.home.path / "queue/lock/sendmutex"
