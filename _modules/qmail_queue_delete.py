@@ -79,22 +79,23 @@ def _delete(parts, single, before, test, tell):
             found = sorted((bounce.name, bounce.size) for bounce in bounces)
             kept += len(os.listdir(fds["mess"])) - len(found)
             there = [(fds[kind], set(os.listdir(fds[kind]))) for kind in part.channels if kind in fds]
+            always = [fds[kind] for kind in ("bounce", "info", "mess") if kind in fds]  # bounce may be missing
             for name, bytes_ in found:
                 if not test:
-                    _unlink(name, fds, [fd for fd, names in there if name in names])
+                    _unlink(name, [*(fd for fd, names in there if name in names), *always])
                 deleted += 1
                 size += bytes_
                 tell(deleted, size)
     return deleted, kept, size
 
 
-def _unlink(name, fds, channels):
+def _unlink(name, directories):
     """
-    Delete the files of one message, in the order in which qmail-send does it.
+    Delete the files of one message, in the order in which qmail-send does it: channels, ``bounce``, ``info``, ``mess``.
 
     If this is cut off at any point, the rest is in a state that INTERNALS describes: if ``info`` is still there, the
     message has no recipients left and qmail-send ends it; if only ``mess`` is, qmail-send removes it after 36 hours.
     """
-    for directory in (*channels, fds["bounce"], fds["info"], fds["mess"]):
+    for directory in directories:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=directory)

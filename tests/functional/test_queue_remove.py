@@ -146,6 +146,16 @@ def test_one_that_nothing_here_could_start_again_is_not_stopped(server, test):
     assert server.holder() == old
 
 
+def test_a_queue_without_bounce_loses_its_double_bounces_too(server):
+    server.boot()
+    shutil.rmtree(server.queue.path / "bounce")
+    before = others(server.queue.files())
+    assert server.remove(test=True)["deleted"] == 10
+    assert server.remove()["deleted"] == 10
+    assert server.queue.files() == before
+    assert server.holder()
+
+
 def test_single_bounces_go_when_asked_for(server):
     assert server.remove(single=True)["deleted"] == 15
     assert server.queue.numbers("mess") == [*range(300, 305), 400, 401]
