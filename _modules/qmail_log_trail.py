@@ -159,10 +159,9 @@ def _path(pid, number):
     link = f"{PROC}/{pid}/fd/{number}"
     try:
         path = os.readlink(link)
-        if __salt__["qmail_base_text.is_altered"](__salt__["qmail_base_text.shown"](path)):
-            return None  # no answer could name it
+        path.encode()  # no answer could name what is not UTF-8
         return path if path.startswith("/") and os.path.samestat(os.stat(path), os.stat(link)) else None
-    except OSError:
+    except (OSError, UnicodeEncodeError):
         return None
 
 
