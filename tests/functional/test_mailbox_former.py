@@ -199,11 +199,11 @@ def test_an_odd_spelling_of_a_home_makes_no_other_sink_of_it(modules, home, spel
 
 
 def test_a_version_that_one_of_them_lacks_changes_none(former, modules, home):
-    """Of the second, what was first is no longer the newest of its kind."""
-    modules.qmail_mailbox.restore(OTHER)
-    (home.mailbox("other") / ".qmail").write_text("#\n")
-    modules.qmail_mailbox.write(OTHER, home=str(home.path))
+    """The first of them has it."""
+    modules.qmail_mailbox.restore(ADDRESS)
+    (home.mailbox() / ".qmail").write_text("#\n")
+    modules.qmail_mailbox.write(ADDRESS, home=str(home.path))
     before = home.snapshot()
-    with pytest.raises(SaltInvocationError, match="There is no kept version v2"):
+    with pytest.raises(SaltInvocationError, match=r"There is no kept version 'v2' of .*/other/"):
         modules.qmail_mailbox.restore(version="v2")
     assert home.snapshot() == before
