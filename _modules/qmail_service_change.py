@@ -40,7 +40,11 @@ def restart(home, control, queue, provider, name, timeout, settle):
             return {"old": seen, "new": old}
         if old:
             __salt__["qmail_service_startup.check"](home, control, queue)
-        return {"old": old, "new": _renew(service, old)}
+        begun = time.clock_gettime(time.CLOCK_BOOTTIME)
+        new = _renew(service, old)
+        if not old and not _began_after(begun, new):
+            old, new = new, _renew(service, new)  # it was just starting, or ran all the time and no look has shown it
+        return {"old": old, "new": new}
 
 
 def start(home, control, queue, provider, name, timeout, settle):
@@ -161,10 +165,13 @@ def _renew(service, old):
     new = _wait_for_another(service, RETURNS_WITHIN if old and returns else 0, old)
     # Only what the files held both before and after is certain to have been read in between, and only by a process that
     # was not there before: it reads them before it takes its lock, by which it is seen.
-    is_new = (__salt__["qmail_base_process.begun"](new) or 0) >= begun
-    sure = is_new and __salt__["qmail_service_loaded.values"](**service["files"]) == values
+    sure = _began_after(begun, new) and __salt__["qmail_service_loaded.values"](**service["files"]) == values
     _remember(service, new if sure else None, values)
     return new
+
+
+def _began_after(moment, pid):
+    return (__salt__["qmail_base_process.begun"](pid) or 0) >= moment
 
 
 def _end(pid):

@@ -264,8 +264,17 @@ def test_one_that_was_there_before_is_not_recorded_as_one_that_knows(world):
     one = world()
     one.holder, one.alive = None, set()
     one.begun[OLD + 1] = 999.99
-    assert one.restarted() == {"old": None, "new": OLD + 1}
+    assert one.started() == {"old": None, "new": OLD + 1}
     assert one.recorded == {}
+
+
+def test_one_that_no_look_has_shown_is_restarted_all_the_same(world):
+    one = world()
+    one.holder, one.alive = None, set()
+    one.begun[OLD + 1] = 999.99
+    assert one.restarted() == {"old": OLD + 1, "new": OLD + 2}
+    assert one.words() == ["start", f"TERM {OLD + 1}"]
+    assert one.recorded["process"] == f"process {OLD + 2}"
 
 
 @pytest.mark.parametrize("returns", [True, False])
