@@ -403,22 +403,23 @@ def test_a_directory_that_runs_something_else_is_refused(supervisor, converge):
 def test_what_runs_another_qmail_is_not_touched_while_our_own_is_down(
     supervisor, modules, states, monkeypatch, tmp_path, waits
 ):
-    """In the default home, whose service directory need not name it."""
+    """In the default home, whose service directory need not name it. What else this machine has is not to be found."""
     if waits:
         supervisor.lay_out(f"sh -c '{supervisor.command}; exit 0' qmail-start")
     other = supervisor.boot()
     own = Home(tmp_path / "own-home")
-    (own.path / "bin/qmailctl").unlink()
+    kind = {"provider": supervisor.kind}
     with pytest.raises(CommandExecutionError):
-        modules.qmail_service.find(str(own.path))  # loads what is changed here
+        modules.qmail_service.find(str(own.path), **kind)  # loads what is changed here
     monkeypatch.setitem(modules["qmail_service_supervisor.find"].__globals__, "HOME", str(own.path))
     monkeypatch.setitem(modules["qmail_service_directory.patterns"].__globals__, "PLACES", (str(supervisor.scan),))
-    for named in ({}, {"name": supervisor.name}):
+    for named in (kind, {"name": supervisor.name, **kind}):
         for function in (modules.qmail_service.stop, modules.qmail_service.start):
             with pytest.raises(CommandExecutionError, match="runs the qmail-send of another queue"):
                 function(home=str(own.path), timeout=5, settle=0.1, **named)
     assert supervisor.holder() == other
-    assert states.qmail_service.running(name="qmail-send", home=str(own.path), settle=0.1).result is False
+    ret = states.qmail_service.running(name="qmail-send", home=str(own.path), supervisor=supervisor.kind, settle=0.1)
+    assert ret.result is False
     assert supervisor.holder() == other
 
 
