@@ -44,7 +44,9 @@ def fleet(sshd, salt_factories, master_config, place, kept, thin):
     config = salt_factories.salt_master_daemon(
         "ssh", overrides={**master_config, "known_hosts_file": str(sshd.known_hosts)}
     )
-    return Fleet(config.salt_ssh_cli(roster_file=str(roster), target_host="*", client_key=str(sshd.client_key)))
+    return Fleet(
+        config.salt_ssh_cli(roster_file=str(roster), target_host="*", client_key=str(sshd.client_key)), at_once=True
+    )
 
 
 def apply_and_count(fleet, *words, to):
