@@ -136,10 +136,11 @@ def note(name, text, home="/var/qmail", queue=None):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(where)
             return
-        handle = os.open(f"{where}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        new = f"{where}.new-{os.getpid()}"  # two runs at once may write the same
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with open(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        os.rename(f"{where}.new", where)
+        os.rename(new, where)
     except OSError as err:
         raise CommandExecutionError(f"Cannot write {where}: {__salt__['qmail_base_refusal.told'](err)}") from err
 
