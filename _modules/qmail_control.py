@@ -243,14 +243,9 @@ def path(name, home="/var/qmail", control=None):
 
 def _as_written(where):
     """Return the path by which this file was written: its directory may be spelled otherwise today, by a link."""
-    place, name = os.path.split(where)
     paths = [one["path"] for one in __salt__["qmail_file.written"]() if one["written"]]
-    same = (path for path in paths if os.path.basename(path) == name and _is_one(os.path.dirname(path), place))
+    same = (path for path in paths if __salt__["qmail_base_path.is_one"](path, where))
     return where if where in paths else next(same, where)
-
-
-def _is_one(directory, other):
-    return os.path.realpath(directory) == os.path.realpath(other)
 
 
 def _has_discard_feature(binary):

@@ -247,7 +247,7 @@ def restore(address=None, version=None, test=False, home=None):
 
         salt '*' qmail_mailbox.restore doublebounce@example.com
     """
-    __salt__["qmail_base_check.arguments"](test=test, **({} if home is None else {"home": home}))
+    __salt__["qmail_base_check.arguments"](test=test)
     sinks = __salt__["qmail_mailbox_former.sinks"](address, home, ever=version is not None)
     done = __salt__["qmail_mailbox_former.restore"]([sink["path"] for sink in sinks], version, test)
     failed = [change["failed"] for change in done.values() if "failed" in change]
@@ -294,7 +294,6 @@ def sinks(home=None):
 
         salt '*' qmail_mailbox.sinks
     """
-    __salt__["qmail_base_check.arguments"](**({} if home is None else {"home": home}))
     return __salt__["qmail_mailbox_former.sinks"](home=home)
 
 

@@ -27,6 +27,8 @@ def sinks(address=None, home=None, ever=False):
 
     For ``qmail_mailbox`` and the state ``qmail_mailbox``.
     """
+    if home is not None:
+        __salt__["qmail_base_check.arguments"](home=home)
     found = [{**entry, "address": entry["note"]} for entry in __salt__["qmail_file.written"]() if entry["note"]]
     return [
         {key: entry[key] for key in ("path", "address", "home")}
@@ -150,13 +152,7 @@ def _problem(sink):
 
 
 def _is_one(path, other):
-    """Return whether two paths lead to one file: a home may be spelled otherwise today, by a link of root's."""
-    return other is not None and (path == other or _place(path) == _place(other))
-
-
-def _place(path):
-    directory, name = os.path.split(path)
-    return os.path.realpath(directory), name
+    return other is not None and __salt__["qmail_base_path.is_one"](path, other)
 
 
 def _exact(address, home, control):

@@ -21,6 +21,7 @@ from tests.support.supervisors import (
     below,
     booted,
     deliver,
+    deliver_until_let_go,
     end,
     lives,
     on,
@@ -130,9 +131,7 @@ def test_the_test_mode_reports_and_does_nothing(supervisor, converge):
 
 def test_a_drain_beyond_the_timeout_fails_and_the_next_run_puts_it_right(supervisor, converge):
     old = supervisor.boot()
-    hold = supervisor.home.path / "hold"
-    hold.touch()
-    deliver(supervisor.home, "slow", 0)
+    hold = deliver_until_let_go(supervisor.home, "slow")
     ret = converge("sink", timeout=0.5)
     assert ret.result is False
     assert f"qmail-send {old} still runs: it waits for its deliveries in flight (1)" in ret.comment
@@ -247,9 +246,7 @@ def test_just_behind_the_machines_start_it_works_as_well(supervisor, modules, di
 
 def test_a_start_after_a_stop_that_gave_up_waits_for_the_drain(supervisor, modules, direct):
     old = supervisor.boot()
-    hold = supervisor.home.path / "hold"
-    hold.touch()
-    deliver(supervisor.home, "slow", 0)
+    hold = deliver_until_let_go(supervisor.home, "slow")
     with pytest.raises(CommandExecutionError, match="still runs"):
         modules.qmail_service.stop(**{**direct, "timeout": 0.5})
     hold.unlink()
@@ -262,9 +259,7 @@ def test_a_start_after_a_stop_that_gave_up_waits_for_the_drain(supervisor, modul
 @on(*TREES, "systemd")
 def test_a_start_that_cannot_wait_for_the_drain_leaves_the_rest_to_the_supervisor(supervisor, modules, direct):
     old = supervisor.boot()
-    hold = supervisor.home.path / "hold"
-    hold.touch()
-    deliver(supervisor.home, "slow", 0)
+    hold = deliver_until_let_go(supervisor.home, "slow")
     stays = isinstance(supervisor, Tree)
     then = "it stays down" if stays else "systemd starts it again by itself"
     with pytest.raises(CommandExecutionError, match=f"When it has ended, {then}"):
@@ -455,9 +450,7 @@ def test_where_nothing_is_found_the_error_lists_what_was_looked_for(home, module
 def test_one_that_a_restart_took_down_is_brought_back_though_it_is_disabled(supervisor, converge):
     old = supervisor.boot()
     supervisor.disable()
-    hold = supervisor.home.path / "hold"
-    hold.touch()
-    deliver(supervisor.home, "slow", 0)
+    hold = deliver_until_let_go(supervisor.home, "slow")
     assert converge("sink", timeout=0.2).result is False
     hold.unlink()
     wait_until(lambda: lives(old) is False)
@@ -518,9 +511,7 @@ def test_one_that_daemontools_runs_only_once_is_started_again(supervisor, module
     assert modules.qmail_service.find(home)["returns"] is True
     subprocess.run(["svc", "-o", supervisor.name], check=True)
     wait_until(lambda: modules.qmail_service.find(home)["returns"] is False)
-    hold = supervisor.home.path / "hold"
-    hold.touch()
-    deliver(supervisor.home, "slow", 0)
+    hold = deliver_until_let_go(supervisor.home, "slow")
     with pytest.raises(CommandExecutionError, match="When it has ended, run this again"):
         modules.qmail_service.restart(**{**direct, "timeout": 0.5})
     hold.unlink()

@@ -43,6 +43,14 @@ def deliver(home, name, seconds):
     wait_until(lambda: f"begin {name}" in home.delivered())
 
 
+def deliver_until_let_go(home, name):
+    """Have qmail-send make a delivery that is in flight until the file that this returns is deleted."""
+    hold = home.path / "hold"
+    hold.touch()
+    deliver(home, name, 0)
+    return hold
+
+
 def lives(pid):
     """Return whether a process is there, and not only as a zombie that nobody has waited for."""
     try:
