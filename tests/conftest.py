@@ -122,7 +122,18 @@ def no_plesk(monkeypatch):
 
 @pytest.fixture(scope="session")
 def loaders(minion_opts):
-    return minion.loaders(minion_opts)
+    """
+    Salt's loaders, with the whole house loaded.
+
+    Salt 3008 has two loaders of execution modules: one for what is called, one for what ``__salt__`` has. The second
+    one to need a module runs its file again in the module that is there already, and would take back what a test has
+    changed in it.
+    """
+    loaders = minion.loaders(minion_opts)
+    for loader in (loaders.modules, getattr(loaders.modules, "_dunder_salt", loaders.modules)):
+        for file in minion.REPOSITORY.glob("_modules/*.py"):
+            getattr(loader, file.stem)
+    return loaders
 
 
 @pytest.fixture

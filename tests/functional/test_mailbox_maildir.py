@@ -398,7 +398,6 @@ def test_what_the_disk_refuses_is_reported_by_its_words(modules, maildir, monkey
 
 def test_the_progress_of_a_purge_is_reported(modules, maildir, monkeypatch, caplog):
     store(maildir, doubles=4, mails=0)
-    purge(modules, maildir, test=True)  # loads what is changed here
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     monkeypatch.setitem(modules["qmail_base_bulk.progress"].func.__globals__, "SECONDS", 0)
     with caplog.at_level(logging.INFO):

@@ -239,7 +239,6 @@ def test_whatever_lies_side_by_side_is_counted_apart(server, doubles):
 
 def test_how_far_it_is_is_told(server, delete, monkeypatch, caplog):
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    delete(test=True)  # loads what is changed here
     monkeypatch.setitem(server.modules["qmail_base_bulk.progress"].func.__globals__, "SECONDS", 0)
     with caplog.at_level(logging.INFO):
         delete()

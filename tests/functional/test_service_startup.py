@@ -118,7 +118,6 @@ def test_the_user_of_the_running_one_counts(modules, running):
 
 def test_an_unknown_user_is_reported(modules, home, monkeypatch):
     named = {"address": "dummy@example.com", "home": str(home.path)}
-    modules.qmail_doublebounce.status({}, **named)  # loads what is changed here
     monkeypatch.setitem(modules["qmail_service_startup.unreadable"].__globals__, "USER", "nobody-by-that-name")
     assert modules.qmail_service_startup.unreadable(str(home.path)) is None
     problems = modules.qmail_doublebounce.status({}, **named)["problems"]
