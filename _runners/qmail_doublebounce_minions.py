@@ -3,6 +3,7 @@ The minions that a target means, and what each of them answers to a function; no
 """
 
 import contextlib
+import logging
 import time
 
 import salt.client
@@ -10,9 +11,12 @@ import salt.utils.minions
 from salt.exceptions import SaltException
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
+log = logging.getLogger(__name__)
+
 # Without an answer for so long, Salt asks whether the job still runs, and waits as long for what is said to that.
 # Its own 5 and 10 seconds are not enough for a server that drowns in mail.
 PATIENCE = 30
+WAITING = {"timeout": PATIENCE, "gather_job_timeout": PATIENCE}
 PAUSE = 0.02
 UNAVAILABLE = "is not available"
 BY_NAME = ("glob", "pcre", "list")
@@ -22,6 +26,8 @@ def found(target, tgt_type="glob"):
     """
     Return the ids of all minions that are meant, sorted: those that the master knows of, and those that answer. Only
     where it cannot know all of them, they are asked: by what is in grains or pillar, or behind a syndic.
+
+    Raises SaltException if the master refuses, and OSError if it is gone.
 
     target, tgt_type
         As for ``salt``; a list of names for ``list``.
@@ -34,8 +40,8 @@ def found(target, tgt_type="glob"):
     if tgt_type in BY_NAME and not opts.get("order_masters"):
         return sorted(names)
     with salt.client.get_local_client(mopts=opts) as client:
-        answers = client.cmd_iter(target, "test.ping", timeout=PATIENCE, tgt_type=tgt_type)
-        return sorted(names.union(*(one for one in answers if one and not _refusal(one))))
+        job = _begin(client, target, tgt_type, "test.ping")
+        return sorted(names.union(dict(_events(client, job)), _kept(job, __salt__["jobs.list_job"])))
 
 
 def ask(minions, function, arg=(), kwarg=None, limit=300, is_new=True):
@@ -64,15 +70,17 @@ def ask(minions, function, arg=(), kwarg=None, limit=300, is_new=True):
         return iter(())
     # One client for each question: an earlier one's still takes what comes late.
     client = salt.client.get_local_client(mopts=dict(__opts__))
-    return _answers(client, minions, (function, list(arg), kwarg or {}), time.monotonic() + limit, is_new)
+    # Found here, where Salt knows whose ``__salt__`` it is: whoever iterates need not be in a runner.
+    question = function, list(arg), kwarg or {}
+    return _answers(client, __salt__["jobs.list_job"], minions, question, time.monotonic() + limit, is_new)
 
 
-def _answers(client, minions, question, deadline, is_new):
+def _answers(client, list_job, minions, question, deadline, is_new):
     asked = sorted(minions)
     with client:
         while asked:
             silent, early = set(asked), []
-            for name, said in _job(client, asked, *question, deadline):
+            for name, said in _job(client, list_job, asked, question, deadline):
                 silent.discard(name)
                 if is_new and _is_early(said) and time.monotonic() < deadline:
                     early.append(name)
@@ -89,23 +97,60 @@ def _is_early(said):
     return isinstance(said["ret"], str) and UNAVAILABLE in said["ret"]
 
 
-def _job(client, minions, function, arg, kwarg, deadline):
+def _job(client, list_job, minions, question, deadline):
     """Yield each minion that answers, once, with what it returned and its exit status."""
     left = set(minions)
-    patience = {"timeout": PATIENCE, "gather_job_timeout": PATIENCE}
-    job = client.cmd_iter_no_block(minions, function, arg, tgt_type="list", kwarg=kwarg, **patience)
-    with contextlib.closing(job):
-        for one in job:
+    job = _begin(client, minions, "list", *question)
+    with contextlib.closing(_events(client, job, deadline)) as events:
+        for name, said in events:
+            if name in left:
+                left.discard(name)
+                yield name, said
+            if not left:
+                return
+    kept = _kept(job, list_job)
+    yield from ((name, kept[name]) for name in minions if name in left and name in kept)
+
+
+def _begin(client, target, tgt_type, function, arg=(), kwarg=None):
+    """Have minions run a function. Return the job: its ``function``, its ``jid``, and the ``minions`` to wait for."""
+    job = client.run_job(target, function, arg, tgt_type, kwarg=kwarg, listen=True, **WAITING)
+    return {"function": function, "jid": None, "minions": [], **job}
+
+
+def _events(client, job, deadline=float("inf")):
+    """Yield minions that answer, with what they say, as the events of it come; one may come twice."""
+    if job["jid"] is None:
+        return
+    answers = client.get_iter_returns(job["jid"], job["minions"], block=False, **WAITING)
+    with contextlib.closing(answers):
+        for one in answers:
             if one and _refusal(one):
-                raise SaltException(f"The master refused {function}: {_refusal(one)}")
-            for name, said in (one or {}).items():
-                if name in left and isinstance(said, dict) and "ret" in said:
-                    left.discard(name)
-                    yield name, said
-            if not left or time.monotonic() > deadline:
+                raise SaltException(f"The master refused {job['function']}: {_refusal(one)}")
+            yield from ((name, said) for name, said in (one or {}).items() if _is_answer(said))
+            if time.monotonic() > deadline:
                 return
             if not one:
                 time.sleep(PAUSE)
+
+
+def _kept(job, list_job):
+    """
+    Return what the master has kept of a job: a dict, each minion that has answered with what it said. That is more than
+    came as events where Salt has lost one, as 3007 does of two at the same instant.
+    """
+    if job["jid"] is None:
+        return {}
+    try:
+        kept = list_job(job["jid"])["Result"].items()
+        return {name: {"ret": said["return"], "retcode": said.get("retcode", 0)} for name, said in kept}
+    except Exception as err:  # whatever keeps the jobs may fail in its own way; then the events are what there is
+        log.error("What minions said to %s was not looked up in the job cache: %s", job["function"], err)
+        return {}
+
+
+def _is_answer(said):
+    return isinstance(said, dict) and "ret" in said
 
 
 def _refusal(answer):

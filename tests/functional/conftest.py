@@ -55,6 +55,7 @@ def run(tmp_path, monkeypatch):
     def run(minions, kind="rollout", target="*", **settings):
         monkeypatch.setattr(salt.client, "get_local_client", lambda mopts: minions)
         monkeypatch.setattr(salt.utils.minions, "CkMinions", lambda opts: minions)
+        monkeypatch.setitem(runners, "jobs.list_job", minions.list_job)
         returned = runners[f"qmail_doublebounce.{kind}"](target, **settings)
         assert returned["outputter"] == "highstate"
         steps = {state["__id__"]: state for state in returned["data"][kind].values()}

@@ -135,16 +135,54 @@ def test_a_refusal_by_the_master_ends_it_in_words(run):
     assert step["comment"] == "The master refused saltutil.sync_all: Authorization error occurred."
 
 
+@pytest.mark.parametrize("lost", [["mx00"], ["mx03", "mx24"], NAMES])
+def test_what_the_master_has_kept_counts_where_salt_lost_the_event(run, lost):
+    minions = Minions(NAMES)
+    minions.lost = lost
+    assert rows(run(minions)) == dict.fromkeys(NAMES, "changed")
+    # And it is looked at as closely as any other answer.
+    minions = Minions(NAMES, lambda name, *_: states(result=False, comment="It is not.") if name == "mx03" else None)
+    minions.lost = lost
+    (step,) = run(minions).values()
+    assert "mx03 (failed): " in step["comment"]
+    assert not minions.applied
+
+
+def test_who_says_nothing_is_silent_also_where_answers_are_kept(run):
+    minions = Minions(NAMES, lambda name, *_: "nothing" if name == "mx05" else None)
+    minions.lost = NAMES
+    (step,) = run(minions, timeout=1).values()
+    assert {name for name, row in step["minions"].items() if row["result"] == "silent"} == {"mx05"}
+
+
+@pytest.mark.parametrize(
+    "kept", [OSError(5, "Input/output error"), KeyError("mysql.get_load"), {"Error": "none"}, {"Result": {"mx03": 1}}]
+)
+def test_a_job_cache_that_fails_leaves_the_events(run, kept, caplog):
+    minions = Minions(NAMES)
+    minions.lost = ["mx03"]
+
+    def list_job(jid):
+        if isinstance(kept, dict):
+            return kept
+        raise kept
+
+    minions.list_job = list_job
+    (step,) = run(minions, timeout=1).values()
+    assert {name for name, row in step["minions"].items() if row["result"] == "silent"} == {"mx03"}
+    assert "What minions said to saltutil.sync_all was not looked up in the job cache: " in caplog.text
+
+
 def test_what_a_stranger_returns_is_left_out(run):
     minions = Minions(NAMES)
-    real = minions.cmd_iter_no_block
+    real = minions.get_iter_returns
 
     def more(*args, **kwargs):
         yield {"stranger": states(result=False)}
         yield {"mx00": "no dictionary"}
         yield from real(*args, **kwargs)
 
-    minions.cmd_iter_no_block = more
+    minions.get_iter_returns = more
     assert rows(run(minions)) == dict.fromkeys(NAMES, "changed")
 
 
@@ -203,7 +241,9 @@ def test_minions_are_asked_who_they_are_only_where_the_master_cannot_know_all(ru
     assert list(rows(run(minions, test=True, tgt_type="compound"))) == ["mx00", "mx01", "mx50"]
     run.opts["order_masters"] = True  # there are syndics below, and this master has no keys of their minions
     assert list(rows(run(minions, test=True))) == ["mx00", "mx01", "mx50"]
-    assert minions.pinged == [("*", "test.ping")] * 2
+    minions.lost = ["mx50"]
+    assert list(rows(run(minions, test=True))) == ["mx00", "mx01", "mx50"]
+    assert minions.pinged == [("*", "test.ping")] * 3
 
 
 def test_a_target_without_minions_is_an_error(run):
@@ -303,7 +343,7 @@ def test_an_interruption_of_the_dry_run_has_touched_nobody(run):
 
 def test_what_a_minion_says_twice_counts_once(run):
     minions = Minions(NAMES)
-    real = minions.cmd_iter_no_block
+    real = minions.get_iter_returns
 
     def twice(*args, **kwargs):
         for said in real(*args, **kwargs):
@@ -311,7 +351,7 @@ def test_what_a_minion_says_twice_counts_once(run):
             if said and "mx07" in said:
                 yield {"mx07": states(result=False, comment="Once more.")}
 
-    minions.cmd_iter_no_block = twice
+    minions.get_iter_returns = twice
     assert rows(run(minions)) == dict.fromkeys(NAMES, "changed")
 
 

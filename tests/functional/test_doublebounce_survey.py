@@ -38,12 +38,12 @@ class Client:
     def check_minions(self, target, tgt_type, greedy):
         return {"minions": list(self.returns), "missing": []}
 
-    def cmd_iter(self, *_, **__):
-        return iter(())
-
-    def cmd_iter_no_block(self, names, function, arg, tgt_type, kwarg, **patience):
+    def run_job(self, names, function, arg, tgt_type, kwarg, **patience):
         assert tgt_type == "list"
         self.asked.append((function, kwarg, len(names)))
+        return {"jid": "20261130150000000000", "minions": names}
+
+    def get_iter_returns(self, jid, names, **patience):
         for name in names:
             if self.returns.get(name, Client) is not Client:
                 yield {name: {"ret": self.returns[name], "retcode": 0}}
@@ -68,7 +68,9 @@ def report(opts, monkeypatch):
         client = returns if isinstance(returns, Client) else Client(returns)
         monkeypatch.setattr(salt.client, "get_local_client", lambda mopts: client)
         monkeypatch.setattr(salt.utils.minions, "CkMinions", lambda opts: client)
-        return salt.loader.runner(opts)["qmail_doublebounce.report"](target, **given)
+        runners = salt.loader.runner(opts)
+        runners["jobs.list_job"] = lambda jid: {"jid": jid, "Result": {}}
+        return runners["qmail_doublebounce.report"](target, **given)
 
     monkeypatch.setattr("time.time", lambda: overviews.NOW + 20.0)
     return report

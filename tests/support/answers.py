@@ -28,12 +28,12 @@ def states(**said):
 class Minions:
     """
     Stand in for Salt's client, and for what finds minions: a function says what each returns, by its name, what it is
-    asked, and whether dry; ``None`` for the usual. It may raise, too.
+    asked, and whether dry; ``None`` for the usual. It may raise, too. What ``lost`` ones say is kept, and no event.
     """
 
     def __init__(self, names, returns=lambda name, function, dry: None):
         self.names, self.returns, self.asked, self.applied, self.pauses = names, returns, [], set(), True
-        self.pinged, self.more = [], ()
+        self.pinged, self.more, self.lost = [], (), ()
 
     def __enter__(self):
         return self
@@ -44,23 +44,35 @@ class Minions:
     def check_minions(self, target, tgt_type, greedy):
         return {"minions": list(self.names), "missing": []}
 
-    def cmd_iter(self, target, function, **_):
-        self.pinged.append((target, function))
-        return iter([{}, *({name: {"ret": True}} for name in self.more)])
+    def run_job(self, target, function, arg, tgt_type, kwarg, listen, **patience):
+        assert listen
+        if function == "test.ping":
+            self.pinged.append((target, function))
+            self.job = {name: {"ret": True} for name in self.more}
+        else:
+            assert tgt_type == "list"
+            dry = kwarg.get("test")
+            self.asked.append((function, dry, list(target)))
+            self.job = dict.fromkeys(target, (function, dry))
+        self.kept = {}
+        return {"jid": "20261130150000000000", "minions": list(self.job)} if self.job else {}
 
-    def cmd_iter_no_block(self, names, function, arg, tgt_type, kwarg, **patience):
-        assert tgt_type == "list"
-        dry = kwarg.get("test")
-        self.asked.append((function, dry, list(names)))
+    def get_iter_returns(self, jid, minions, block, **patience):
+        assert not block
         if self.pauses:
             yield None  # as a client does while it waits
-        for name in names:
-            said = self.returns(name, function, dry)
-            if said is None:
-                said = self.usual(name, function, dry)
+        for name, asked in self.job.items():
+            said = asked if isinstance(asked, dict) else self.returns(name, *asked) or self.usual(name, *asked)
             if said == "nothing":
                 continue
-            yield said if "error" in said else {name: said}
+            if "error" not in said:
+                self.kept[name] = {"return": said["ret"], **({"retcode": said["retcode"]} if "retcode" in said else {})}
+            if name not in self.lost:
+                yield said if "error" in said else {name: said}
+
+    def list_job(self, jid):
+        """What the master keeps of the last job."""
+        return {"jid": jid, "Result": self.kept}
 
     def usual(self, name, function, dry):
         if function == "saltutil.sync_all":
@@ -101,6 +113,7 @@ def many(number, place, traced=False):
     runners["pillar.show_pillar"] = lambda minion: {}
     minions = Minions([f"mx{one:05}.example.com" for one in range(number)])
     text, spent = json.dumps(recorded()), 0
+    runners["jobs.list_job"] = minions.list_job
     usual, minions.pauses = minions.usual, False
 
     def returned(name, function, dry):

@@ -5,7 +5,10 @@ import signal
 import subprocess
 
 import pytest
+import salt.client
+import salt.loader
 
+from tests.support import minion
 from tests.support.fleet import Server, each
 from tests.support.rollout import NAMES, SECONDS, Asleep, Run, agree, has_sink, wait_until
 
@@ -38,6 +41,22 @@ def test_nothing_changes_where_the_dry_run_is_not_clean(servers, run, minions, r
     assert done.status == 1
     assert list(done.states) == ["a dry run is clean everywhere"]
     assert each(servers, Server.snapshot) == before
+
+
+@pytest.mark.each_salt
+def test_what_salt_loses_on_its_way_is_looked_up_where_the_master_keeps_it(master, minions, monkeypatch):
+    real = salt.client.LocalClient.get_iter_returns
+
+    def lossy(*arguments, **named):
+        yield from (one for one in real(*arguments, **named) if not (one and "mx3" in one))
+
+    monkeypatch.setattr(salt.client.LocalClient, "get_iter_returns", lossy)
+    runners = salt.loader.runner({**master.config, "runner_dirs": [str(minion.REPOSITORY / "_runners")]})
+    ask, found = (runners[f"qmail_doublebounce_minions.{name}"] for name in ("ask", "found"))
+    said = dict(ask(["mx1", "mx3", "mx7"], "test.retcode", [3]))
+    assert said.pop("mx7") is None
+    assert {name: (one["ret"], one["retcode"]) for name, one in said.items()} == {"mx1": (True, 3), "mx3": (True, 3)}
+    assert found("mx3 or mx4", "compound") == ["mx3", "mx4"]
 
 
 def test_a_server_that_hangs_in_its_wave_is_silent_and_a_second_run_is_refused_meanwhile(servers, run):
