@@ -94,6 +94,33 @@ def stop(home, control, queue, provider, name, timeout, settle):
     return {"old": old, "new": None} if old else {}
 
 
+def came_back(pid, home="/var/qmail", queue=None):
+    """
+    Forget that an earlier restart has told another qmail-send to end: this one runs, so if none does some day, that is
+    somebody's will. If another run restarts qmail-send just now, or the record cannot be written, the next run does it.
+
+    pid
+        The process id of the qmail-send that runs.
+
+    home, queue
+        As for ``qmail_base_process.find``.
+
+    For the state ``qmail_service``.
+    """
+    service = {"queue": {"home": home, "queue": queue}, "deadline": 0}
+    if not _is_owed(service, pid):
+        return
+    with contextlib.suppress(CommandExecutionError), _turn(service):
+        if _is_owed(service, pid):
+            __salt__["qmail_service_loaded.remember"](None, None, **service["queue"])
+
+
+def _is_owed(service, pid):
+    """Return whether another process is recorded as told to end, and has not been followed by any."""
+    record = __salt__["qmail_service_loaded.recall"](**service["queue"])
+    return bool(record) and record["values"] is None and not _told_to_end(service, pid)
+
+
 def _service(home, control, queue, provider, name, timeout, settle):
     """Return what the steps of a restart share. All arguments are checked here, before the first step."""
     asked = {"provider": provider, "name": name, "timeout": timeout, "settle": settle}

@@ -79,6 +79,8 @@ def running(
         if found["running"] is None:
             return {**ret, "comment": UNSEEN}
         if found["running"] and found["loaded"]:
+            if not __opts__["test"]:
+                __salt__["qmail_service_change.came_back"](found["pid"], home, queue)
             return {**ret, "comment": CURRENT.format(**found)}
         arguments.update({"provider": supervisor, "name": service, "timeout": timeout, "settle": settle})
         return _restart(ret, found["pid"], start, arguments)

@@ -148,6 +148,24 @@ def test_a_drain_beyond_the_timeout_fails_and_the_next_run_puts_it_right(supervi
     assert supervisor.home.delivered() == ["begin slow", "end slow"]
 
 
+@on("sysv", "systemd-once")
+@pytest.mark.parametrize("seen", [False, True])
+def test_once_one_was_seen_that_somebody_has_started_it_may_be_taken_down_for_good(supervisor, converge, seen):
+    old = supervisor.boot()
+    hold = deliver_until_let_go(supervisor.home, "slow")
+    assert converge("sink", timeout=0.5).result is False
+    hold.unlink()
+    wait_until(lambda: not lives(old))
+    supervisor.run("start")
+    new = supervisor.wait()
+    ret = converge(test=not seen)
+    assert ret.comment == f"qmail-send {new} runs with the control files as they are."
+    supervisor.down_on_purpose()
+    ret = converge()
+    assert ("qmail-send is left down" in ret.comment) is seen, ret.comment
+    assert bool(supervisor.holder()) is not seen
+
+
 def test_one_that_cannot_start_fails_with_its_log_and_the_next_run_puts_it_right(supervisor, converge):
     supervisor.boot()
     (supervisor.home.path / "broken").touch()

@@ -145,7 +145,7 @@ class World:
         self.is_locked_out = False
         self.note("let go")
 
-    def remember(self, process, values, home, queue, by):
+    def remember(self, process, values, home, queue, by=None):
         self.recorded = {"process": process, "values": values, "by": by} if process else {}
 
     def salt(self):
@@ -339,6 +339,30 @@ def test_while_another_run_has_its_turn_nothing_is_done(world, tmp_path):
     finally:
         os.close(held)
     assert one.restarted()["new"] == OLD + 1
+
+
+@pytest.mark.parametrize(
+    ("pid", "values", "is_busy", "is_forgotten"),
+    [
+        (OLD + 1, None, False, True),
+        (OLD, None, False, False),  # it is still to end
+        (OLD + 1, {"doublebounceto": "sink"}, False, False),  # nobody was told to
+        (OLD + 1, None, True, False),
+    ],
+)
+def test_once_another_one_runs_nobody_was_told_to_end(world, modules, tmp_path, pid, values, is_busy, is_forgotten):
+    one = world(provider="sysv", returns=False)
+    one.alive.add(OLD + 1)
+    before = one.recorded = {"process": f"process {OLD}", "values": values, "by": ["auto", "auto"]}
+    held = os.open(tmp_path, os.O_RDONLY)
+    try:
+        if is_busy:
+            fcntl.flock(held, fcntl.LOCK_EX)
+        modules["qmail_service_change.came_back"](pid, "/home")
+    finally:
+        os.close(held)
+    assert one.recorded == ({} if is_forgotten else before)
+    assert one.now == 1000 and one.told == []
 
 
 # To stop
