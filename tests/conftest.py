@@ -125,12 +125,12 @@ def loaders(minion_opts):
     """
     Salt's loaders, with the whole house loaded.
 
-    Salt 3008 has two loaders of execution modules: one for what is called, one for what ``__salt__`` has. The second
-    one to need a module runs its file again in the module that is there already, and would take back what a test has
-    changed in it.
+    Salt has two loaders of execution modules: one for what is called, one for what ``__salt__`` has. The second one to
+    need a module runs its file again in the module that is there already, and would take back what a test has changed
+    in it.
     """
     loaders = minion.loaders(minion_opts)
-    for loader in (loaders.modules, getattr(loaders.modules, "_dunder_salt", loaders.modules)):
+    for loader in (loaders.modules, loaders.modules.pack["__salt__"]):
         for file in minion.REPOSITORY.glob("_modules/*.py"):
             getattr(loader, file.stem)
     return loaders
