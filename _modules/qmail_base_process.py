@@ -136,6 +136,18 @@ def ended(pid):
     return (not fields or fields[0] in "ZX") if shown() else None
 
 
+def paused(pid):
+    """
+    Return whether a signal has stopped a process (STOP, as ``svc -p`` sends it): it does nothing until CONT.
+
+    pid
+        The process id.
+
+    For all.
+    """
+    return _stat(pid)[:1] == ["T"]
+
+
 def tick():
     """
     Return the length of a clock tick in seconds: the start of a process is not known more exactly.

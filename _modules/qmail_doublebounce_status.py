@@ -81,14 +81,15 @@ def look(settings, is_asked=True, queue=UNKNOWN):
     found["service"] = _service(qmail)
     words = _last_words(found["service"], settings)
     dies = found["service"]["running"] is True and "cannot start" in "".join(words[-1:])
+    paused = bool(found["service"]["pid"]) and __salt__["qmail_base_process.paused"](found["service"]["pid"])
     unreadable, unknown = _unreadable(qmail)
     found["queue"] = _queue(qmail, queue)
     found["log"] = _log(qmail)
     wanted = _wanted(settings)
-    wanted["holds"] = is_asked and not unreadable and not dies and _holds(wanted, found)
+    wanted["holds"] = is_asked and not unreadable and not dies and not paused and _holds(wanted, found)
     # What was asked for is not a problem: some want to keep their double bounces, and say so.
     as_asked = is_asked and _is_sink(wanted, found)
-    down = _down(found["service"], dies, words)
+    down = _down(found["service"], dies, paused, words)
     problems = [*down, *unreadable, *unknown, *_problems(found, wanted, home, as_asked)]
     found["problems"] = [
         {"problem": problem, "remedy": remedy if is_asked or not remedy.startswith(APPLY) else f"{CHOOSE}{remedy}"}
@@ -101,7 +102,7 @@ def look(settings, is_asked=True, queue=UNKNOWN):
     for one in (*found["problems"], *found["advice"]):
         one["remedy"] = __salt__["qmail_doublebounce_remedy.complete"](one["remedy"], settings)
     found["pillar"] = wanted if is_asked else "It has no qmail_doublebounce: the defaults are used."
-    found["verdict"] = _verdict(found, unreadable, dies)
+    found["verdict"] = _verdict(found, unreadable, "keeps dying" if dies else "is paused" if paused else None)
     return found
 
 
@@ -199,13 +200,16 @@ def _last_words(service, settings):
     return __salt__["qmail_service.last_words"](*words)
 
 
-def _down(service, dies, words):
+def _down(service, dies, paused, words):
     """Report that no mail is delivered, and the remedy: the log knows more than a process that is gone."""
     ends = f" Its log ends: {' / '.join(words)}" if words else ""
     start = "salt-call qmail_service.start"
     if dies:
         told = f"qmail-send keeps being restarted, and dies each time: no mail is delivered.{ends}"
         yield told, f"Fix what the log reports, then {start}"
+    elif paused:
+        told = f"qmail-send {service['pid']} is paused: a signal has stopped it, as svc -p does. No mail is delivered."
+        yield told, f"Continue it: kill -CONT {service['pid']}, or svc -c"
     elif service["running"] is False:
         fix = "Fix what the log reports, then " if "cannot start" in ends or "alert: " in ends else ""
         yield f"qmail-send does not run: no mail is delivered.{ends}", f"{fix}{start}"
@@ -319,13 +323,13 @@ def _stale_cdb(home):
     return "users/assign is newer than users/cdb, but qmail reads only users/cdb." if assign > cdb else None
 
 
-def _verdict(found, unreadable, dies):
+def _verdict(found, unreadable, trouble):
     verdict = "Double bounces " + VERDICTS[found["fate"]].format(to=found["recipient"]) + "."
     service = found["service"]
-    if not service["running"] or dies:
+    if not service["running"] or trouble:
         state = "Cannot tell whether qmail-send runs."
-        if dies or service["running"] is False:
-            state = f"No mail is delivered: qmail-send {'keeps dying' if dies else 'does not run'}."
+        if trouble or service["running"] is False:
+            state = f"No mail is delivered: qmail-send {trouble or 'does not run'}."
         return f"{state} By its control files, d{verdict[1:]}"
     if unreadable:
         return f"{verdict} But qmail-send cannot read its control files, and would not start again."

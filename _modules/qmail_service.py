@@ -193,8 +193,8 @@ def check(home="/var/qmail", control=None, queue=None, provider="auto", name="au
     """
     Refuse to end a qmail-send that could not start again: it runs, and mail is delivered. Returns ``True``.
 
-    Raises CommandExecutionError with the remedy if its next start would fail, or if nothing is found that could start
-    it.
+    Raises CommandExecutionError with the remedy if its next start would fail, if nothing is found that could start it,
+    or if it is paused (STOP, as ``svc -p`` sends it).
 
     home, control, queue
         As for ``status``.

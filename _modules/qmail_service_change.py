@@ -81,6 +81,7 @@ def stop(home, control, queue, provider, name, timeout, settle):
     with _turn(service):
         old = _pid(service)
         if old:
+            __salt__["qmail_service_startup.going"](old)
             _remember(service, old, None)  # so that start waits for it, if we do not wait long enough
         if found["alone"]:
             _tell(service, "stop")
@@ -184,6 +185,7 @@ def _renew(service, old):
     begun, values = time.clock_gettime(time.CLOCK_BOOTTIME), __salt__["qmail_service_loaded.values"](**service["files"])
     returns = service["found"]["returns"]
     if old:
+        __salt__["qmail_service_startup.going"](old)
         if not returns:
             _remember(service, old, None)  # we have to bring it back, in this run or in the next
         _end(old)

@@ -86,7 +86,7 @@ def check(home="/var/qmail", control=None, queue=None):
     """
     Refuse to end a qmail-send that could not start again: it runs, and mail is delivered.
 
-    Raises CommandExecutionError that names each file that it could not read, and the remedy.
+    Raises CommandExecutionError that names each file that it could not read, and the remedy; and what ``going`` raises.
 
     home, control, queue
         As for ``unreadable``.
@@ -96,6 +96,25 @@ def check(home="/var/qmail", control=None, queue=None):
     told = obstacles(home, control, queue)
     if told:
         raise CommandExecutionError(f"qmail-send is left running, since it could not start again. {told}")
+    going(__salt__["qmail_base_process.find"](home, queue))
+
+
+def going(pid):
+    """
+    Refuse to wait for the end of a qmail-send that is paused: it does not even see that it was told to end.
+
+    Raises CommandExecutionError with the remedy.
+
+    pid
+        Its process id; ``None`` if none runs.
+
+    For ``qmail_service_change``.
+    """
+    if pid and __salt__["qmail_base_process.paused"](pid):
+        raise CommandExecutionError(
+            f"qmail-send {pid} is paused: a signal has stopped it, as svc -p does, and it would not end. Continue it "
+            f"by kill -CONT {pid}, or by svc -c, and run this again."
+        )
 
 
 def obstacles(home="/var/qmail", control=None, queue=None):

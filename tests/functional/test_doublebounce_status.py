@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from tests.support.queue_on_disk import Queue
+from tests.support.supervisors import paused
 
 ADDRESS = "dummy@example.com"
 APPLY = "state.apply qmail-doublebounce"
@@ -300,6 +301,23 @@ def test_one_that_is_started_again_and_again_delivers_nothing(running, with_a_lo
     assert "dies each time" in found["problems"][0]["problem"]
     monkeypatch.setitem(modules["qmail_doublebounce_status.look"].__globals__, "YOUNG", 0)
     assert with_a_log(CANNOT)["problems"] == []  # it runs, and has for long
+
+
+def test_one_that_is_paused_delivers_nothing(running, status):
+    applied(running)
+    restarted(running)
+    assert status()["pillar"]["holds"] is True
+    pid = running.pid()
+    with paused(pid):
+        found = status()
+    assert found["verdict"].startswith("No mail is delivered: qmail-send is paused. By its control files, ")
+    assert found["pillar"]["holds"] is False
+    assert found["problems"] == [
+        {
+            "problem": f"qmail-send {pid} is paused: a signal has stopped it, as svc -p does. No mail is delivered.",
+            "remedy": f"Continue it: kill -CONT {pid}, or svc -c",
+        }
+    ]
 
 
 def test_where_nothing_shows_whether_it_runs_the_verdict_says_so(status, home, modules, monkeypatch):

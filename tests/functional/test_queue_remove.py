@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 from tests.support.queue_on_disk import Queue, until
-from tests.support.supervisors import Qmailctl, Systemd, SystemdOnce, SystemdScript, deliver, wait_until
+from tests.support.supervisors import Qmailctl, Systemd, SystemdOnce, SystemdScript, deliver, paused, wait_until
 
 
 class Server:
@@ -1007,6 +1007,16 @@ def test_a_script_that_takes_longer_to_stop_than_is_left_is_waited_for(server):
     assert new not in (None, old)
     assert not server.home.wait_until_loaded("nobody@example.com", seconds=1)  # for it to be ended in
     assert server.holder() == new
+
+
+def test_a_qmail_send_that_is_paused_is_left_alone(server):
+    old = server.boot()
+    with paused(old):
+        for test in (True, False):
+            with pytest.raises(CommandExecutionError, match=f"qmail-send {old} is paused"):
+                server.remove(test=test)
+    assert server.holder() == old
+    assert server.remove()["deleted"] == 10
 
 
 def test_the_control_files_may_be_elsewhere(server):

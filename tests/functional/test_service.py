@@ -25,6 +25,7 @@ from tests.support.supervisors import (
     end,
     lives,
     on,
+    paused,
     wait_until,
 )
 
@@ -146,6 +147,20 @@ def test_a_drain_beyond_the_timeout_fails_and_the_next_run_puts_it_right(supervi
     assert supervisor.home.wait_until_loaded(SINK)
     assert len(starts(supervisor.home)) == 2
     assert supervisor.home.delivered() == ["begin slow", "end slow"]
+
+
+def test_one_that_is_paused_is_reported_at_once_and_restarted_once_it_goes_on(supervisor, converge):
+    old = supervisor.boot()
+    with paused(old):
+        for test in (True, False):
+            ret = converge("sink", test=test)
+            assert ret.result is False
+            assert ret.comment.startswith(f"qmail-send {old} is paused: a signal has stopped it")
+            assert ret.changes == {}
+    assert supervisor.holder() == old
+    ret = converge("sink")
+    assert ret.changes == {"pid": {"old": old, "new": supervisor.holder()}}
+    assert supervisor.home.wait_until_loaded(SINK)
 
 
 @on("sysv", "systemd-once")

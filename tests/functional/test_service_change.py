@@ -31,6 +31,7 @@ class World:
         self.believes = False  # that it runs, until it is stopped: a script with a file below /var/lock/subsys
         self.ended = None  # what its supervisor has recorded of the end of qmail-send, if it records that
         self.obstacles = ""
+        self.paused = ()
 
     # The clock
 
@@ -145,6 +146,10 @@ class World:
         self.is_locked_out = False
         self.note("let go")
 
+    def going(self, pid):
+        if pid in self.paused:
+            raise CommandExecutionError("It is paused.")
+
     def remember(self, process, values, home, queue, by=None):
         self.recorded = {"process": process, "values": values, "by": by} if process else {}
 
@@ -167,6 +172,7 @@ class World:
             "qmail_service_loaded.remember": self.remember,
             "qmail_service_loaded.values": lambda home, control: {"doublebounceto": "sink"},
             "qmail_service_startup.check": lambda *_: None,
+            "qmail_service_startup.going": self.going,
             "qmail_service_startup.last_words": lambda **_: ["alert: cannot start"],
             "qmail_service_startup.obstacles": lambda **_: self.obstacles,
             "qmail_service_supervisor.find": self.find,
@@ -363,6 +369,15 @@ def test_once_another_one_runs_nobody_was_told_to_end(world, modules, tmp_path, 
         os.close(held)
     assert one.recorded == ({} if is_forgotten else before)
     assert one.now == 1000 and one.told == []
+
+
+def test_one_that_is_paused_is_neither_signalled_nor_waited_for(world):
+    one = world()
+    one.paused = {OLD}
+    for call in (one.restarted, one.stopped):
+        with pytest.raises(CommandExecutionError, match="It is paused"):
+            call()
+    assert (one.told, one.recorded, one.now) == ([], {}, 1000)
 
 
 # To stop
