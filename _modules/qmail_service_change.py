@@ -183,6 +183,7 @@ def _locked(handle):
 def _renew(service, old):
     """Replace the old qmail-send, if there is one, by a new one, and return its process id."""
     begun, values = time.clock_gettime(time.CLOCK_BOOTTIME), __salt__["qmail_service_loaded.values"](**service["files"])
+    time.sleep(__salt__["qmail_base_process.tick"]())  # the start of a process is rounded down to one
     returns = service["found"]["returns"]
     if old:
         __salt__["qmail_service_startup.going"](old)
@@ -227,8 +228,12 @@ def _told_to_end(service, pid):
 
 def _tell(service, verb):
     found = service["found"]
-    left = max(service["deadline"] - time.monotonic(), ENDS_WITHIN if verb == "stop" else RETURNS_WITHIN)
-    return __salt__[f"qmail_service_supervisor.{verb}"](found["provider"], found["name"], left)
+    return __salt__[f"qmail_service_supervisor.{verb}"](found["provider"], found["name"], _left(service, verb))
+
+
+def _left(service, verb):
+    """Return the seconds that a command to the supervisor gets."""
+    return max(service["deadline"] - time.monotonic(), ENDS_WITHIN if verb == "stop" else RETURNS_WITHIN)
 
 
 def _wait_for_the_end(service, old, then):
@@ -289,8 +294,12 @@ def _wait_for_another(service, patience, old=None):
         if pid and now - seen >= service["settle"]:
             return pid
         if not pid and not started and now - begun >= patience:
+            left = _left(service, "start")
             started = _tell(service, "start")
-            begun, patience = now, AGAIN
+            begun, patience = time.monotonic(), AGAIN
+            believes = believes and begun - now < left  # else it has not ended, and may start one yet
+            if started:
+                limit = max(limit, begun + RETURNS_WITHIN + service["settle"])
         if not pid and started and believes and now - begun >= RETURNS_WITHIN:
             believes = _tell(service, "stop")
             begun, started = time.monotonic(), False

@@ -4,6 +4,7 @@ signals, what it tells the supervisor and when, and how long it waits.
 """
 
 import fcntl
+import math
 import os
 import signal
 import time
@@ -28,6 +29,7 @@ class World:
         self.gap = 1
         self.told, self.recorded, self.units, self.given, self.left = [], {}, [], {}, None
         self.trees, self.begun = [], {}  # when each process began
+        self.blocks = 0  # seconds
         self.believes = False  # that it runs, until it is stopped: a script with a file below /var/lock/subsys
         self.ended = None  # what its supervisor has recorded of the end of qmail-send, if it records that
         self.obstacles = ""
@@ -78,7 +80,7 @@ class World:
         self.last += 1
         self.holder = self.last
         self.alive.add(self.last)
-        self.begun.setdefault(self.last, self.now)
+        self.begun.setdefault(self.last, math.floor(self.now * 100 + 1e-6) / 100)  # as /proc shows it
         if self.lasts:
             pid = self.last
             self.later(self.lasts, lambda: self.release(pid))
@@ -118,6 +120,10 @@ class World:
         assert (provider, name) == (self.provider, "the name") and left > 0
         self.note("start")
         self.down, self.left = False, left
+        if self.blocks:  # as a script does that first does something else
+            self.later(self.blocks + 0.1, self.begin)
+            self.sleep(min(self.blocks, left))
+            return True
         if self.believes:
             return True
         self.later(self.slow, self.begin)
@@ -165,6 +171,7 @@ class World:
             "qmail_base_process.identity": lambda pid: f"process {pid}" if pid in self.alive else None,
             "qmail_base_process.in_flight": lambda pid: 3,
             "qmail_base_process.shown": lambda: True,
+            "qmail_base_process.tick": lambda: 0.01,
             "qmail_service_directory.remember": lambda tree, **_: self.trees.append(tree),
             "qmail_service_loaded.current": lambda pid, *_: pid != OLD,
             "qmail_service_loaded.directory": lambda home, queue, make: str(self.directory),
@@ -254,6 +261,29 @@ def test_a_script_that_believes_it_runs_is_stopped_and_started_again(world, prov
     assert one.restarted(timeout=5) == {"old": OLD, "new": OLD + 1}
     assert one.words() == [f"TERM {OLD}", "start", "stop", "start"]
     assert 3 <= one.when("stop") < 3.2
+
+
+@pytest.mark.parametrize(("blocks", "timeout"), [(2, 60), (3.3, 60), (50, 60), (8, 5), (8, 60)])
+def test_a_script_that_takes_long_to_start_it_is_not_told_to_stop(world, blocks, timeout):
+    one = world(provider="sysv", returns=False)
+    one.blocks = blocks
+    assert one.restarted(timeout=timeout) == {"old": OLD, "new": OLD + 1}
+    assert one.words() == [f"TERM {OLD}", "start"]
+
+
+@pytest.mark.parametrize("at", [0, 0.001, 0.004, 0.0099])
+def test_one_that_begins_in_the_tick_of_its_start_is_known_to_have_read_its_files(world, at):
+    """A start is rounded down to a clock tick."""
+    one = world()
+    one.now += at
+    one.gap = 0
+    assert one.restarted() == {"old": OLD, "new": OLD + 1}
+    assert one.recorded["process"] == f"process {OLD + 1}"
+    one.stopped()
+    one.told.clear()
+    assert one.restarted() == {"old": None, "new": OLD + 2}
+    assert one.words() == ["start"]
+    assert one.recorded["process"] == f"process {OLD + 2}"
 
 
 def test_but_not_where_nothing_was_ended(world):
@@ -377,7 +407,8 @@ def test_one_that_is_paused_is_neither_signalled_nor_waited_for(world):
     for call in (one.restarted, one.stopped):
         with pytest.raises(CommandExecutionError, match="It is paused"):
             call()
-    assert (one.told, one.recorded, one.now) == ([], {}, 1000)
+    assert (one.told, one.recorded) == ([], {})
+    assert one.since() < 0.1
 
 
 # To stop
