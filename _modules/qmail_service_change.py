@@ -40,11 +40,7 @@ def restart(home, control, queue, provider, name, timeout, settle):
             return {"old": seen, "new": old}
         if old:
             __salt__["qmail_service_startup.check"](home, control, queue)
-        begun = time.clock_gettime(time.CLOCK_BOOTTIME)
-        new = _renew(service, old)
-        if not old and not _began_after(begun, new):
-            old, new = new, _renew(service, new)  # it was just starting, or ran all the time and no look has shown it
-        return {"old": old, "new": new}
+        return _renewed(service, old, lambda new: False)
 
 
 def start(home, control, queue, provider, name, timeout, settle):
@@ -64,7 +60,7 @@ def start(home, control, queue, provider, name, timeout, settle):
         if old and service["found"]["down"] and service["found"]["alone"]:
             _tell(service, "start")  # from here on it comes back by itself, however long the old one takes to end
             service["found"]["returns"] = True
-        return {"old": old, "new": _renew(service, old)}
+        return _renewed(service, old, lambda new: __salt__["qmail_service_loaded.current"](new, home, control, queue))
 
 
 def stop(home, control, queue, provider, name, timeout, settle):
@@ -178,6 +174,18 @@ def _locked(handle):
     except BlockingIOError:
         return False
     return True
+
+
+def _renewed(service, old, is_enough):
+    """
+    Return the old and the new one. Where none was seen, the one that comes may have been there before, just starting or
+    not shown by any look: then it is replaced, unless it ``is_enough``.
+    """
+    begun = time.clock_gettime(time.CLOCK_BOOTTIME)
+    new = _renew(service, old)
+    if old or _began_after(begun, new) or is_enough(new):
+        return {"old": old, "new": new}
+    return {"old": new, "new": _renew(service, new)}
 
 
 def _renew(service, old):

@@ -304,6 +304,16 @@ def test_one_that_was_there_before_is_not_recorded_as_one_that_knows(world):
     assert one.recorded == {}
 
 
+def test_one_that_was_there_before_and_does_not_know_the_files_is_replaced(world):
+    """It had read them just before they changed, and was seen by nobody: the state starts where it sees none."""
+    one = world()
+    one.holder, one.alive, one.last = None, set(), OLD - 1
+    one.begun[OLD] = 999.99
+    assert one.started() == {"old": OLD, "new": OLD + 1}
+    assert one.words() == ["start", f"TERM {OLD}"]
+    assert one.recorded["process"] == f"process {OLD + 1}"
+
+
 def test_one_that_no_look_has_shown_is_restarted_all_the_same(world):
     one = world()
     one.holder, one.alive = None, set()
