@@ -1,8 +1,10 @@
 """
-Whether two paths lead to one file: a home may be spelled otherwise today than when something was written there.
+Where a path leads: to one file under two spellings, as a home may be spelled otherwise today than when something was
+written there, or to no file at all, where somebody else has made it.
 """
 
 import os
+import stat
 
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
@@ -18,6 +20,29 @@ def is_one(path, other):
     For all.
     """
     return path == other or _place(path) == _place(other)
+
+
+def plain(path):
+    """
+    Open a file for reading that somebody else may own; return ``None`` if it is not a file.
+
+    He may have made it a link to a device: it is opened only after it was seen to be a file, since to open a device may
+    already do something.
+
+    Raises OSError.
+
+    path
+        The path.
+
+    For all.
+    """
+    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            return None
+        return open(f"/proc/self/fd/{place}", "rb")
+    finally:
+        os.close(place)
 
 
 def _place(path):

@@ -407,7 +407,7 @@ def _safe(ext):
 def _plain(directory):
     """Leave out what leads nowhere else in a directory as users/assign or passwd writes it: //, and a dot alone."""
     parts = directory.split("/")
-    if parts[0] or ".." in parts:
+    if not directory.startswith("/") or ".." in parts:
         return directory
     return "/" + "/".join(part for part in parts if part not in ("", "."))
 

@@ -5,7 +5,6 @@ The format is that of cdb(5): 256 pairs of numbers that lead to the tables, then
 """
 
 import os
-import stat
 import struct
 
 from salt.exceptions import CommandExecutionError
@@ -34,31 +33,33 @@ def records(path):
     For ``qmail_route_recipients``, ``qmail_route_smtpd`` and ``qmail_route_users``.
     """
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        file = __salt__["qmail_base_path.plain"](path)
+        if file is None:
+            raise CommandExecutionError(f"{path} is not a constant database: it is not a file.")
+        with file:
             yield from _records(file, path)
     except OSError as err:
         raise CommandExecutionError(f"Cannot read {path}: {__salt__['qmail_base_refusal.told'](err)}") from err
 
 
 def _records(file, path):
-    about = os.fstat(file.fileno())
-    # A FIFO must not make us wait, nor a huge file take hours.
-    if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST:
-        raise CommandExecutionError(f"{path} is not a constant database: it is too large, or not a file.")
+    size = os.fstat(file.fileno()).st_size
+    if size > LARGEST:  # it would take hours
+        raise CommandExecutionError(f"{path} is not a constant database: it is too large.")
     head = file.read(HEAD)
     if len(head) < HEAD:
         raise CommandExecutionError(f"{path} is damaged: it is too short for a constant database.")
-    end = min(about.st_size, *(place for place, _ in PAIR.iter_unpack(head)))
+    end = min(size, *(place for place, _ in PAIR.iter_unpack(head)))
     at = HEAD
     for _ in range(MOST):
         if at >= end:
             return
         pair = file.read(PAIR.size)
-        size, length = PAIR.unpack(pair) if len(pair) == PAIR.size else (LARGEST, 0)
-        at += PAIR.size + size + length
-        record = file.read(size + length) if max(size, length) <= LARGEST_RECORD and at <= end else b""
-        if at > end or len(record) != size + length:
+        named, length = PAIR.unpack(pair) if len(pair) == PAIR.size else (LARGEST, 0)
+        at += PAIR.size + named + length
+        record = file.read(named + length) if max(named, length) <= LARGEST_RECORD and at <= end else b""
+        if at > end or len(record) != named + length:
             raise CommandExecutionError(f"{path} is damaged: a record of it goes on beyond the end.")
-        yield record[:size], record[size:]
+        yield record[:named], record[named:]
     if at < end:
         raise CommandExecutionError(f"{path} has more than {MOST} records, and is read no further.")

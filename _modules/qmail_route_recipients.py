@@ -8,7 +8,6 @@ A name is only a candidate here. Whether mail for it ends anywhere is for ``qmai
 import os
 import pwd
 import re
-import stat
 import subprocess
 
 from salt.exceptions import CommandExecutionError
@@ -16,6 +15,8 @@ from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy fo
 
 DEFAULT = "default"
 LONGEST_FILE = 4096  # bytes of a dot-qmail file that are looked at
+LONGEST_USER = 255  # bytes; a mailbox of vpopmail is a directory of that name
+MOST_ODD = 1000  # names that no address can have; whoever makes more would fill our memory
 VUSERINFO_SECONDS = 120
 # The program, then how a mailbox is found, then what is done with mail for nobody.
 VDELIVERMAIL = re.compile(r"\|[ \t]*\S*/?vdelivermail[ \t]+(?:''|\"\"|\S+)[ \t]+(?P<end>\S+)[ \t]*")
@@ -35,7 +36,7 @@ def candidates(begin, home="/var/qmail", root=None, partial=False):
       addresses nevertheless;
     - ``wildcards``: a list of dicts: ``begin`` (with what the local part begins), ``dotqmail`` (the default file, or
       ``None`` if the default delivery takes them all) and what ``default_file`` returns for it;
-    - ``odd``: names of files, and beginnings of local parts, that no plain address can have;
+    - ``odd``: names of files, and beginnings of local parts, that no plain address can have, 1000 at most;
     - ``notes``: sentences that say whose mailboxes cannot be listed; there is a wildcard in place of them.
 
     Raises CommandExecutionError if a file cannot be read, or the mailboxes of a domain of vpopmail cannot be listed.
@@ -161,7 +162,12 @@ def _add(found, local):
     if is_plain(local):
         found["locals"].add(local)
         return
-    found["odd"].add(__salt__["qmail_base_text.shown"](local))
+    _add_odd(found, local)
+
+
+def _add_odd(found, name):
+    if len(found["odd"]) < MOST_ODD:
+        found["odd"].add(__salt__["qmail_base_text.shown"](name))
 
 
 def _add_user(found, local):
@@ -172,7 +178,7 @@ def _add_user(found, local):
 def _add_wildcard(found, begin, dotqmail, told):
     # Whoever names a file would else write lines into the list that a recipient check trusts.
     if begin and not is_plain(begin):
-        found["odd"].add(__salt__["qmail_base_text.shown"](begin))
+        _add_odd(found, begin)
         return
     found["wildcards"].append({"begin": begin, "dotqmail": dotqmail, **told})
 
@@ -238,20 +244,13 @@ def _names(directory):
 
 
 def _contents(path):
-    """
-    Read a dot-qmail file as text; "" if it is not a file.
-
-    Its owner may be anybody, and may have made it a link to a device: it is opened only after it was seen to be a file.
-    """
+    """Read a dot-qmail file as text; "" if it is not a file."""
     try:
-        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        try:
-            if not stat.S_ISREG(os.fstat(place).st_mode):
-                return ""
-            with open(f"/proc/self/fd/{place}", "rb") as file:
-                return __salt__["qmail_base_text.shown"](file.read(LONGEST_FILE))
-        finally:
-            os.close(place)
+        file = __salt__["qmail_base_path.plain"](path)
+        if file is None:
+            return ""
+        with file:
+            return __salt__["qmail_base_text.shown"](file.read(LONGEST_FILE))
     except OSError:
         return ""
 
@@ -260,7 +259,8 @@ def _vpopmail(entry, root):
     """List the users of a domain of vpopmail: from its database, or by its own command if they are kept elsewhere."""
     path = os.path.join(_below(root, entry["home"]), "vpasswd.cdb")
     if os.path.exists(path):
-        return (key.decode("utf-8", "backslashreplace") for key, _ in __salt__["qmail_route_cdb.records"](path))
+        keys = (key for key, _ in __salt__["qmail_route_cdb.records"](path))
+        return (key.decode("utf-8", "backslashreplace") for key in keys if len(key) <= LONGEST_USER)
     if root is not None:
         return []
     return _vuserinfo(entry)

@@ -123,6 +123,11 @@ def test_mail_for_root_and_into_a_missing_home_is_deferred(resolve, home):
     assert "missing" in resolve("gone@example.com")["reason"]
 
 
+def test_a_home_that_is_empty_is_not_the_root_directory(home, resolve):
+    home.add_assign(f"=1-empty:popuser:{home.uid}:{home.gid}::-:zz:")
+    assert resolve("empty@example.com")["reason"] == "The home directory '' is not an absolute path."
+
+
 def test_a_damaged_cdb_defers_and_the_remedy_is_named(resolve, home):
     whole = (home.path / "users/cdb").read_bytes()
     for damaged in (b"", whole[:100], whole[:2050], b"\xff" * len(whole)):

@@ -9,12 +9,14 @@ import struct
 import subprocess
 import tracemalloc
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 from tests.support import cdb
+from tests.support.supervisors import wait_until
 
 DATA = pathlib.Path(__file__).parent.parent / "data"
 many = settings(max_examples=150)
@@ -240,6 +242,39 @@ def test_a_database_that_is_a_hole_on_the_disk_takes_no_memory(recipients, joe):
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 1 << 21
+
+
+def test_a_database_of_long_names_takes_no_memory(recipients, joe):
+    names, size = 400, 1 << 16
+    with open(joe / "vpasswd.cdb", "wb") as file:
+        end = 2048 + names * (8 + size)
+        file.write(struct.pack("<II", end, 0) * 256)
+        for number in range(names):
+            file.seek(2048 + number * (8 + size))
+            file.write(struct.pack("<II", size, 0) + b"%08d" % number)
+        file.truncate(end)
+    assert recipients("localhost")["notes"] == []
+
+
+def test_names_that_no_address_can_have_are_listed_up_to_a_bound(recipients, joe):
+    for number in range(1010):
+        (joe / f".qmail-a {number}").touch()
+    assert len(recipients("localhost")["notes"]) == 1001  # and that there is no vpasswd.cdb
+
+
+@pytest.mark.parametrize("name", ["vpasswd.cdb", ".qmail-pipe-default"])
+def test_what_is_no_file_is_not_even_opened(recipients, joe, name):
+    """A link to a device may be there: to open a watchdog starts it."""
+    os.mkfifo(joe / name)
+    writer = subprocess.Popen(["sh", "-c", f"exec echo >{joe / name}"])  # waits until somebody opens it
+    try:
+        wait_until(lambda: psutil.Process(writer.pid).status() == psutil.STATUS_SLEEPING)
+        recipients("localhost")
+        with pytest.raises(subprocess.TimeoutExpired):
+            writer.wait(0.5)
+    finally:
+        writer.kill()
+        writer.wait()
 
 
 def test_a_database_of_too_many_records_is_named(recipients, joe):
