@@ -168,7 +168,7 @@ def put(name, value, home="/var/qmail", control=None, test=False):
     _check(name, value)
     if (name, value) == ("doublebounceto", ""):
         _refuse_blank(home, control)
-    where = path(name, home, control)
+    where = _as_written(path(name, home, control))
     old = __salt__["qmail_file.read"](where)
     held = old and _stripped(old["contents"].split(b"\n", 1)[0])
     # A file that already holds the value keeps its bytes: a comment below the first line does no harm.

@@ -78,7 +78,7 @@ def lock(path):
 def keep(path, found):
     """
     Keep what is in a file, which somebody else wrote; each distinct version is kept once, as the newest. Of a file with
-    more than 50 of them, those between the first and the newest are dropped.
+    more than 50 of them, those between the oldest and the newest are dropped.
 
     Not for the command line: ``qmail_file.replace`` calls this before it writes.
 
@@ -100,7 +100,7 @@ def keep(path, found):
         _write(os.path.join(_home(path), f"v{newest + 1}"), record)
         for name in same:
             os.unlink(os.path.join(_home(path), name))
-        # Whoever owns a mailbox could fill the disk otherwise. What was there before all of it is never dropped.
+        # Whoever owns a mailbox could fill the disk otherwise. The oldest is mostly what was there before all of it.
         for name in _names(path)[MOST - 1 : -1]:
             os.unlink(os.path.join(_home(path), name))
 

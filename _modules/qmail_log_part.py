@@ -32,10 +32,10 @@ HEAD = 256
 PACKED = (b"\x1f\x9d", b"\x04\x22\x4d\x18", b"PK\x03\x04", b"7z\xbc\xaf", b"\x89LZO")
 # logrotate's names, with its dateformat and its extension, those of newsyslog, and Plesk's maillog.processed.
 ROTATED = re.compile(
-    r"(?P<processed>\.processed)?(?:\.(?P<number>\d{1,4})|[.-](?P<date>\d{4}(-?)\d\d\4\d\d)(?:[-_T]?\d+)*)?"
+    r"(?P<processed>\.processed)?(?:\.(?P<number>\d{1,4})|[.-](?P<date>\d{4}(-?)\d\d\4\d\d)\d*(?:[-_T]\d+)*)?"
     r"(?P<extension>\.log)?(?P<packed>\.(?:gz|bz2|xz|lzma|zst|Z|lz4|lzo|zip|7z))?"
 )
-DATED = re.compile(r"[.-](\d{4})-?(\d\d)-?(\d\d)(?:[-_T]?\d+)*(?:\.\w+)*$")
+DATED = re.compile(r"[.-](\d{4})-?(\d\d)-?(\d\d)\d*(?:[-_T]\d+)*(?:\.\w+)*$")
 ROTATED_MULTILOG = re.compile(r"@[0-9a-f]{24}\.[su](?:\.\w{1,4})?")
 
 

@@ -45,7 +45,7 @@ def find(home="/var/qmail", queue=None, provider="auto", name="auto"):
             if not pid and found["pid"] and __salt__["qmail_base_process.serves_another"](found["pid"], home, queue):
                 raise CommandExecutionError(f"it runs the qmail-send of another queue (process {found['pid']})")
         except CommandExecutionError as err:
-            looked.append(f"{kind} {candidate}: {str(err).rstrip('.')}")
+            looked.append(f"{kind} {__salt__['qmail_base_text.shown'](candidate)}: {str(err).rstrip('.')}")
             continue
         if pid and found.get("barred"):
             raise CommandExecutionError(f"qmail-send is left running: {found['barred']}")

@@ -198,6 +198,16 @@ def test_a_home_that_is_named_otherwise_at_the_end_is_put_back_all_the_same(modu
     assert modules.qmail_control.restore("doublebounceto", home=str(home.path)) == {}
 
 
+def test_a_home_that_is_named_otherwise_by_the_next_write_is_put_back_at_once(modules, home, tmp_path):
+    home.write_control("doublebounceto", "postmaster\n")
+    before = home.snapshot()
+    (tmp_path / "link").symlink_to(home.path)
+    modules.qmail_control.put("doublebounceto", "dummy", home=str(tmp_path / "link"))
+    modules.qmail_control.put("doublebounceto", "other", home=str(home.path))
+    assert modules.qmail_control.restore("doublebounceto", home=str(home.path)) != {}
+    assert home.snapshot() == before
+
+
 def test_a_file_of_the_same_name_elsewhere_is_not_put_back(control, modules, home, tmp_path):
     (tmp_path / "control").mkdir()
     modules.qmail_control.put("doublebounceto", "dummy", control=str(tmp_path / "control"))

@@ -89,6 +89,13 @@ def test_just_after_a_rotation_the_newest_line_is_in_the_file_before(log):
     assert account["newest"] == newest
 
 
+def test_a_name_of_many_digits_takes_no_time(modules, tmp_path):
+    (tmp_path / "maillog").write_bytes(line(NOW))
+    for sign in "!.":
+        (tmp_path / f"maillog.20260101{'1' * 100}{sign}").touch()
+    assert modules.qmail_log.counts(path=str(tmp_path / "maillog"))["double_bounces"] == 1
+
+
 def test_a_window_has_everything_in_it(log, monkeypatch):
     assert log.made() == log.about()["files"]
     # Whoever follows messages begins that many bytes earlier; what is left over may have more.
