@@ -153,6 +153,24 @@ def changed(path):
         raise CommandExecutionError(f"Cannot look at {path}: {__salt__['qmail_base_refusal.told'](err)}") from err
 
 
+def moment(path):
+    """
+    Return when this project last wrote a file or put it back, in seconds since the system was started; ``None`` if it
+    has not since then. The starts of processes are told in the same seconds, whatever is done to the clock.
+
+    path
+        Absolute path of the file.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' qmail_file.moment /var/qmail/control/doublebounceto
+    """
+    _check(path)
+    return __salt__["qmail_file_ledger.moment"](path)
+
+
 def version(path, name=None):
     """
     Return one kept version of a file: what ``read`` would have returned; ``None`` if there was no file.

@@ -123,7 +123,7 @@ def _stay(directory, name, path, old, new, refused):
     reason = _reason(refused)
     if reason:
         raise CommandExecutionError(f"{reason} {_put_back(directory, name, path, old, new)}")
-    _settle(path, new)
+    _settle(path, new, True)
 
 
 def _reason(refused):
@@ -143,7 +143,7 @@ def _put_back(directory, name, path, old, new):
         return f"Putting {path} back failed: {__salt__['qmail_base_refusal.told'](err)} Check what it holds."
     except CommandExecutionError as err:
         return f"Putting {path} back failed: {err} Check what it holds."
-    _settle(path, old if was_ours else None)
+    _settle(path, old if was_ours else None, True)
     return f"{path} is as it was."
 
 
@@ -152,10 +152,10 @@ def _keep(path, old):
         __salt__["qmail_file_kept.keep"](path, old)
 
 
-def _settle(path, found):
+def _settle(path, found, has_written=False):
     """Narrow what counts as ours to what is there. If that fails, only a file that is not there counts as ours, too."""
     with contextlib.suppress(CommandExecutionError):
-        __salt__["qmail_file_ledger.settle"](path, found and found["contents"])
+        __salt__["qmail_file_ledger.settle"](path, found and found["contents"], has_written)
 
 
 def _end(path):

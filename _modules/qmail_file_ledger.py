@@ -7,12 +7,13 @@ them, and while that is being written, of what was there before as well. Whoever
 """
 
 import hashlib
+import os
 import time
 
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
 LEDGER = "ledger"
-NOTHING = {"written": [], "note": None, "home": None, "ended": None}
+NOTHING = {"written": [], "note": None, "home": None, "ended": None, "moment": None}
 
 
 def files():
@@ -69,6 +70,19 @@ def ended(path):
     return _ledger(path)["ended"]
 
 
+def moment(path):
+    """
+    Return when this project last wrote a file.
+
+    path
+        As for ``qmail_file.moment``, which documents it.
+
+    For ``qmail_file``.
+    """
+    boot, seconds = _ledger(path)["moment"] or (None, None)
+    return seconds if boot and boot == _boot() else None
+
+
 def claim(path, found, contents, note=None, home=None):
     """
     Record that this project is about to write these contents.
@@ -97,7 +111,7 @@ def claim(path, found, contents, note=None, home=None):
     _change(path, written=sorted(now & set(ledger["written"]) | {_digest(contents)}), **told)
 
 
-def settle(path, contents):
+def settle(path, contents, has_written=False):
     """
     Record that only these contents of a file are this project's.
 
@@ -109,9 +123,13 @@ def settle(path, contents):
     contents
         Bytes; ``None``: nothing in it is this project's.
 
+    has_written
+        Whether the file was written just now.
+
     For ``qmail_file_change``.
     """
-    _change(path, written=[] if contents is None else [_digest(contents)])
+    now = {"moment": _moment()} if has_written else {}
+    _change(path, written=[] if contents is None else [_digest(contents)], **now)
 
 
 def end(path):
@@ -125,12 +143,21 @@ def end(path):
 
     For ``qmail_file_change``.
     """
-    _change(path, written=[], ended=time.time())
+    _change(path, written=[], ended=time.time(), moment=_moment())
 
 
 def _digest(contents):
     contents = contents.encode() if isinstance(contents, str) else contents
     return hashlib.sha256(contents).hexdigest()
+
+
+def _moment():
+    boot = _boot()
+    return boot and [boot, time.clock_gettime(time.CLOCK_BOOTTIME)]
+
+
+def _boot():
+    return (__salt__["qmail_base_process.identity"](os.getpid()) or "").partition(" ")[0]
 
 
 def _ledger(path):

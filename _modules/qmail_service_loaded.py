@@ -3,7 +3,8 @@ What the running qmail-send has read from its control files, as far as that can 
 
 After a successful restart it is known for certain, and recorded: which process, and which values. Clocks do not matter
 for that. The record is beside what ``qmail_file`` keeps, under the path of ``sendmutex``, and is valid for that one
-process. For any other process, its start is compared with the newest change of the files.
+process. For any other process, its start is compared with the newest change of the files: by our own account of when we
+wrote them, in which clocks do not matter either, then by the clock.
 """
 
 import contextlib
@@ -37,6 +38,9 @@ def current(pid, home="/var/qmail", control=None, queue=None):
     record = recall(home, queue)
     if record and record["process"] == __salt__["qmail_base_process.identity"](pid):
         return record["values"] == values(home, control)
+    begun = __salt__["qmail_base_process.begun"](pid)
+    if begun is not None and begun + __salt__["qmail_base_process.tick"]() < _wrote(home, control):
+        return False
     since = __salt__["qmail_base_process.since"](pid)
     return None if since is None else since + __salt__["qmail_base_process.tick"]() >= _changed(home, control)
 
@@ -155,6 +159,12 @@ def directory(home="/var/qmail", queue=None, make=False):
     For ``qmail_service``, ``qmail_service_change``, ``qmail_service_directory`` and ``qmail_service_unit``.
     """
     return __salt__["qmail_file.store"](os.path.realpath(__salt__["qmail_base_process.mutex"](home, queue)), make)
+
+
+def _wrote(home, control):
+    """Return when at the latest we wrote one of these files ourselves: clocks do not matter for that."""
+    moments = (__salt__["qmail_file.moment"](__salt__["qmail_control.path"](name, home, control)) for name in READ)
+    return max(moment or 0 for moment in moments)
 
 
 def _changed(home, control):

@@ -32,7 +32,7 @@ ODD = (
 FACES = {
     "qmail_control": ("get", "value", "lines", "show", "put", "restore", "discards", "path"),
     "qmail_doublebounce": ("settings", "status", "holds", "probe", "report", "causes", "metrics", "overview"),
-    "qmail_file": ("read", "replace", "restore", "kept", "version", "changed", "written", "is_ours", "store"),
+    "qmail_file": ("read", "replace", "restore", "kept", "version", "changed", "moment", "written", "is_ours", "store"),
     "qmail_log": ("about", "count", "counts", "summary", "harm", "tally", "causes", "position"),
     "qmail_mailbox": (
         *("check", "predict", "meaning", "make", "write", "restore", "history", "purge"),

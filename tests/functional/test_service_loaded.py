@@ -82,6 +82,20 @@ def test_a_file_that_was_put_back_is_a_change(running, modules, status, restart,
 
 
 @pytest.mark.parametrize("step", [-86400, 86400])
+def test_whoever_began_before_a_write_of_ours_has_not_read_it_whatever_the_clock_says(
+    running, modules, status, by_hand, clock, step
+):
+    for write in ("put", "restore"):
+        time.sleep(0.05)  # more than a clock tick
+        modules[f"qmail_control.{write}"]("doublebounceto", *["sink"] * (write == "put"), home=str(running.path))
+        clock(step)
+        assert status()["loaded"] is False
+        clock(0)
+        by_hand()
+        assert status()["loaded"] is True
+
+
+@pytest.mark.parametrize("step", [-86400, 86400])
 def test_after_a_restart_of_ours_no_clock_matters(running, status, restart, clock, step):
     running.write_control("doublebounceto", "sink\n")
     restart()
@@ -147,8 +161,14 @@ def test_a_process_that_is_expected_counts_only_if_it_holds_the_lock(running, mo
 def test_a_change_within_the_tick_of_the_start_is_taken_for_loaded(running, modules, monkeypatch, behind, is_loaded):
     """Times in ticks, and one that a float holds exactly."""
     inside = modules["qmail_service_loaded.current"].func.__globals__
-    of_process = {"qmail_base_process.since": lambda pid: 1024.0, "qmail_base_process.tick": lambda: 0.25}
-    monkeypatch.setitem(inside, "__salt__", {**of_process, "qmail_base_process.identity": lambda pid: None})
+    of_process = {
+        "since": lambda pid: 1024.0,
+        "tick": lambda: 0.25,
+        "identity": lambda pid: None,
+        "begun": lambda pid: 9,
+    }
+    monkeypatch.setitem(inside, "__salt__", {f"qmail_base_process.{name}": call for name, call in of_process.items()})
+    monkeypatch.setitem(inside, "_wrote", lambda *_: 0)
     monkeypatch.setitem(inside, "recall", lambda *_: {})
     monkeypatch.setitem(inside, "_changed", lambda *_: 1024 + behind * 0.25)
     assert modules.qmail_service_loaded.current(running.pid(), str(running.path)) is is_loaded
@@ -166,10 +186,12 @@ def test_where_times_have_no_fraction_a_change_in_the_second_of_the_start_is_not
     given = {
         "qmail_base_process.since": lambda pid: started,
         "qmail_base_process.tick": lambda: 0.01,
+        "qmail_base_process.begun": lambda pid: 9,
         "qmail_base_process.identity": lambda pid: None,
         "qmail_control.value": lambda *_: {"source": "file"},
         "qmail_control.path": lambda *_: "/",
         "qmail_file.changed": lambda path: changed,
+        "qmail_file.moment": lambda path: None,
     }
     monkeypatch.setitem(inside, "__salt__", given)
     monkeypatch.setitem(inside, "recall", lambda *_: {})

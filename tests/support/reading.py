@@ -4,7 +4,7 @@ LOOK = {
     "qmail_control": ("get", "value", "lines", "show", "discards", "path"),
     # report writes a page where html= asks for one
     "qmail_doublebounce": ("settings", "status", "holds", "report", "causes", "overview"),
-    "qmail_file": ("read", "kept", "version", "changed", "written", "is_ours"),
+    "qmail_file": ("read", "kept", "version", "changed", "moment", "written", "is_ours"),
     "qmail_log": ("about", "count", "counts", "summary", "causes", "harm", "position", "tally", "lines_since"),
     "qmail_mailbox": (
         *("check", "predict", "meaning", "history", "split", "contents", "former", "has_plesk", "is_without_qmail"),
