@@ -129,8 +129,11 @@ def _render(report):
 def _is_page(path):
     if os.path.islink(path) or not os.path.isfile(path):
         return False
-    with open(path, "rb") as file:
-        return file.read(len(MARK)) == MARK
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(MARK)) == MARK
+    except OSError as err:
+        raise SaltInvocationError(f"html={path!r} cannot be looked at: {err.strerror}.") from err
 
 
 def _template():

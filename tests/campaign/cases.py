@@ -21,7 +21,12 @@ TEMPORARY = re.compile(r"(^|/)\.new-[0-9a-f]{16}-[0-9a-f]{16}$")
 
 
 class Case:
-    """One function on a home of its own; ``left`` and ``after`` return sentences about what is wrong."""
+    """
+    One function on a home of its own. ``left``, ``undone`` and ``after`` return sentences about what is wrong with what
+    it left however it ended, with what it has not done although it succeeded, and after the next run.
+    """
+
+    is_sure = True  # that it fails where it has not done its work
 
     def __init__(self, place, modules):
         self.place, self.modules = pathlib.Path(place), modules
@@ -51,7 +56,7 @@ class Case:
 class Formula(Case):
     """``state.apply`` of the formula, or of its ``clean``, with a qmail-send that has to be restarted."""
 
-    sls, undone = "qmail-doublebounce", "qmail-doublebounce.clean"
+    sls, back = "qmail-doublebounce", "qmail-doublebounce.clean"
     goes_to, went_to = ADDRESS, BEFORE
 
     def __init__(self, place, modules):
@@ -97,9 +102,12 @@ class Formula(Case):
             if not TEMPORARY.search(name) and now.get(name) not in (self.first.get(name), self.last.get(name))
         ]
 
+    def undone(self):
+        return self.differs(self.last, self.goes_to)
+
     def after(self):
         found = self.apply(self.sls) + self.differs(self.last, self.goes_to)
-        return found or self.apply(self.undone) + self.differs(self.first, self.went_to)
+        return found or self.apply(self.back) + self.differs(self.first, self.went_to)
 
     def differs(self, wanted, goes_to):
         now = self.snapshot()
@@ -110,7 +118,7 @@ class Formula(Case):
 
 
 class Clean(Formula):
-    sls, undone = Formula.undone, Formula.sls
+    sls, back = Formula.back, Formula.sls
     goes_to, went_to = BEFORE, ADDRESS
 
     def lay(self):
@@ -122,7 +130,7 @@ class Clean(Formula):
 class Remove(Case):
     """``qmail_queue.remove`` with a qmail-send that comes back whatever happens."""
 
-    split, function, spared = 23, "qmail_queue.remove", ("mess/",)
+    split, function, spared, leftover = 23, "qmail_queue.remove", ("mess/",), ()
 
     def lay(self):
         super().lay()
@@ -183,6 +191,10 @@ class Remove(Case):
                     raise
             time.sleep(0.05)
 
+    def undone(self):
+        rest = [name for queue in self.queues for name in queue.files() if self.is_double(name)]
+        return [f"{name} is still there" for name in rest if not name.startswith(self.leftover)]
+
     def after(self):
         self.again()
         found = []
@@ -224,7 +236,12 @@ class RemoveQueues(Remove):
 class Expire(Remove):
     """``qmail_queue.expire``: the running qmail-send drops what is past its time, and nothing else."""
 
-    function, spared = "qmail_queue.expire", ("mess/", "bounce/")  # the stand-in leaves the latter
+    function, spared = "qmail_queue.expire", ("mess/", "bounce/")
+    leftover = ("bounce/",)  # by the stand-in
+
+    def illegal(self, queue, number):
+        there = super().illegal(queue, number)
+        return None if there == {"bounce"} else there
 
     def given(self):
         return {"home": str(self.path), "timeout": 60}
@@ -254,13 +271,15 @@ def contents(path):
 class Purge(Case):
     """``qmail_mailbox.purge``: the double bounces of a Maildir, and no other mail."""
 
+    double = DOUBLE
+
     def lay(self):
         super().lay()
         self.maildir = self.home.mailbox() / "Maildir"
         self.mail = {}
         for number in range(40):
             path = self.maildir / ("new" if number % 2 else "cur") / f"{number}.mail"
-            path.write_bytes((DOUBLE if number % 3 else b"Return-Path: <you@example.com>\n\n") + b"x" * 200)
+            path.write_bytes((self.double if number % 3 else b"Return-Path: <you@example.com>\n\n") + b"x" * 200)
             self.mail[path] = path.read_bytes()
 
     def work(self):
@@ -273,14 +292,102 @@ class Purge(Case):
         changed = [path for path, text in there.items() if text not in (None, self.mail.get(path))]
         return found + [f"{path} has changed" for path in changed]
 
-    @staticmethod
-    def is_double(text):
-        return text.startswith(DOUBLE)
+    def is_double(self, text):
+        return text.startswith(self.double)
+
+    def undone(self):
+        rest = [path for path, text in self.mail.items() if self.is_double(text) and path.exists()]
+        return [f"{path} is still there" for path in rest]
 
     def after(self):
         self.work()
-        rest = [path for path, text in self.mail.items() if self.is_double(text) and path.exists()]
-        return self.left() + [f"{path} is still there" for path in rest]
+        return self.left() + self.undone()
+
+
+class TakeOut(Purge):
+    """``qmail_mailbox.take_out``: the message of a probe, and no other mail."""
+
+    token = "doublebounce-probe-0123456789abcdef"
+    double = DOUBLE + token.encode() + b"\n"
+
+    def work(self):
+        self.modules.qmail_mailbox.take_out(self.token, str(self.maildir))
+
+
+def said(words):
+    """Return a line of qmail-send's in syslog, of this moment."""
+    now = time.time()
+    return f"{time.strftime('%b %e %H:%M:%S', time.localtime(now))} mx qmail: {now:.6f} {words}\n"
+
+
+class Count(Case):
+    """``qmail_doublebounce.metrics``: each double bounce of a log is counted once, also by the next call."""
+
+    doubles, is_sure = 30, False  # what is not known is left out
+
+    def lay(self):
+        super().lay()
+        self.log = self.path / "maillog"
+        self.log.write_text("")
+        self.append("status: local 0/10 remote 0/20")
+        self.read()
+        self.append(*(f"info msg {number}: bytes 705 from <#@[]> qp 8 uid 1007" for number in range(self.doubles)))
+        self.text = self.log.read_bytes()
+
+    def append(self, *lines):
+        with open(self.log, "a") as file:
+            file.writelines(said(line) for line in lines)
+
+    def read(self):
+        return self.modules.qmail_doublebounce.metrics({}, log=str(self.log), **self.given())
+
+    def work(self):
+        self.read()
+
+    def left(self):
+        return [] if self.log.read_bytes() == self.text else ["the log has changed"]
+
+    def undone(self):
+        """It was saved, or the next call would not know it once the log is empty."""
+        self.log.write_text("")
+        return self.counted()
+
+    def after(self):
+        return self.counted() + self.counted()
+
+    def counted(self):
+        counts = [line for line in self.read().splitlines() if 'total{outcome="queued"}' in line]
+        return [] if counts == [f'qmail_double_bounces_total{{outcome="queued"}} {self.doubles}'] else [str(counts)]
+
+
+class Page(Case):
+    """``qmail_doublebounce.report`` with ``html``: the page before or the new one, whole, and no other file."""
+
+    def lay(self):
+        super().lay()
+        self.log, self.page = self.path / "maillog", self.path / "pages/mail.html"
+        self.page.parent.mkdir()
+        self.log.write_text(said("status: local 0/10 remote 0/20"))
+        self.work()
+        self.before = self.page.read_text()
+        with open(self.log, "a") as file:
+            file.write(said("info msg 7: bytes 7054321 from <#@[]> qp 8 uid 7"))
+
+    def work(self):
+        self.modules.qmail_doublebounce.report({}, html=str(self.page), log=str(self.log), **self.given())
+
+    def left(self):
+        page = self.page.read_text()
+        is_whole = page == self.before or page.endswith("</html>")
+        others = [path for path in self.page.parent.iterdir() if path != self.page and path.name[:8] != ".report-"]
+        return [] if is_whole and not others else [f"a page of {len(page)} characters, and {others}"]
+
+    def undone(self):
+        return ["it is the page before"] if self.page.read_text() == self.before else []
+
+    def after(self):
+        self.work()
+        return self.left() + self.undone()
 
 
 class Restart(Case):
@@ -289,6 +396,7 @@ class Restart(Case):
     def lay(self):
         super().lay()
         self.boot()
+        self.before = self.server.holder()
 
     def given(self):
         return {**super().given(), "settle": 0.1, "timeout": 30}
@@ -298,6 +406,9 @@ class Restart(Case):
 
     def left(self):
         return []
+
+    def undone(self):
+        return ["it is the same qmail-send"] if self.server.holder() in (None, self.before) else []
 
     def after(self):
         deadline = time.monotonic() + 30
@@ -317,5 +428,8 @@ CASES = {
     "remove-queues": RemoveQueues,
     "expire": Expire,
     "purge": Purge,
+    "take-out": TakeOut,
+    "count": Count,
+    "page": Page,
     "restart": Restart,
 }

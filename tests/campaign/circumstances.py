@@ -21,7 +21,7 @@ import time
 import salt._logging
 
 from tests.campaign.cases import CASES
-from tests.campaign.child import start, wait, wrong
+from tests.campaign.child import control, start, wait, wrong
 from tests.support import minion, mounts
 
 NOBODY = 65534
@@ -180,6 +180,7 @@ def main(place, name, how, seconds, seed):
     with tempfile.TemporaryDirectory(prefix="qmail-") as own:
         case = CASES[name](place, minion.loaders(minion.options(own, test=False, **kept)).modules)
         told = {"case": name, "how": how, "seed": seed, "rounds": 0, "reported": 0, "none the less": 0, "wrong": []}
+        control(case)
         deadline = time.monotonic() + seconds
         while (not told["rounds"] or time.monotonic() < deadline) and len(told["wrong"]) < 5:
             told["rounds"] += 1

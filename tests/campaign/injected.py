@@ -23,7 +23,7 @@ import time
 import salt._logging
 
 from tests.campaign.cases import CASES
-from tests.campaign.child import PATIENCE, start, wait, wrong
+from tests.campaign.child import PATIENCE, control, start, wait, wrong
 from tests.support import minion
 
 CALL = re.compile(r"^(\w+)\(")
@@ -87,21 +87,24 @@ def tampering(how, call, number, dice):
 
 
 def tried(case, option):
-    """Run a case with one call tampered with; return how it ended, and what is wrong then."""
+    """Run a case with one call tampered with; return how it ended, whether it met that call, and what is wrong then."""
     case.lay()
-    status = traced(case.work, "-o", os.devnull, "-e", option)
-    return status, wrong(case, status)
+    told = case.place / "strace"
+    status = traced(case.work, "-o", str(told), "-e", option)
+    has_met = os.WIFSIGNALED(status) or "(INJECTED)" in told.read_text(errors="replace")
+    return status, has_met, wrong(case, status)
 
 
 def main(place, name, how, seconds, seed):
     salt._logging.shutdown_temp_handler()
     dice = random.Random(seed)
     case = CASES[name](place, minion.loaders(minion.options(place, test=False)).modules)
+    control(case)
     case.lay()
     assert not case.after()  # from here on everything is loaded: each run makes the same calls
     todo = points(case)
     told = {"case": name, "how": how, "seed": seed, "calls": len(todo), "writes": sum(call[2] for call in todo)}
-    told.update({"killed": 0, "reported": 0, "none the less": 0, "wrong": []})
+    told.update({"met": 0, "killed": 0, "reported": 0, "none the less": 0, "wrong": []})
     dice.shuffle(todo)
     # Taken from the end: first those that write, for between two of them nothing changes on the disk.
     todo.sort(key=lambda call: (call[2], call[0] in FORKS))
@@ -111,7 +114,8 @@ def main(place, name, how, seconds, seed):
     while todo and time.monotonic() < deadline and len(told["wrong"]) < 5:
         call, number, _ = todo.pop()
         option = tampering(how, call, number, dice)
-        status, found = tried(case, option)
+        status, has_met, found = tried(case, option)
+        told["met"] += has_met
         ended = "killed" if os.WIFSIGNALED(status) else "reported" if os.WEXITSTATUS(status) else "none the less"
         told[ended] += 1
         if found:
