@@ -68,7 +68,7 @@ def test_the_package_holds_what_the_tree_serves_and_a_command_that_says_where(in
     for name in minion.SERVED:
         wanted, found = (contents(place / name) for place in (minion.REPOSITORY, installed.path))
         assert found == wanted
-    program = installed.site / "bin/qmail-doublebounce-formula"
+    program = installed.python.parent / "qmail-doublebounce-formula"
     assert installed.run([program, "--version"]).strip() == version()
     assert installed.path.parent == installed.site
 
@@ -84,7 +84,7 @@ def test_a_checkout_says_that_it_is_the_place_itself():
 
 
 def test_the_steps_for_one_server_work_with_what_pip_installed(installed, home, modules, tmp_path):
-    Steps(tmp_path, home, installed.path, installed.environment).take(modules)
+    Steps(tmp_path, home, installed.path, installed.python).take(modules)
 
 
 def test_a_minion_that_syncs_from_it_gets_the_modules_and_nothing_else(installed, home, tmp_path):

@@ -96,11 +96,11 @@ def test_salt_ssh_says_what_is_wrong_in_pillar_and_writes_nothing(fleet, servers
 def test_salt_ssh_carries_what_pip_installed(sshd, place):
     """Without any file_roots: to the server goes what the salt-ssh here can load itself."""
     installed = Installed(place / "installed")
-    own = installed.site.parent
+    own = installed.place
     roster = loopback.roster(sshd, own / "roster", {"mail1": place / "thin-installed"}, {"mail1": {}})
     options = {"root_dir": str(own), "known_hosts_file": str(sshd.known_hosts), **minion.roots(own)}
     minion.write(own / "etc/master", {**options, "file_roots": {"base": []}})
     program = pathlib.Path(sys.executable).with_name("salt-ssh")
     words = [f"--config-dir={own / 'etc'}", f"--roster-file={roster}", "--out=json", "mail1"]
-    found = installed.run([program, *words, "qmail_control.show", f"home={place / 'nothing'}"])
+    found = installed.run([installed.python, program, *words, "qmail_control.show", f"home={place / 'nothing'}"])
     assert json.loads(found)["mail1"]["doublebounceto"]["value"] == "postmaster"

@@ -1,4 +1,4 @@
-"""A copy of this project as ``pip install .`` lays it out, in a directory of its own, and Salt that finds it there."""
+"""The wheel of this project in a Python environment of its own, and Salt that finds it there."""
 
 import importlib.metadata
 import json
@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import sysconfig
 
 from tests.support import minion
 
@@ -36,23 +37,31 @@ print(json.dumps({kind: dict(files(loader)) for kind, loader in found.items()}))
 
 
 class Installed:
-    """``site`` is where pip has put it: as on a server, where ``salt-pip`` has a directory of its own, too."""
+    """
+    ``python`` is that environment's, and ``site`` where pip has put it: as on a server, where Salt may have an
+    environment, too. Salt itself, and all else, is that of the tests.
+    """
 
     def __init__(self, place):
-        self.site, source = place / "site", place / "source"
-        self.environment = {"PYTHONPATH": str(self.site)}
+        self.place, source, venv = place, place / "source", place / "venv"
         shutil.copytree(minion.REPOSITORY, source, ignore=LEFT_OUT)
-        words = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check"]
-        self.run([sys.executable, "-m", "pip", "install", *words, "--target", self.site, source])
-        self.path = pathlib.Path(self.run([self.site / "bin/qmail-doublebounce-formula", "path"]).strip())
+        words = ["--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
+        self.run([sys.executable, "-m", "pip", "wheel", *words, "--no-build-isolation", "--wheel-dir", place, source])
+        self.run([sys.executable, "-m", "venv", "--without-pip", venv])
+        self.python = venv / "bin/python"
+        self.site = pathlib.Path(
+            self.run([self.python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip()
+        )
+        (self.site / "of-the-tests.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+        self.run([self.python, "-m", "pip", "install", *words, *place.glob("*.whl")])
+        self.path = pathlib.Path(self.run([venv / "bin/qmail-doublebounce-formula", "path"]).strip())
 
     def run(self, command):
         """Run a command that sees the installed copy, and return what it prints."""
-        environment = {**os.environ, "PYTHONWARNINGS": "ignore", **self.environment}
         done = subprocess.run(
             command,
-            cwd=self.site.parent,
-            env=environment,
+            cwd=self.place,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -63,7 +72,7 @@ class Installed:
 
     def files(self, configuration):
         """Return from which file Salt takes each module and the like of this project: by kind and by name."""
-        return json.loads(self.run([sys.executable, "-c", WHERE, configuration]))
+        return json.loads(self.run([self.python, "-c", WHERE, configuration]))
 
 
 def beside(path=None):

@@ -13,12 +13,12 @@ SALT_CALL = pathlib.Path(sys.executable).with_name("salt-call")
 
 
 class Steps:
-    """A masterless minion, on a qmail home, with the formula in a directory; ``environment`` is for salt-call."""
+    """A masterless minion, on a qmail home, with the formula in a directory; ``python`` runs salt-call."""
 
-    def __init__(self, place, home, formula, environment=None, **options):
+    def __init__(self, place, home, formula, python=sys.executable, **options):
         roots = {"file_roots": {"base": [str(formula)]}}
         self.configuration = minion.configure(place, **{**roots, "module_dirs": [], **options})
-        self.home, self.environment = home, {**os.environ, "PYTHONWARNINGS": "ignore", **(environment or {})}
+        self.home, self.python = home, python
         self.log = place / "maillog"
         pillar = {"address": home.ADDRESS, "qmail": {"home": str(home.path)}}
         minion.write(place / "pillar/top.sls", {"base": {"*": ["qmail"]}})
@@ -26,11 +26,17 @@ class Steps:
 
     def call(self, *words):
         """Call a function, and return what it returns."""
-        command = [SALT_CALL, "--local", f"--config-dir={self.configuration.parent}", "--out=json", *words]
+        command = [self.python, SALT_CALL, "--local", f"--config-dir={self.configuration.parent}", "--out=json", *words]
         # Where nothing of this project is found: it is not a place from which Python takes modules.
         place = self.configuration.parent
         done = subprocess.run(
-            command, cwd=place, env=self.environment, capture_output=True, text=True, check=False, timeout=300
+            command,
+            cwd=place,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
         )
         assert done.returncode == 0, f"{done.stdout}{done.stderr}"
         return json.loads(done.stdout)["local"]
