@@ -142,6 +142,67 @@ def test_an_archive_is_the_same_whatever_the_order_of_its_files():
         assert found.getnames() == ["a", "a/b.e", "a/b", "a/b/d", "a/c"]
 
 
+@pytest.fixture
+def copy(names, tmp_path):
+    """The tracked files, all committed, in a checkout of their own, and what git and ``make release`` say there."""
+    tree.stage(names, tmp_path / "copy", WHEN)
+
+    def copy(*command):
+        who = {
+            f"GIT_{role}_{what}": "test@example.com" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+        }
+        environment = {**os.environ, **who, "PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.run(
+            command, cwd=tmp_path / "copy", env=environment, capture_output=True, text=True, check=False
+        )
+
+    for words in (("init", "-q"), ("add", "--all"), ("commit", "-qm", "One")):
+        assert copy("git", *words).returncode == 0
+    copy.path = tmp_path / "copy"
+    return copy
+
+
+def test_a_release_is_all_of_it_with_sums_that_hold_and_what_it_lacks_is_said(copy, tmp_path):
+    told = copy(sys.executable, "-m", "release")
+    assert told.returncode == 0, told.stdout + told.stderr
+    dist = copy.path / "dist"
+    bill = f"qmail-doublebounce-{VERSION}.cdx.json"
+    assert {path.name for path in dist.iterdir()} == {
+        WHEEL,
+        SOURCE,
+        SPM,
+        TARBALL,
+        bill,
+        "RELEASE_NOTES.md",
+        "SHA256SUMS",
+    }
+    assert told.stdout.count("PASSED") == 2  # twine, of the wheel and of the source archive
+    sums = (dist / "SHA256SUMS").read_text()
+    assert sums.splitlines() == [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}"
+        for path in sorted(dist.iterdir())
+        if path.name != "SHA256SUMS"
+    ]
+    assert told.stdout.endswith(f"{sums}A draft: the commit has no tag v{VERSION}.\n")
+    assert (dist / "RELEASE_NOTES.md").read_text().startswith(f"# qmail-doublebounce {VERSION}\n")
+
+    copy("git", "tag", f"v{VERSION}")
+    before = {path.name: path.read_bytes() for path in dist.iterdir()}
+    again = copy(sys.executable, "-m", "release")
+    assert again.stdout.endswith(sums)
+    assert {path.name: path.read_bytes() for path in dist.iterdir()} == before
+
+
+def test_what_is_not_committed_is_not_released(copy):
+    (copy.path / "_modules/qmail_new.py").touch()
+    told = copy(sys.executable, "-m", "release")
+    assert told.returncode == 1
+    assert told.stderr == (
+        "A release is made of what is committed. Commit or stash this first:\n?? _modules/qmail_new.py\n"
+    )
+    assert not (copy.path / "dist").exists()
+
+
 CHANGES = """# Changelog
 
 ## [Unreleased]
