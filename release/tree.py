@@ -41,12 +41,13 @@ def served(name):
 
 
 def in_formula(name):
-    """Return whether a file belongs into the SPM package: what it installs, and what is read about it."""
-    return served(name) or name in ("FORMULA", "LICENSE", "README.md", "pillar.example")
+    """Return whether a file belongs into the SPM package: what it installs, which is no page but a README."""
+    # A README without the pages that it leads to helps nobody.
+    return served(name) or name in ("FORMULA", "LICENSE", "pillar.example")
 
 
 def in_tarball(name):
-    """Return whether a file belongs into the tarball for /srv: the same, and all pages, which link to each other."""
+    """Return whether a file belongs into the tarball for /srv: the same, and all pages."""
     return in_formula(name) or name.startswith("docs/") or name.endswith(".md")
 
 

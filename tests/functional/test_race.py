@@ -86,7 +86,7 @@ def state_of(directory):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root and a mailbox owner are two users: needs root")
-def test_many_swaps_lead_to_no_write_outside(home, modules, outside, swaps):
+def test_many_swaps_lead_to_no_write_outside(home, modules, outside, swaps, record_property):
     before = state_of(outside)
     done = {"written": 0, "refused": 0}
     path = str(home.mailbox() / ".qmail")
@@ -105,4 +105,4 @@ def test_many_swaps_lead_to_no_write_outside(home, modules, outside, swaps):
             except CommandExecutionError:
                 done["refused"] += 1
     assert state_of(outside) == before
-    print(f"seed {SEED}: {swaps()} swaps, {done['written']} times written, {done['refused']} times refused")
+    record_property("campaign", {"seed": SEED, "swaps": swaps(), **done})

@@ -89,9 +89,7 @@ def beside(path=None):
     return None
 
 
-def contents(place, but=()):
+def contents(place):
     """Return the contents of all files below a directory, without what Python has compiled."""
     found = {str(path.relative_to(place)): path for path in place.rglob("*") if path.is_file()}
-    return {
-        name: path.read_bytes() for name, path in sorted(found.items()) if name not in but and path.suffix != ".pyc"
-    }
+    return {name: path.read_bytes() for name, path in sorted(found.items()) if path.suffix != ".pyc"}

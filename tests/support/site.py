@@ -133,9 +133,10 @@ def overview(kind):
 
 def reference(module):
     """Return the page of one module, in reStructuredText: that is what its docstrings are written in."""
-    # One of those with the same name is what :mod: means; the others are only where their functions are.
+    # :mod: finds each by Salt's own name for it, and by its bare name the one of them that is called on a minion.
     directive = "module" if module.kind == "module" or module.name not in House().called else "currentmodule"
-    parts = [module.name, "=" * len(module.name), "", f".. py:{directive}:: {module.name}", "", told(module.tree)]
+    named = [f".. py:module:: salt.{KINDS[module.kind][0]}.{module.name}", f".. py:{directive}:: {module.name}"]
+    parts = [module.name, "=" * len(module.name), "", *named, "", told(module.tree)]
     for name, node in module.functions.items():
         if name not in UNCALLED:
             parts += ["", *function(module, name, node)]

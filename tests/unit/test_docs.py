@@ -102,6 +102,13 @@ def test_the_page_of_functions_is_that_of_the_docstrings():
     assert told == page(), "run: make map"
 
 
+def test_the_files_that_are_installed_have_the_version_of_the_package():
+    text = (REPOSITORY / "docs/install.md").read_text()
+    named = re.findall(r"(?:formula-|doublebounce[-_])(\d+\.\d+\.\d+)", text)
+    assert len(named) >= 3
+    assert set(named) == {qmail_doublebounce_formula.version()}
+
+
 def test_the_formula_file_has_the_version_of_the_package():
     formula = yaml.safe_load((REPOSITORY / "FORMULA").read_text())
     assert formula["version"] == qmail_doublebounce_formula.version()

@@ -35,6 +35,7 @@ def test_every_face_and_its_states_and_runners_have_a_page_with_every_function(l
             continue
         text = (laid / "reference" / kinds[module.kind] / f"{module.name}.rst").read_text()
         assert f"module:: {module.name}\n" in text
+        assert f".. py:module:: salt.{kinds[module.kind]}.{module.name}\n" in text
         assert "_modules" not in text and "_states" not in text
         for name in module.functions:
             assert (f".. py:function:: {name}(" in text) == (name != "mod_watch")
