@@ -96,7 +96,8 @@ def check(home="/var/qmail", control=None, queue=None):
     told = obstacles(home, control, queue)
     if told:
         raise CommandExecutionError(f"qmail-send is left running, since it could not start again. {told}")
-    going(__salt__["qmail_base_process.find"](home, queue))
+    if __salt__["qmail_base_process.shown"]():
+        going(__salt__["qmail_base_process.find"](home, queue))
 
 
 def going(pid):

@@ -1,5 +1,6 @@
 """A restart of qmail-send, under each supervisor in use: only when it is due, and never left half done."""
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -494,8 +495,9 @@ def test_one_that_a_restart_took_down_is_brought_back_though_it_is_disabled(supe
 @on("daemontools", "runit", "s6", "systemd", "qmailctl")
 def test_where_the_system_does_not_show_it_the_watch_alone_counts(supervisor, converge, modules, monkeypatch):
     old = supervisor.boot()
-    access = os.access
+    access, opened = os.access, open
     monkeypatch.setattr(os, "access", lambda path, *more: path != "/proc/locks" and access(path, *more))
+    monkeypatch.setattr("builtins.open", lambda path, *more, **named: opened(missing_lock(path), *more, **named))
     unknown = {"running": None, "pid": None, "since": None, "loaded": None}
     assert modules.qmail_service.status(home=str(supervisor.home.path)) == unknown
     ret = converge()
@@ -511,6 +513,12 @@ def test_where_the_system_does_not_show_it_the_watch_alone_counts(supervisor, co
     # Nothing showed when the new one had got as far as to take its lock.
     assert ret.changes == {"pid": {"old": old, "new": supervisor.wait()}}
     assert supervisor.home.wait_until_loaded(SINK)
+
+
+def missing_lock(path):
+    if path == "/proc/locks":
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    return path
 
 
 @on("sysv", "qmailctl")
