@@ -40,7 +40,15 @@ def plain(path):
     try:
         if not stat.S_ISREG(os.fstat(place).st_mode):
             return None
-        return open(f"/proc/self/fd/{place}", "rb")
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            handle = os.open(f"/proc/self/fd/{place}", flags)
+        except FileNotFoundError:  # no /proc here
+            handle = os.open(path, flags)
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                os.close(handle)
+                return None
+        return open(handle, "rb")
     finally:
         os.close(place)
 

@@ -80,7 +80,9 @@ def moment(path):
     For ``qmail_file``.
     """
     boot, seconds = _ledger(path)["moment"] or (None, None)
-    return seconds if boot and boot == _boot() else None
+    # One in the future is of another time namespace: a container may have its own.
+    is_known = boot and boot == _boot() and seconds <= time.clock_gettime(time.CLOCK_BOOTTIME)
+    return seconds if is_known else None
 
 
 def claim(path, found, contents, note=None, home=None):

@@ -397,7 +397,8 @@ def _local(recipient, home, root):
     exact = os.path.join(user["home"], ".qmail" + user["dash"]) + _safe(user["ext"])
     # A name that is not the real one must not lead to another address's file: it is not returned at all.
     altered = __salt__["qmail_base_text.is_altered"](exact)
-    return {**user, "exact": None if altered else exact, **_delivery(user, exact, altered, root)}
+    is_file = exact.startswith("/") and not altered
+    return {**user, "exact": exact if is_file else None, **_delivery(user, exact, altered, root)}
 
 
 def _safe(ext):

@@ -209,7 +209,8 @@ def _renew(service, old):
 
 
 def _began_after(moment, pid):
-    return (__salt__["qmail_base_process.begun"](pid) or 0) >= moment
+    begun = __salt__["qmail_base_process.begun"](pid)
+    return begun is None or begun >= moment  # without /proc nothing shows it, and nothing is recorded either
 
 
 def _end(pid):

@@ -163,8 +163,21 @@ def directory(home="/var/qmail", queue=None, make=False):
 
 def _wrote(home, control):
     """Return when at the latest we wrote one of these files ourselves: clocks do not matter for that."""
-    moments = (__salt__["qmail_file.moment"](__salt__["qmail_control.path"](name, home, control)) for name in READ)
-    return max(moment or 0 for moment in moments)
+    try:
+        paths = [path for name in READ for path in _spelled(name, home, control)]
+        return max(__salt__["qmail_file.moment"](path) or 0 for path in paths)
+    except CommandExecutionError:
+        return 0  # whoever may not look at our account has the clock
+
+
+def _spelled(name, home, control):
+    """List the paths of a control file: as it is spelled today, and as it was when we wrote it."""
+    path = __salt__["qmail_control.path"](name, home, control)
+    try:
+        known = [one["path"] for one in __salt__["qmail_file.written"]()]
+    except CommandExecutionError:
+        known = []
+    return [path, *(one for one in known if one != path and __salt__["qmail_base_path.is_one"](one, path))]
 
 
 def _changed(home, control):
@@ -172,7 +185,7 @@ def _changed(home, control):
     names = [*READ]
     if __salt__["qmail_control.value"]("doublebouncehost", home, control)["source"] != "file":
         names.append("me")  # stands in for the missing one
-    paths = (__salt__["qmail_control.path"](name, home, control) for name in names)
+    paths = [path for name in names for path in _spelled(name, home, control)]
     return max(_latest(__salt__["qmail_file.changed"](path) or 0) for path in paths)
 
 

@@ -123,9 +123,15 @@ def test_mail_for_root_and_into_a_missing_home_is_deferred(resolve, home):
     assert "missing" in resolve("gone@example.com")["reason"]
 
 
-def test_a_home_that_is_empty_is_not_the_root_directory(home, resolve):
+def test_a_home_that_is_empty_is_not_the_root_directory(home, resolve, modules):
     home.add_assign(f"=1-empty:popuser:{home.uid}:{home.gid}::-:zz:")
-    assert resolve("empty@example.com")["reason"] == "The home directory '' is not an absolute path."
+    route = resolve("empty@example.com")
+    assert (route["reason"], route["exact"]) == ("The home directory '' is not an absolute path.", None)
+    home.write_control("doublebounceto", "empty\n")
+    home.write_control("doublebouncehost", "example.com\n")
+    status = modules.qmail_doublebounce.status({}, home=str(home.path))
+    assert status["verdict"].startswith("No mail is delivered: qmail-send does not run. By its control files, d")
+    assert "'' is not an absolute path" in str(status["problems"])
 
 
 def test_a_damaged_cdb_defers_and_the_remedy_is_named(resolve, home):

@@ -314,6 +314,15 @@ def test_one_that_was_there_before_and_does_not_know_the_files_is_replaced(world
     assert one.recorded["process"] == f"process {OLD + 1}"
 
 
+@pytest.mark.parametrize("verb", ["started", "restarted"])
+def test_where_nothing_shows_when_it_began_one_start_is_enough(world, verb):
+    one = world()
+    one.holder, one.alive = None, set()
+    one.begun[OLD + 1] = None
+    assert getattr(one, verb)() == {"old": None, "new": OLD + 1}
+    assert one.words() == ["start"]
+
+
 def test_one_that_no_look_has_shown_is_restarted_all_the_same(world):
     one = world()
     one.holder, one.alive = None, set()

@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import time
+import types
 
 import pytest
 
@@ -93,6 +94,33 @@ def test_whoever_began_before_a_write_of_ours_has_not_read_it_whatever_the_clock
         clock(0)
         by_hand()
         assert status()["loaded"] is True
+
+
+@pytest.mark.parametrize("step", [0, 86400])
+@pytest.mark.parametrize("write", ["put", "restore"])
+def test_under_another_spelling_of_the_home_it_is_known_as_well(
+    running, modules, by_hand, tmp_path, clock, write, step
+):
+    (tmp_path / "link").symlink_to(running.path)
+    modules.qmail_control.put("doublebounceto", "sink", home=str(running.path))
+    by_hand()
+    time.sleep(0.05)  # more than a clock tick
+    arguments = ["other"] if write == "put" else []
+    modules[f"qmail_control.{write}"]("doublebounceto", *arguments, home=str(tmp_path / "link"))
+    clock(step)
+    for home in (running.path, tmp_path / "link"):
+        assert modules.qmail_service.status(home=str(home))["loaded"] is False
+
+
+def test_a_moment_of_another_time_namespace_does_not_count(running, modules, monkeypatch, by_hand):
+    seconds = types.SimpleNamespace(
+        **{**vars(time), "clock_gettime": lambda clock: time.clock_gettime(clock) + 1_000_000}
+    )
+    with monkeypatch.context() as patched:
+        patched.setitem(modules["qmail_file_ledger.settle"].func.__globals__, "time", seconds)
+        modules.qmail_control.put("doublebounceto", "sink", home=str(running.path))
+    by_hand()
+    assert modules.qmail_service.status(home=str(running.path))["loaded"] is True
 
 
 @pytest.mark.parametrize("step", [-86400, 86400])
@@ -192,6 +220,7 @@ def test_where_times_have_no_fraction_a_change_in_the_second_of_the_start_is_not
         "qmail_control.path": lambda *_: "/",
         "qmail_file.changed": lambda path: changed,
         "qmail_file.moment": lambda path: None,
+        "qmail_file.written": list,
     }
     monkeypatch.setitem(inside, "__salt__", given)
     monkeypatch.setitem(inside, "recall", lambda *_: {})

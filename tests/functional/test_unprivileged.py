@@ -165,6 +165,16 @@ def test_each_returns_what_it_may_see_and_writes_nothing(modules, server, minion
     assert "'double_bounces': 1" in told["qmail_queue.summary"][1]
 
 
+def test_an_account_that_only_root_may_look_at_hides_nothing(modules, running, minion_opts):
+    for name, value in (("doublebounceto", "dummy"), ("doublebouncehost", "example.com")):
+        modules.qmail_control.put(name, value, home=str(running.path))
+    assert pathlib.Path(minion_opts["qmail_file.kept_directory"]).stat().st_mode & 0o077 == 0
+    known = modules.qmail_service.status(home=str(running.path))
+    assert (known["running"], known["loaded"]) == (True, False)
+    told = as_nobody(lambda: modules.qmail_service.status(home=str(running.path)))
+    assert {**told, "since": known["since"]} == known
+
+
 @pytest.fixture
 def closed(server):
     """The same home, closed to everybody but root, or to everybody."""

@@ -61,7 +61,7 @@ class Installed:
         done = subprocess.run(
             command,
             cwd=self.place,
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            env={**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": ""},  # which could lead to the tree
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

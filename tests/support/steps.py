@@ -32,7 +32,7 @@ class Steps:
         done = subprocess.run(
             command,
             cwd=place,
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            env={**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": ""},
             capture_output=True,
             text=True,
             check=False,
