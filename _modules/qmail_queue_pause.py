@@ -7,6 +7,7 @@ both.
 """
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 # may have been stopping qmail-send, and one delivery may take qmail's timeoutremote, 20 minutes.
 TRYING = 3600
 WATCHING = 2
+RESERVE = 2**24  # bytes of memory that the guardian has to itself: it needs a fraction of that
 
 
 def during(work, home="/var/qmail", queue=None, service=None):
@@ -191,13 +193,15 @@ def _guardian(note, arguments):
     parent = os.getpid()
     reading, writing = os.pipe()
     try:
+        reserve = bytearray(RESERVE)
         child = os.fork()
-    except OSError as err:
+    except (OSError, MemoryError) as err:
         os.close(reading)
         os.close(writing)
         _forget(note)
+        why = os.strerror(getattr(err, "errno", None) or errno.ENOMEM)
         raise CommandExecutionError(
-            f"qmail-send is left running: no process can be started that would bring it back ({err.strerror})."
+            f"qmail-send is left running: no process can be started that would bring it back ({why})."
         ) from err
     if child:
         os.close(reading)
@@ -207,6 +211,7 @@ def _guardian(note, arguments):
         _stand_alone()
         if not _word(reading, parent):
             _wait_for_the_end_of(parent)
+            del reserve
             _bring_back(note, arguments)
     finally:
         os._exit(0)

@@ -1,13 +1,18 @@
 """A case at work in a process of its own, which may be killed, or come to grief."""
 
+import contextlib
 import os
 import re
 import signal
 import time
 import traceback
 
-from tests.campaign.cases import REPORTED
+import psutil
 
+from tests.campaign.cases import REPORTED
+from tests.support import mounts
+
+SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER in sys/prctl.h
 PATIENCE = 120  # seconds for one run: no limit for a slow machine, but one for a hang
 TRACEBACK = 9  # how a child ends in which our code did not catch what went wrong
 OURS = re.compile(r"/_(modules|states)/qmail_")  # a call of Salt's own may fail as well, and how that ends is Salt's
@@ -52,6 +57,18 @@ def wait(child):
             os.waitpid(child, 0)
             raise AssertionError(f"still at work after {PATIENCE} s")
         time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def none_left():
+    """End in the end what the runs have left: what watches over one, and tries again, may do so for an hour."""
+    mounts.call(mounts.LIBC.prctl, SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def control(case):

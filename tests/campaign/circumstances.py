@@ -21,7 +21,7 @@ import time
 import salt._logging
 
 from tests.campaign.cases import CASES
-from tests.campaign.child import control, start, wait, wrong
+from tests.campaign.child import control, none_left, start, wait, wrong
 from tests.support import minion, mounts
 
 NOBODY = 65534
@@ -116,12 +116,14 @@ class Memory(Scarce):
 
     def inside(self):
         used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * PAGE
-        resource.setrlimit(resource.RLIMIT_AS, (used, resource.RLIM_INFINITY))
+        room = self.dice.randrange(PAGE, self.dice.choice((2**22, 2**26)))
+        resource.setrlimit(resource.RLIMIT_AS, (used + room, resource.RLIM_INFINITY))
+        spare = bytearray(room - PAGE)
         self.taken = []
         with contextlib.suppress(MemoryError):
             while True:  # what Python has got already, and does not use
                 self.taken.append(bytearray(PAGE))
-        del self.taken[-self.dice.randrange(1, 1000) :]
+        del spare
 
     def excuses(self, error):
         """Python's own code does not always find the words: then it is a SystemError."""
@@ -194,4 +196,5 @@ def main(place, name, how, seconds, seed):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4], float(sys.argv[4]), int(sys.argv[5]))
+    with none_left():
+        main(*sys.argv[1:4], float(sys.argv[4]), int(sys.argv[5]))

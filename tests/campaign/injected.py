@@ -23,7 +23,7 @@ import time
 import salt._logging
 
 from tests.campaign.cases import CASES
-from tests.campaign.child import PATIENCE, control, start, wait, wrong
+from tests.campaign.child import PATIENCE, control, none_left, start, wait, wrong
 from tests.support import minion
 
 CALL = re.compile(r"^(\w+)\(")
@@ -125,4 +125,5 @@ def main(place, name, how, seconds, seed):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4], float(sys.argv[4]), int(sys.argv[5]))
+    with none_left():
+        main(*sys.argv[1:4], float(sys.argv[4]), int(sys.argv[5]))

@@ -840,6 +840,17 @@ def test_where_no_guardian_can_be_started_qmail_send_is_left_running(server, mon
     assert note.read_bytes() == b""
 
 
+def test_where_the_guardian_would_have_no_memory_qmail_send_is_left_running(server, monkeypatch):
+    old, before = server.boot(), len(os.listdir("/proc/self/fd"))
+    inside = server.modules["qmail_queue_pause.during"].func.__globals__
+    monkeypatch.setitem(inside, "RESERVE", 2**62)
+    with pytest.raises(
+        CommandExecutionError, match=r"left running: no process can be started .* \(Cannot allocate memory\)"
+    ):
+        server.remove()
+    assert (server.holder(), len(os.listdir("/proc/self/fd"))) == (old, before)
+
+
 def test_where_none_runs_and_nothing_would_start_one_it_deletes_all_the_same(server):
     server.path.rename(server.path.with_name("hidden"))
     assert server.remove()["deleted"] == 10
