@@ -120,7 +120,16 @@ def identity(pid):
     For all.
     """
     fields = _stat(pid)
-    return f"{_text('sys/kernel/random/boot_id').strip()} {pid} {fields[19]}" if fields else None
+    return f"{boot()} {pid} {fields[19]}" if fields else None
+
+
+def boot():
+    """
+    Return the id of this boot of the machine, with which each ``identity`` begins; an empty text if it is not shown.
+
+    For all.
+    """
+    return _text("sys/kernel/random/boot_id").strip()
 
 
 def ended(pid):

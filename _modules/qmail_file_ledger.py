@@ -7,7 +7,6 @@ them, and while that is being written, of what was there before as well. Whoever
 """
 
 import hashlib
-import os
 import time
 
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
@@ -81,7 +80,9 @@ def moment(path):
     """
     boot, seconds = _ledger(path)["moment"] or (None, None)
     # One in the future is of another time namespace: a container may have its own.
-    is_known = boot and boot == _boot() and seconds <= time.clock_gettime(time.CLOCK_BOOTTIME)
+    is_known = (
+        boot and boot == __salt__["qmail_base_process.boot"]() and seconds <= time.clock_gettime(time.CLOCK_BOOTTIME)
+    )
     return seconds if is_known else None
 
 
@@ -154,12 +155,8 @@ def _digest(contents):
 
 
 def _moment():
-    boot = _boot()
+    boot = __salt__["qmail_base_process.boot"]()
     return boot and [boot, time.clock_gettime(time.CLOCK_BOOTTIME)]
-
-
-def _boot():
-    return (__salt__["qmail_base_process.identity"](os.getpid()) or "").partition(" ")[0]
 
 
 def _ledger(path):

@@ -5,8 +5,6 @@ qmail-send reads ``doublebounceto`` and ``doublebouncehost`` when it starts and 
 exactly when the running one has read something other than what they hold now.
 """
 
-import os
-
 from salt.exceptions import CommandExecutionError
 from salt.loader.dunder import __opts__ as __opts__  # else Salt makes a copy for this module
 
@@ -359,4 +357,4 @@ def directory(home="/var/qmail", queue=None, make=False):
 
 def _is_of_this_boot(process):
     """Return whether a process that was recorded ran since the machine was started."""
-    return str(process).split(" ")[0] == str(__salt__["qmail_base_process.identity"](os.getpid())).split(" ")[0]
+    return str(process).split(" ")[0] == __salt__["qmail_base_process.boot"]()

@@ -164,20 +164,23 @@ def directory(home="/var/qmail", queue=None, make=False):
 def _wrote(home, control):
     """Return when at the latest we wrote one of these files ourselves: clocks do not matter for that."""
     try:
-        paths = [path for name in READ for path in _spelled(name, home, control)]
-        return max(__salt__["qmail_file.moment"](path) or 0 for path in paths)
+        return max(__salt__["qmail_file.moment"](path) or 0 for path in _paths(READ, home, control))
     except CommandExecutionError:
         return 0  # whoever may not look at our account has the clock
 
 
-def _spelled(name, home, control):
-    """List the paths of a control file: as it is spelled today, and as it was when we wrote it."""
-    path = __salt__["qmail_control.path"](name, home, control)
+def _paths(names, home, control):
+    """List the paths of control files: as they are spelled today, and as they were when we wrote them."""
+    paths = [__salt__["qmail_control.path"](name, home, control) for name in names]
     try:
         known = [one["path"] for one in __salt__["qmail_file.written"]()]
     except CommandExecutionError:
         known = []
-    return [path, *(one for one in known if one != path and __salt__["qmail_base_path.is_one"](one, path))]
+    return [*paths, *(one for one in known if one not in paths and _is_among(one, paths))]
+
+
+def _is_among(path, others):
+    return any(__salt__["qmail_base_path.is_one"](path, other) for other in others)
 
 
 def _changed(home, control):
@@ -185,8 +188,7 @@ def _changed(home, control):
     names = [*READ]
     if __salt__["qmail_control.value"]("doublebouncehost", home, control)["source"] != "file":
         names.append("me")  # stands in for the missing one
-    paths = [path for name in names for path in _spelled(name, home, control)]
-    return max(_latest(__salt__["qmail_file.changed"](path) or 0) for path in paths)
+    return max(_latest(__salt__["qmail_file.changed"](path) or 0) for path in _paths(names, home, control))
 
 
 def _latest(changed):
